@@ -1,0 +1,209 @@
+"""The proxies under comparison: how each is told to do the same work.
+
+The work: take requests for ``app.example`` (and, to make it a choice, for nine other hosts) on one loopback port and
+pass them to one backend over connections that are kept alive, with one worker or thread, an access log that goes to
+a file, and no limit on how many requests one connection may carry. Where a proxy can buffer its access log it does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+#: The host that is measured; the others are there to be told apart from it.
+HOST = "app.example"
+OTHERS = tuple(f"other{n}.example" for n in range(1, 10))
+HOSTS = (HOST, *OTHERS)
+
+
+@attrs.frozen
+class Place:
+    """Where one proxy runs: what its configuration has to know.
+
+    :ivar folder: its own, temporary.
+    :ivar port: the loopback port that it listens on.
+    :ivar backend: the loopback port that it forwards to.
+    """
+
+    folder: Path
+    port: int
+    backend: int
+
+    @property
+    def access_log(self) -> Path:
+        """The file that its access log goes to."""
+        return self.folder / "access.log"
+
+
+@attrs.frozen
+class Proxy:
+    """One proxy, and the configuration that makes it comparable with the others.
+
+    :ivar name: as it is printed.
+    :ivar program: its executable, None if it is not installed.
+    :ivar arguments: what it is started with, made for its place.
+    :ivar files: the configuration files, by name, made for its place.
+    :ivar version: what makes it print its version.
+    :ivar environment: variables beside the present ones.
+    :ivar logs_to_stdout: its access log is what it prints, and goes to the file that way.
+    """
+
+    name: str
+    program: str | None
+    version: tuple[str, ...]
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    logs_to_stdout: bool = False
+
+    def arguments(self, place: Place) -> list[str]:
+        """The command line, without the program."""
+        return [part.format(**_values(place)) for part in COMMANDS[self.name]]
+
+    def files(self, place: Place) -> dict[str, str]:
+        """The configuration: texts by file name."""
+        return {name: write(place) for name, write in FILES[self.name].items()}
+
+
+def _values(place: Place) -> dict[str, object]:
+    return {"folder": place.folder, "port": place.port, "backend": place.backend, "log": place.access_log}
+
+
+def _installed(name: str) -> str | None:
+    own = Path(sysconfig.get_path("scripts"), name)
+    return str(own) if own.exists() else shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+def routes(place: Place) -> str:
+    """The dynamic configuration that swarmgate and Traefik both read."""
+    routers = "".join(
+        f"    {host.split('.')[0]}:\n      rule: Host(`{host}`)\n      service: backend\n" for host in HOSTS
+    )
+    return (
+        f"http:\n  routers:\n{routers}  services:\n    backend:\n      loadBalancer:\n        servers:\n"
+        f"          - url: http://127.0.0.1:{place.backend}\n"
+    )
+
+
+def traefik(place: Place) -> str:
+    """Traefik's static configuration."""
+    return f"""\
+entryPoints:
+  web:
+    address: 127.0.0.1:{place.port}
+providers:
+  file:
+    filename: {place.folder}/routes.yml
+accessLog:
+  filePath: {place.access_log}
+  bufferingSize: 1000
+serversTransport:
+  maxIdleConnsPerHost: 200
+global:
+  checkNewVersion: false
+  sendAnonymousUsage: false
+log:
+  level: ERROR
+"""
+
+
+def nginx(place: Place) -> str:
+    """nginx as a proxy; the other hosts get servers of their own, as they would in life."""
+    location = (
+        "location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ''; "
+        "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; "
+        "proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Real-Ip $remote_addr; }"
+    )
+    servers = "".join(
+        f"  server {{ listen 127.0.0.1:{place.port}; server_name {host}; {location} }}\n" for host in HOSTS
+    )
+    return nginx_frame(
+        place.folder,
+        f"  access_log {place.access_log} combined buffer=64k flush=1s;\n"
+        f"  upstream backend {{ server 127.0.0.1:{place.backend}; keepalive 200; keepalive_requests 1000000000; }}\n"
+        f"{servers}",
+    )
+
+
+def nginx_frame(folder: Path, http: str) -> str:
+    """What any nginx here is run with: one worker, everything below *folder*, unlimited kept-alive requests."""
+    # Started by root, its worker would be someone else, who can't read a temporary folder.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    return f"""\
+{user}worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 1000000000;
+  sendfile on;
+  tcp_nopush on;
+{http}}}
+"""
+
+
+def haproxy(place: Place) -> str:
+    """HAProxy can't write a file, but to the descriptor of one: its standard output."""
+    names = " ".join(HOSTS)
+    return f"""\
+global
+  nbthread 1
+  maxconn 8192
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option httplog
+  option http-keep-alive
+  option forwardfor
+  timeout client 60s
+  timeout server 60s
+  timeout connect 3s
+frontend web
+  bind 127.0.0.1:{place.port}
+  acl ours req.hdr(host),field(1,:),lower -m str {names}
+  use_backend app if ours
+backend app
+  http-reuse always
+  server backend 127.0.0.1:{place.backend} pool-max-conn 200
+"""
+
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "swarmgate": (
+        "run",
+        "--entrypoints.web.address=127.0.0.1:{port}",
+        "--providers.file.filename={folder}/routes.yml",
+        "--accessLog.filePath={log}",
+        "--ping.entryPoint=web",
+    ),
+    "traefik": ("--configFile={folder}/traefik.yml",),
+    "nginx": ("-c", "{folder}/nginx.conf", "-p", "{folder}", "-e", "stderr"),
+    "haproxy": ("-f", "{folder}/haproxy.cfg", "-db"),
+}
+
+FILES = {
+    "swarmgate": {"routes.yml": routes},
+    "traefik": {"routes.yml": routes, "traefik.yml": traefik},
+    "nginx": {"nginx.conf": nginx},
+    "haproxy": {"haproxy.cfg": haproxy},
+}
+
+_SWARMGATE_VERSION = ("-c", "import swarmgate, sys; print('swarmgate', swarmgate.__version__, 'Python', sys.version)")
+
+PROXIES = (
+    Proxy("swarmgate", _installed("swarmgate"), (sys.executable, *_SWARMGATE_VERSION)),
+    Proxy("traefik", _installed("traefik"), ("{program}", "version"), {"GOMAXPROCS": "1"}),
+    Proxy("nginx", _installed("nginx"), ("{program}", "-v")),
+    Proxy("haproxy", _installed("haproxy"), ("{program}", "-v"), logs_to_stdout=True),
+)
