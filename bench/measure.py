@@ -96,7 +96,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     for proxy in PROXIES:
         if proxy.name in names and proxy.program is not None:
             found[proxy.name] = _output([part.replace("{program}", proxy.program) for part in proxy.version])
-    found["wrk"] = _output(["wrk", "-v"]).split("\n")[0]
+    found["wrk"] = _output(["wrk", "-v"]).partition(" Copyright")[0]
     return found
 
 

@@ -47,9 +47,7 @@ class Proxy:
 
     :ivar name: as it is printed.
     :ivar program: its executable, None if it is not installed.
-    :ivar arguments: what it is started with, made for its place.
-    :ivar files: the configuration files, by name, made for its place.
-    :ivar version: what makes it print its version.
+    :ivar version: the command that prints its version; ``{program}`` stands for *program*.
     :ivar environment: variables beside the present ones.
     :ivar logs_to_stdout: its access log is what it prints, and goes to the file that way.
     """

@@ -95,7 +95,7 @@ def cells(table: Sequence[Row], before: dict[str, int]) -> list[tuple[str, ...]]
 
     :param before: each proxy's resident memory in bytes before the first request.
     """
-    lines = [_HEAD]
+    lines: list[tuple[str, ...]] = [_HEAD]
     for row in table:
         beside = [other.rate.median for other in table if other.work == row.work and other.proxy == BESIDE]
         lines.append(
