@@ -69,7 +69,8 @@ class Repeated:
 class Fault:
     """One thing that is wrong with a tree; ``str()`` of it is one line for people.
 
-    :ivar key: the option's dotted name, in its canonical spelling where it is known.
+    :ivar key: the option's dotted name, in its canonical spelling where it is known; ``""`` for what is wrong with a
+        whole file.
     :ivar given: the value at fault, None where it is not the value that is wrong.
     :ivar origin: where it was written, ``""`` if that isn't known.
     :ivar expected: what would do, as ``a duration such as 10s``; ``""`` where :attr:`problem` says all.
@@ -92,6 +93,8 @@ class Fault:
 
     def __str__(self) -> str:
         nearest = f"; did you mean {self.nearest}?" if self.nearest else ""
+        if not self.key:
+            return f"{self.origin}: {self.reason}{nearest}"
         if self.given is not None:
             origin = f" from {self.origin}" if self.origin else ""
             return f"{self.key}: {_quoted(self.given)}{origin}: {self.reason}{nearest}"
@@ -140,9 +143,15 @@ def option(
 
 def not_yet(*keys: str) -> Callable[[type[T]], type[T]]:
     """A class decorator: options that Traefik has here and swarmgate has not; they are refused by name."""
+    return refused(dict.fromkeys(keys, "an option of Traefik's that swarmgate does not have yet"))
+
+
+def refused(reasons: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """A class decorator: options that are refused, and the reason of each, as part of a sentence."""
 
     def mark(cls: type[T]) -> type[T]:
-        cls.__not_yet__ = keys  # type: ignore[attr-defined]
+        earlier = getattr(cls, "__refused__", {})
+        cls.__refused__ = {**earlier, **reasons}  # type: ignore[attr-defined]
         return cls
 
     return mark
@@ -416,14 +425,14 @@ def _fill(cls: type[Any], node: Tree, path: str, faults: list[Fault]) -> Any:
         value = {}
     fields = _fields(cls)
     by_lower = {key.lower(): key for key in fields}
-    refused = {key.lower(): key for key in getattr(cls, "__not_yet__", ())}
+    reasons: Mapping[str, str] = getattr(cls, "__refused__", {})
     given: dict[str, Any] = {}
     before = len(faults)
     for name, child in value.items():
         lower = str(name).lower()
         key = by_lower.get(lower)
         if key is None:
-            faults.append(_unknown(str(name), child, path, refused, list(fields)))
+            faults.append(_unknown(str(name), child, path, reasons, list(fields)))
         elif key in given:
             faults.append(Fault(_below(path, key), None, origin_of(child), problem="given twice"))
         else:
@@ -446,12 +455,11 @@ def _fill(cls: type[Any], node: Tree, path: str, faults: list[Fault]) -> Any:
         return None
 
 
-def _unknown(name: str, child: Tree, path: str, refused: Mapping[str, str], known: Sequence[str]) -> Fault:
-    refused_key = refused.get(name.lower())
-    if refused_key is not None:
-        problem = "an option of Traefik's that swarmgate does not have yet"
-        return Fault(_below(path, refused_key), None, origin_of(child), problem=problem)
-    nearest = nearest_of(name, [*known, *refused.values()])
+def _unknown(name: str, child: Tree, path: str, reasons: Mapping[str, str], known: Sequence[str]) -> Fault:
+    for key, reason in reasons.items():
+        if key.lower() == name.lower():
+            return Fault(_below(path, key), None, origin_of(child), problem=reason)
+    nearest = nearest_of(name, [*known, *reasons])
     return Fault(_below(path, name), None, origin_of(child), nearest=nearest, problem="unknown option")
 
 
