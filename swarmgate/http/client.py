@@ -1,0 +1,551 @@
+"""A client's connection: HTTP/1.1, strict, pipelined requests in order.
+
+What must hold:
+
+* Nothing of a request goes on before its head has been accepted whole. A chunked body is held back until it has
+  ended, has grown to 16 KiB or has taken half a second, so that one that is framed wrongly does not reach a server.
+* Answers leave in the order of the requests: the next one is read when the last has been sent.
+* After a refusal nothing more is read as a request: where the next one begins cannot be known.
+* What is buffered is bounded: by the limits of a head, and by one read's worth of what came too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from time import time
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from swarmgate.http.bodies import BodyReader, ChunkedBody, SizedBody, chunk, last_chunk
+from swarmgate.http.deadlines import NEVER, Deadlines
+from swarmgate.http.errors import BadRequest, MessageError
+from swarmgate.http.exchange import Exchange, reason_of
+from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.heads import HeadLimits, parse_request, refuse_early, write_response
+from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.paths import PathPolicy
+
+_HOLD_BACK_AT_MOST = 16384
+_HOLD_BACK_FOR = 0.5
+#: How long and how much is still read and thrown away after a refusal, so that the client gets to read it: closing a
+#: socket with unread octets makes the kernel send a reset (RFC 9112, 9.6).
+_LINGER_FOR = 1.0
+_LINGER_AT_MOST = 65536
+#: How long a client that has closed its side of the connection is still answered.
+_HALF_CLOSED_FOR = 1.0
+#: How long a connection that was closed may take to send what is left.
+_FLUSH_FOR = 10.0
+
+
+@attrs.frozen
+class ClientSettings:
+    """What an entry point asks of its clients; times in seconds, 0 for ever unless said otherwise.
+
+    :ivar head_timeout: from the first octet of a request, or from the connection's begin, to the end of its head.
+    :ivar idle_timeout: how long a connection is kept between two requests (``respondingTimeouts.idleTimeout``).
+    :ivar progress_timeout: the longest pause within a request's body.
+    :ivar request_timeout: from a request's head to the end of its body (``respondingTimeouts.readTimeout``).
+    :ivar underscores: ``keep``, ``delete`` or ``reject`` (``http.underscoreHeadersStrategy``).
+    :ivar requests_at_most: requests of one connection, 0 for any number (``transport.keepAliveMaxRequests``).
+    :ivar seconds_at_most: age of a connection that takes another request (``transport.keepAliveMaxTime``).
+    """
+
+    entry_point: str
+    forwarded: ForwardedPolicy
+    limits: HeadLimits = HeadLimits()
+    paths: PathPolicy = PathPolicy()
+    underscores: str = "keep"
+    head_timeout: float = 10.0
+    idle_timeout: float = 180.0
+    progress_timeout: float = 60.0
+    request_timeout: float = 0.0
+    requests_at_most: int = 0
+    seconds_at_most: float = 0.0
+    secure: bool = False
+
+
+class Site(Protocol):
+    """What a connection hands its requests to, and tells of itself."""
+
+    draining: bool
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange*, now or later."""
+
+    def opened(self, connection: ClientConnection) -> None:
+        """*connection* has been accepted."""
+
+    def closed(self, connection: ClientConnection) -> None:
+        """*connection* is no more."""
+
+    def finished(self, exchange: Exchange) -> None:
+        """*exchange* has ended, for better or worse."""
+
+    def refused(self, connection: ClientConnection, error: BadRequest) -> None:
+        """Something that is no acceptable request has been answered with an error."""
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class ClientConnection:
+    """A client's connection, from its first octet to its last."""
+
+    __slots__ = (
+        "_begun",
+        "_buffer",
+        "_chunked",
+        "_closing",
+        "_deadlines",
+        "_exchange",
+        "_forwarded",
+        "_holding",
+        "_keep_alive",
+        "_lingering",
+        "_paused",
+        "_reader",
+        "_reading",
+        "_requests",
+        "_settings",
+        "_site",
+        "_trusted",
+        "_tunnel",
+        "client_ip",
+        "deadline",
+        "transport",
+    )
+
+    factory = None
+
+    def __init__(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> None:
+        # Given.
+        self._site = site
+        self._settings = settings
+        self._deadlines = deadlines
+        # Per connection.
+        self.transport: Any = None
+        self.client_ip = ""
+        self.deadline = NEVER
+        self._begun = 0.0
+        self._trusted = False
+        self._requests = 0
+        self._buffer = b""
+        self._keep_alive = True
+        self._paused = False
+        self._closing = False
+        self._lingering = -1
+        self._tunnel: Any = None
+        self._forwarded: tuple[bytes, bytes, Fields] | None = None
+        #: Set while requests are taken from the buffer, so that an answer given at once does not recurse.
+        self._reading = False
+        # Per exchange.
+        self._exchange: Exchange | None = None
+        self._reader: BodyReader | None = None
+        self._holding = False
+        self._chunked = False
+
+    # From the network.
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        peer = getattr(transport.getPeer(), "host", None) or ""
+        self.client_ip = peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
+        self._trusted = self._settings.forwarded.trusts(self.client_ip)
+        self._begun = self._deadlines.now
+        self._deadlines.add(self)
+        self.deadline = self._in(self._settings.head_timeout)
+        self._site.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._exchange is None:
+            if self._lingering >= 0 or self._closing:
+                self._linger(len(data))
+                return
+            if self._buffer:
+                data = self._buffer + data
+            elif self._requests:
+                self.deadline = self._in(self._settings.head_timeout)
+            self._read(data)
+        elif self._tunnel is not None:
+            self._tunnel.transport.write(data)
+        elif self._reader is not None:
+            self._read_body(self._exchange, self._reader, data)
+        else:
+            # The next request, come early: it waits, and what follows it stays in the kernel.
+            self._buffer += data
+            self._pause()
+
+    def readConnectionLost(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.transport.loseWriteConnection()
+        elif self._exchange is None or self._reader is not None:
+            # Between requests, or in the middle of one: there is nothing to answer.
+            self.transport.loseConnection()
+        else:
+            self._keep_alive = False
+            self.deadline = min(self.deadline, self._in(_HALF_CLOSED_FOR))
+
+    def writeConnectionLost(self) -> None:
+        """Part of IHalfCloseableProtocol."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._deadlines.discard(self)
+        self.deadline = NEVER
+        exchange, self._exchange = self._exchange, None
+        tunnel, self._tunnel = self._tunnel, None
+        self._reader = None
+        self._closing = True
+        if tunnel is not None:
+            tunnel.tunnel_ended()
+        if exchange is not None:
+            exchange.client_gone()
+            self._site.finished(exchange)
+        self._site.closed(self)
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._closing or self._lingering >= 0:
+                self.transport.abortConnection()
+            elif self._buffer:
+                self._refuse(BadRequest("head not complete in time", 408))
+            else:
+                self.close()
+        elif self._holding:
+            self._let_go(exchange)
+        elif self._reader is not None:
+            self._keep_alive = False
+            self.deadline = self._in(_FLUSH_FOR)
+            exchange.fail(408)
+        else:
+            self.transport.abortConnection()
+
+    def _in(self, seconds: float) -> float:
+        return self._deadlines.now + seconds if seconds else NEVER
+
+    # Requests.
+
+    def _read(self, data: bytes) -> None:
+        """Take requests from *data* for as long as each is answered at once."""
+        self._buffer = b""
+        self._reading = True
+        try:
+            while data and self._exchange is None and not self._closing:
+                if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
+                    # An empty line before a request is forgiven (RFC 9112, 2.2), one alone is not yet a request.
+                    data = data[2:]
+                    continue
+                end = data.find(b"\r\n\r\n")
+                if end < 0:
+                    refuse_early(data, self._settings.limits)
+                    self._buffer = data
+                    return
+                end += 4
+                if end == len(data):
+                    self._begin(data, b"")
+                else:
+                    self._begin(data[:end], data[end:])
+                data, self._buffer = self._buffer, b""
+            if data and not self._closing:
+                self._buffer = data
+                self._pause()
+        except BadRequest as error:
+            self._refuse(error)
+        finally:
+            self._reading = False
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        settings = self._settings
+        request = parse_request(head, settings.limits, settings.paths, settings.underscores)
+        request.client_ip = self.client_ip
+        request.secure = settings.secure
+        if settings.secure:
+            request.scheme = b"https"
+        self._requests += 1
+        self._add_forwarded(request)
+        exchange = Exchange(self, request, settings.entry_point)
+        self._exchange = exchange
+        self._chunked = False
+        length = request.length
+        if length == 0:
+            self._buffer = rest
+            self.deadline = NEVER
+            if request.path == b"*":
+                exchange.answer(200)
+            else:
+                self._site.serve(exchange)
+            return
+        reader: BodyReader = ChunkedBody() if length == UNKNOWN else SizedBody(length)
+        self._reader = reader
+        if settings.request_timeout:
+            self.deadline = self._in(settings.request_timeout)
+        else:
+            self.deadline = self._in(settings.progress_timeout)
+        if length == UNKNOWN and not request.expects_continue:
+            self._holding = True
+            self.deadline = self._in(_HOLD_BACK_FOR)
+            if rest:
+                self._read_body(exchange, reader, rest)
+            return
+        if rest:
+            self._read_body(exchange, reader, rest)
+        self._site.serve(exchange)
+        if self._exchange is exchange and self._reader is not None and exchange.connection is None:
+            self.pause_body()
+
+    def _add_forwarded(self, request: Any) -> None:
+        received, request.forwarded = request.forwarded, None
+        policy = self._settings.forwarded
+        if self._trusted:
+            request.fields += policy.trusted_fields(request, received or [])
+            return
+        known = self._forwarded
+        if known is None or known[0] != request.authority or known[1] != request.upgrade:
+            known = self._forwarded = (request.authority, request.upgrade, policy.own_fields(request))
+        request.fields += known[2]
+
+    def _read_body(self, exchange: Exchange, reader: BodyReader, data: bytes) -> None:
+        try:
+            piece = reader.feed(data)
+        except MessageError as error:
+            self._broken_body(exchange, BadRequest(error.reason))
+            return
+        if reader.done:
+            self._reader = None
+            if reader.rest:
+                self._buffer = reader.rest
+                if not self._reading:
+                    self._pause()
+            self.deadline = NEVER
+            exchange.body_data(piece, True, reader.trailers)
+        else:
+            if not self._holding and not self._settings.request_timeout:
+                self.deadline = self._in(self._settings.progress_timeout)
+            if piece:
+                exchange.body_data(piece, False, [])
+        if self._holding and (reader.done or len(exchange.pending) > _HOLD_BACK_AT_MOST):
+            self._let_go(exchange)
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Serve what was held back until now."""
+        self._holding = False
+        self.deadline = self._in(self._settings.progress_timeout) if self._reader is not None else NEVER
+        self._site.serve(exchange)
+        if self._exchange is exchange and self._reader is not None and exchange.connection is None:
+            self.pause_body()
+
+    def _broken_body(self, exchange: Exchange, error: BadRequest) -> None:
+        self._reader = None
+        self._holding = False
+        self._exchange = None
+        begun = exchange.status
+        exchange.client_gone()
+        if begun:
+            self.transport.abortConnection()
+        else:
+            exchange.status = error.status
+            self._refuse(error)
+        self._site.finished(exchange)
+
+    def _refuse(self, error: BadRequest) -> None:
+        """Answer with an error; nothing after it is a request."""
+        self._site.refused(self, error)
+        body = reason_of(error.status)
+        self.transport.write(
+            write_response(
+                error.status,
+                body,
+                [(b"Date", _http_date()), (b"Content-Type", b"text/plain; charset=utf-8")],
+                b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body),
+            )
+        )
+        self._start_lingering()
+
+    def _start_lingering(self) -> None:
+        self._buffer = b""
+        self._closing = True
+        self._lingering = 0
+        self._resume()
+        self.transport.loseWriteConnection()
+        self.deadline = self._in(_LINGER_FOR)
+
+    def _linger(self, size: int) -> None:
+        self._lingering += size
+        if self._lingering > _LINGER_AT_MOST:
+            self.transport.abortConnection()
+
+    # Answers: Exchange's Client.
+
+    def send_head(self, exchange: Exchange, response: Response, data: bytes, done: bool) -> None:
+        request = exchange.request
+        status = response.status
+        settings = self._settings
+        keep_alive = (
+            request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
+        )
+        if settings.requests_at_most and self._requests >= settings.requests_at_most:
+            keep_alive = False
+        if settings.seconds_at_most and self._deadlines.now - self._begun >= settings.seconds_at_most:
+            keep_alive = False
+        length = response.length
+        if done and length == UNKNOWN and status != 304 and request.method != b"HEAD":
+            length = len(data)
+        if status == 204:
+            end = b"\r\n"
+        elif length >= 0:
+            end = b"\r\nContent-Length: %d\r\n" % length
+            if request.method == b"HEAD" or status == 304:
+                data = b""
+        elif done:
+            end = b"\r\n"
+        elif request.minor:
+            self._chunked = True
+            end = b"\r\nTransfer-Encoding: chunked\r\n"
+        else:
+            keep_alive = False
+            end = b"\r\n"
+        if not keep_alive:
+            end += b"Connection: close\r\n\r\n"
+        elif not request.minor:
+            end += b"Connection: keep-alive\r\n\r\n"
+        else:
+            end += b"\r\n"
+        self._keep_alive = keep_alive
+        head = write_response(status, response.reason, response.fields, end)
+        if data:
+            head += chunk(data) if self._chunked else data
+        self.transport.write(head)
+        if done:
+            self._answered(exchange)
+
+    def send_interim(self, response: Response) -> None:
+        self.transport.write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))
+
+    def send_data(self, data: bytes) -> None:
+        self.transport.write(chunk(data) if self._chunked else data)
+
+    def send_end(self, trailers: Fields) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._chunked:
+            self.transport.write(last_chunk(trailers))
+        self._answered(exchange)
+
+    def abort(self) -> None:
+        self.transport.abortConnection()
+
+    def feed_from(self, producer: Any) -> None:
+        if producer is None:
+            self.transport.unregisterProducer()
+        else:
+            self.transport.registerProducer(producer, True)
+
+    def pause_body(self) -> None:
+        if self._reader is not None:
+            self.deadline = NEVER
+            self._pause()
+
+    def resume_body(self) -> None:
+        if self._reader is not None:
+            settings = self._settings
+            if not settings.request_timeout:
+                self.deadline = self._in(settings.progress_timeout)
+            self._resume()
+
+    def switch(self, response: Response, server: Any) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.status = exchange.origin_status = 101
+        self.transport.write(
+            write_response(
+                101,
+                response.reason,
+                response.fields,
+                b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % exchange.request.upgrade,
+            )
+        )
+        exchange.connection = None
+        self._tunnel = server
+        self.deadline = NEVER
+        server.tunnel_to(self.transport)
+        server.transport.registerProducer(self.transport, True)
+        early, self._buffer = self._buffer, b""
+        if early:
+            server.transport.write(early)
+        self._resume()
+
+    def _answered(self, exchange: Exchange) -> None:
+        self._exchange = None
+        exchange.ended = True
+        self._site.finished(exchange)
+        if not self._keep_alive:
+            if self._reader is not None:
+                # The rest of the body is not wanted, but the answer should arrive.
+                self._reader = None
+                self._start_lingering()
+            else:
+                self.close()
+            return
+        if not self._buffer:
+            self.deadline = self._in(self._settings.idle_timeout)
+            if self._paused:
+                self._resume()
+        elif not self._reading:
+            self.deadline = self._in(self._settings.head_timeout)
+            self._resume()
+            self._read(self._buffer)
+
+    # The connection.
+
+    def is_idle(self) -> bool:
+        """Whether it waits for a request of which nothing has come."""
+        return self._exchange is None and not self._buffer
+
+    def close_when_idle(self) -> None:
+        """Close now if nothing is under way, else after the answer."""
+        self._keep_alive = False
+        if self.is_idle():
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        self._closing = True
+        self._buffer = b""
+        self.deadline = self._in(_FLUSH_FOR)
+        self.transport.loseConnection()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.client_ip} {self._exchange or 'idle'}>"
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _http_date() -> bytes:
+    global _date
+    now = int(time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True).encode("ascii"))
+    return _date[1]
+
+
+def connections(
+    site: Site, settings: ClientSettings, deadlines: Deadlines
+) -> Callable[[], ClientConnection]:
+    """Makes a connection's protocol for each client that is accepted."""
+    return lambda: ClientConnection(site, settings, deadlines)

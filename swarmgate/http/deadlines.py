@@ -1,0 +1,62 @@
+"""Deadlines of connections: one timer for all of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+NEVER = float("inf")
+
+
+class Dated(Protocol):
+    """Something with a deadline, in seconds of :attr:`Deadlines.now`, which it moves as it goes along."""
+
+    deadline: float
+
+    def overdue(self) -> None:
+        """The deadline has passed. It must be moved, or the member leave."""
+
+
+class Deadlines:
+    """Looks at all members' deadlines a few times a second, so that moving one costs an assignment.
+
+    A deadline is noticed up to one *tick* late, and measured from a time up to one tick old.
+
+    :ivar now: the clock's time at the last look, in seconds.
+    """
+
+    def __init__(self, clock: IReactorTime, tick: float = 0.25) -> None:
+        self.now = clock.seconds()
+        self._clock = clock
+        self._tick = tick
+        self._members: set[Dated] = set()
+        self._call: IDelayedCall | None = None
+
+    def add(self, member: Dated) -> None:
+        """Look at *member* from now on."""
+        if self._call is None:
+            self.now = self._clock.seconds()
+            self._call = self._clock.callLater(self._tick, self._look)
+        self._members.add(member)
+
+    def discard(self, member: Dated) -> None:
+        """Look at *member* no more."""
+        self._members.discard(member)
+
+    def stop(self) -> None:
+        """End the timer; for the end of the process, and of tests."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self._members.clear()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def _look(self) -> None:
+        # The timer goes on whatever a member does, and rests while there is none.
+        self._call = self._clock.callLater(self._tick, self._look) if self._members else None
+        now = self.now = self._clock.seconds()
+        for member in [member for member in self._members if member.deadline <= now]:
+            member.overdue()

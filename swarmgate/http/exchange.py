@@ -1,0 +1,321 @@
+"""One request and its answer on their way through the gate.
+
+An exchange stands between a client, whose connection it came over, and whatever answers: a server's connection, a
+middleware, a resource of the gate. Either side tells it what has come, and it passes that on to the other through
+the route's middlewares. It knows no HTTP version: an HTTP/1.1 connection is a client, and so is any stream of
+another protocol that has :class:`Client`'s methods.
+"""
+
+from __future__ import annotations
+
+from http.client import responses
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+
+if TYPE_CHECKING:
+    from swarmgate.middlewares.interface import BodyTransform
+
+_log = Logger()
+
+PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
+NO_SNIFFING = (b"X-Content-Type-Options", b"nosniff")
+#: What is logged for a request whose client left before the answer began (nginx, Traefik).
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Client(Protocol):
+    """Where a request came from and its answer goes to."""
+
+    def send_head(self, exchange: Exchange, response: Response, data: bytes, done: bool) -> None:
+        """Begin the answer with *data*, the first of its body; *done*: and the whole of it."""
+
+    def send_interim(self, response: Response) -> None:
+        """Send an informational (1xx) answer."""
+
+    def send_data(self, data: bytes) -> None:
+        """Send a piece of the answer's body, not empty."""
+
+    def send_end(self, trailers: Fields) -> None:
+        """End the answer."""
+
+    def abort(self) -> None:
+        """Break the answer off, so that it cannot be taken for a whole one."""
+
+    def switch(self, response: Response, server: Any) -> None:
+        """Answer 101 and pass octets both ways from now on."""
+
+    def feed_from(self, producer: Any) -> None:
+        """Pause and resume *producer*, a push producer of the answer, as the client takes it; None for no more."""
+
+    def pause_body(self) -> None:
+        """Take no more of the request's body for now."""
+
+    def resume_body(self) -> None:
+        """Take the request's body again."""
+
+
+class Server(Protocol):
+    """What answers an exchange."""
+
+    def body_data(self, data: bytes) -> None:
+        """A piece of the request's body, not empty."""
+
+    def body_end(self, trailers: Fields) -> None:
+        """The request's body has ended."""
+
+    def cancel(self) -> None:
+        """The client has left, or has been answered otherwise."""
+
+
+class Route(Protocol):
+    """What an exchange goes through before it is answered, and on the way back."""
+
+    def response_head(self, exchange: Exchange, response: Response) -> None:
+        """Lead the head of an answer back through the middlewares that the request has passed."""
+
+
+class Exchange:
+    """One request and its answer.
+
+    :ivar request: what was asked; middlewares may change it until it is forwarded.
+    :ivar entry_point: the name of the entry point that it came through.
+    :ivar passed: how many of the route's middlewares the request has passed.
+    :ivar router: the qualified name of the router that took it, ``""`` if none did.
+    :ivar service: the qualified name of the service, ``""`` if none was reached.
+    :ivar server: the URL of the server that answered or was tried last, ``""`` if none was.
+    :ivar user: the name that a middleware has authenticated, ``""`` for none.
+    :ivar status: of the answer that was begun, 0 before.
+    :ivar origin_status: of the server's answer, 0 if no server has answered.
+    :ivar retries: how many servers were tried in vain.
+    :ivar received: octets of the request's body so far.
+    :ivar sent: octets of the answer's body so far.
+    :ivar origin_sent: octets of the server's answer's body so far.
+    :ivar started: when the head was complete, and :ivar origin_started: when a server was asked, both in seconds of
+        :func:`time.perf_counter`; :ivar origin_seconds: how long the server took to begin its answer.
+    :ivar body_done: the request's body has been received.
+    :ivar ended: the answer has been sent, or the exchange broken off.
+    """
+
+    __slots__ = (
+        "_request_transforms",
+        "_response_transforms",
+        "_waiting",
+        "body_done",
+        "client",
+        "connection",
+        "ended",
+        "entry_point",
+        "origin_sent",
+        "origin_started",
+        "origin_seconds",
+        "origin_status",
+        "passed",
+        "pending",
+        "received",
+        "request",
+        "retries",
+        "route",
+        "router",
+        "sent",
+        "server",
+        "service",
+        "started",
+        "status",
+        "trailers",
+        "tried",
+        "user",
+    )
+
+    def __init__(self, client: Client, request: Request, entry_point: str) -> None:
+        # Given.
+        self.client = client
+        self.request = request
+        self.entry_point = entry_point
+        self.started = perf_counter()
+        # Where it goes.
+        self.route: Route | None = None
+        self.passed = 0
+        self.router = ""
+        self.service = ""
+        self.server = ""
+        self.user = ""
+        self.connection: Server | None = None
+        self.tried: set[Any] | None = None
+        self.retries = 0
+        self._waiting: Deferred[None] | None = None
+        # The request's body, as long as nobody takes it.
+        self.pending = b""
+        self.body_done = request.length == 0
+        self.trailers: Fields = []
+        self._request_transforms: tuple[BodyTransform, ...] = ()
+        # The answer.
+        self._response_transforms: tuple[BodyTransform, ...] = ()
+        self.status = 0
+        self.origin_status = 0
+        self.origin_started = 0.0
+        self.origin_seconds = 0.0
+        self.received = 0
+        self.sent = 0
+        self.origin_sent = 0
+        self.ended = False
+
+    # The request's body, from the client to the server.
+
+    def body_data(self, data: bytes, done: bool, trailers: Fields) -> None:
+        """The client has sent *data* of the body; *done*: and its end."""
+        self.received += len(data)
+        for transform in self._request_transforms:
+            data = transform.feed(data)
+        if done:
+            data += self._flush(self._request_transforms)
+            self.body_done = True
+            self.trailers = trailers
+        connection = self.connection
+        if connection is None:
+            self.pending += data
+            return
+        if data:
+            connection.body_data(data)
+        if done:
+            connection.body_end(trailers)
+
+    def lead_request_through(self, transforms: tuple[BodyTransform, ...]) -> None:
+        """Lead the request's body through *transforms*, in order, before a server gets it."""
+        self._request_transforms = transforms
+        if self.request.length == 0:
+            return
+        self.request.length = UNKNOWN
+        self.received = 0
+        pending, self.pending = self.pending, b""
+        if pending or self.body_done:
+            self.body_data(pending, self.body_done, self.trailers)
+
+    def connect(self, connection: Server) -> bytes:
+        """*connection* answers from now on. Returns what is there of the request's body."""
+        self.connection = connection
+        pending, self.pending = self.pending, b""
+        return pending
+
+    @staticmethod
+    def _flush(transforms: tuple[BodyTransform, ...]) -> bytes:
+        data = b""
+        for transform in transforms:
+            data = (transform.feed(data) if data else b"") + transform.end()
+        return data
+
+    # The answer, from the server to the client.
+
+    def respond(self, response: Response, data: bytes, done: bool) -> None:
+        """A server's answer has begun, with *data* of its body; *done*: and ended."""
+        self.origin_status = response.status
+        self.origin_seconds = perf_counter() - self.origin_started
+        self.origin_sent = len(data)
+        self._send_head(response, data, done)
+
+    def answer(self, status: int, body: bytes = b"", fields: Fields | tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Answer from here, with the whole *body*."""
+        response = Response(status, reason_of(status), list(fields), len(body))
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.cancel()
+        self._send_head(response, body, True)
+
+    def _send_head(self, response: Response, data: bytes, done: bool) -> None:
+        if self.ended:
+            return
+        if self.passed and self.route is not None:
+            try:
+                self.route.response_head(self, response)
+            except Exception:
+                _log.failure("a middleware of {router} failed on an answer", router=self.router)
+                response = Response(500, reason_of(500), [], UNKNOWN)
+                self._response_transforms = ()
+                connection, self.connection = self.connection, None
+                if connection is not None:
+                    connection.cancel()
+                data, done = b"Internal Server Error", True
+        self.status = response.status
+        transforms = self._response_transforms
+        if transforms:
+            response.length = UNKNOWN
+            for transform in transforms:
+                data = transform.feed(data)
+            if done:
+                data += self._flush(transforms)
+        self.sent = len(data)
+        self.client.send_head(self, response, data, done)
+
+    def lead_response_through(self, transform: BodyTransform) -> None:
+        """Lead the answer's body through *transform* too, after those that are there."""
+        self._response_transforms = (*self._response_transforms, transform)
+
+    def data(self, data: bytes) -> None:
+        """The server has sent more of the answer's body."""
+        self.origin_sent += len(data)
+        for transform in self._response_transforms:
+            data = transform.feed(data)
+        if data:
+            self.sent += len(data)
+            self.client.send_data(data)
+
+    def end(self, trailers: Fields) -> None:
+        """The server's answer has ended."""
+        if self._response_transforms:
+            data = self._flush(self._response_transforms)
+            if data:
+                self.sent += len(data)
+                self.client.send_data(data)
+        self.client.send_end(trailers)
+
+    def fail(self, status: int, body: bytes | None = None) -> None:
+        """Something went wrong: answer *status*, or, if the answer has begun, break it off."""
+        if self.ended:
+            return
+        if self.status:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.cancel()
+            self.client.abort()
+        else:
+            self.answer(status, reason_of(status) if body is None else body)
+
+    # Its end.
+
+    def wait_for(self, waiting: Deferred[None]) -> None:
+        """The request goes on when *waiting* fires; it is cancelled if the client leaves before."""
+        self._waiting = waiting
+
+    def client_gone(self) -> None:
+        """The client has left before the answer was sent."""
+        if not self.status:
+            self.status = CLIENT_CLOSED_REQUEST
+        self.ended = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.addErrback(_ignore_cancellation)
+            waiting.cancel()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} {self.router or '-'} {self.server or '-'} {self.status or 'no answer yet'}>"
+
+
+def _ignore_cancellation(failure: Failure) -> None:
+    failure.trap(CancelledError)
+
+
+_REASONS = {status: phrase.encode("ascii") for status, phrase in responses.items()}
+_REASONS[CLIENT_CLOSED_REQUEST] = b"Client Closed Request"
+
+
+def reason_of(status: int) -> bytes:
+    """The reason phrase of *status*, ``b""`` if it has none."""
+    return _REASONS.get(status, b"")

@@ -1,0 +1,484 @@
+"""Heads of HTTP/1 messages: read, checked, and written anew.
+
+Strictness is by construction: one regular expression says whether all of a head is made of legal bytes in legal
+places, a second takes it apart, and only then are the dozen names looked at that frame a message or steer a
+connection. What is forwarded is always written from the parts, so that a server reads what the gate has understood.
+
+Sources: RFC 9112 (2.2 line ends, 3 request line, 5 fields, 6 framing), RFC 9110 (5.5 values, 7.2 Host, 7.6.1
+Connection, 10.1.1 Expect).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv6Address
+
+import attrs
+
+from swarmgate.http.errors import BadRequest, BadResponse
+from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.paths import PathPolicy
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
+_FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
+_FIELDS = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+_HOST = re.compile(
+    rb"(?:([A-Za-z0-9._~\-]++)|(\[[0-9A-Fa-f:.]++\]))(?::([0-9]{1,5}+))?+",
+)
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*+)([/?].*+)?")
+_DIGITS = re.compile(rb"[0-9]{1,18}+")
+_TOKENS = re.compile(rb"[ \t]*(" + _TOKEN + rb"*)[ \t]*(?:,|$)")
+#: A byte that no head can hold, or a line end that is not CR LF: enough to refuse before the head is complete.
+_HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]")
+
+# What a field name means to the gate.
+_PLAIN, _DROP, _HOST_FIELD, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _EXPECT, _TE, _MANAGED, _UNDERSCORE = range(11)
+
+#: The fields by which proxies tell of the client; the gate writes its own (Traefik's managed X- headers).
+MANAGED = frozenset(
+    (
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-method",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-forwarded-tls-client-cert",
+        b"x-forwarded-tls-client-cert-info",
+        b"x-forwarded-uri",
+        b"x-real-ip",
+        b"x-scheme",
+        b"forwarded",
+    )
+)
+_MEANINGS = {
+    b"host": _HOST_FIELD,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"upgrade": _UPGRADE,
+    b"expect": _EXPECT,
+    b"te": _TE,
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"proxy-authenticate": _DROP,
+    b"proxy-authorization": _DROP,
+    b"http2-settings": _DROP,
+    **dict.fromkeys(MANAGED, _MANAGED),
+}
+#: Names that a Connection field cannot take away: the gate itself gives them a meaning.
+_NOT_NOMINABLE = frozenset((b"host", b"close", b"keep-alive", b"upgrade", b"te")) | MANAGED
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+#: Fields that must not come after a body, since they would be acted on too late (RFC 9110, 6.5.1).
+FORBIDDEN_TRAILERS = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"host",
+        b"max-forwards",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"www-authenticate",
+    )
+    + tuple(_MEANINGS)
+)
+
+
+@attrs.frozen
+class HeadLimits:
+    """How long a request's head may be.
+
+    :ivar line: octets of the request line; more is answered 414.
+    :ivar head: octets of the whole head; more is answered 431.
+    :ivar fields: number of field lines; more is answered 431.
+    """
+
+    line: int = 8192
+    head: int = 32768
+    fields: int = 100
+
+
+def _meaning(name: bytes) -> int:
+    key = name.lower()
+    meaning = _MEANINGS.get(key)
+    if meaning is not None:
+        return meaning
+    if b"_" in key:
+        # A server that turns both "-" and "_" into "_", as CGI does, would take it for the field proper.
+        return _DROP if key.replace(b"_", b"-") in _MEANINGS else _UNDERSCORE
+    return _PLAIN
+
+
+class _Meanings(dict[bytes, int]):
+    """The meaning of a name by its spelling; spellings are remembered up to a bound, since clients choose them."""
+
+    def __missing__(self, name: bytes) -> int:
+        meaning = _meaning(name)
+        if len(self) < 4096 and len(name) < 64:
+            self[name] = meaning
+        return meaning
+
+
+_meanings = _Meanings()
+
+
+def refuse_early(start: bytes, limits: HeadLimits) -> None:
+    """Refuse a head that is not complete yet, if nothing that follows can make it acceptable.
+
+    :raises BadRequest: it holds an impossible byte, or is too long already.
+    """
+    if _HOPELESS.search(start):
+        raise BadRequest("malformed head")
+    if len(start) > limits.line and start.find(b"\r\n", 0, limits.line) < 0:
+        raise BadRequest("request line too long", 414)
+    if len(start) > limits.head:
+        raise BadRequest("head too long", 431)
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """The members of a comma separated list, in lower case, empty ones left out."""
+    return [member for member in (part.strip(b" \t") for part in value.lower().split(b",")) if member]
+
+
+def parse_host(value: bytes) -> tuple[bytes, bytes]:
+    """*value* of a Host field as it is forwarded, and its host in lower case without port and trailing dot.
+
+    :raises BadRequest: it is none (RFC 9110, 7.2).
+    """
+    found = _HOST.fullmatch(value)
+    if found is None or (found[3] is not None and int(found[3]) > 65535):
+        raise BadRequest("bad Host")
+    if found[2] is not None and not _is_ipv6(found[2][1:-1]):
+        raise BadRequest("bad Host")
+    return value, (found[1] or found[2]).lower().rstrip(b".")
+
+
+def _is_ipv6(text: bytes) -> bool:
+    try:
+        IPv6Address(text.decode("ascii"))
+    except AddressValueError:
+        return False
+    return True
+
+
+class _Hosts(dict[bytes, tuple[bytes, bytes]]):
+    """Host values that were parsed before, up to a bound, since clients choose them."""
+
+    def __missing__(self, value: bytes) -> tuple[bytes, bytes]:
+        parsed = parse_host(value)
+        if len(self) < 4096:
+            self[value] = parsed
+        return parsed
+
+
+_hosts = _Hosts()
+
+
+def split_fields(block: bytes, start: int = 0) -> Fields:
+    """The field lines of *block* from *start* on, trimmed.
+
+    :raises ValueError: one of them is none (RFC 9112, 5).
+    """
+    if _FIELD_LINES.fullmatch(block, start) is None:
+        raise ValueError
+    found: Fields = _FIELDS.findall(block, start, len(block) - 2)
+    if b" \r" in block or b"\t\r" in block:
+        found = [(name, value.rstrip(b" \t")) for name, value in found]
+    return found
+
+
+def parse_request(block: bytes, limits: HeadLimits, paths: PathPolicy, underscores: str = "keep") -> Request:
+    """The request whose head is *block*, from the request line to the empty line, both included.
+
+    :param underscores: what becomes of field names with ``_``: ``keep``, ``delete`` or ``reject`` (Traefik
+        ``http.underscoreHeadersStrategy``). Those that could be taken for a field that the gate acts on never pass.
+    :raises BadRequest: it is malformed, ambiguous, too long, or of a kind that is not served.
+    """
+    line = _REQUEST_LINE.match(block)
+    if line is None:
+        raise _why_no_request_line(block, limits)
+    method, target, major, digit = line.groups()
+    start = line.end()
+    if start - 2 > limits.line:
+        raise BadRequest("request line too long", 414)
+    if len(block) > limits.head:
+        raise BadRequest("head too long", 431)
+    if major != b"1" or digit not in b"01":
+        raise BadRequest("HTTP version not supported", 505)
+    minor = 1 if digit == b"1" else 0
+    try:
+        received = split_fields(block, start)
+    except ValueError:
+        raise BadRequest("malformed field line") from None
+    if len(received) > limits.fields:
+        raise BadRequest("too many fields", 431)
+
+    fields: Fields = []
+    managed: Fields | None = None
+    host: bytes | None = None
+    connection: list[bytes] | None = None
+    codings: list[bytes] | None = None
+    length = 0
+    has_length = expects = wants_trailers = False
+    upgrade = b""
+    for pair in received:
+        meaning = _meanings[pair[0]]
+        if meaning == _PLAIN:
+            fields.append(pair)
+        elif meaning == _HOST_FIELD:
+            if host is not None:
+                raise BadRequest("more than one Host")
+            host = pair[1]
+        elif meaning == _DROP:
+            pass
+        elif meaning == _CONNECTION:
+            connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
+        elif meaning == _LENGTH:
+            if has_length or _DIGITS.fullmatch(pair[1]) is None:
+                raise BadRequest("bad Content-Length")
+            has_length = True
+            length = int(pair[1])
+        elif meaning == _CODING:
+            codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
+        elif meaning == _MANAGED:
+            managed = [pair] if managed is None else [*managed, pair]
+        elif meaning == _UNDERSCORE:
+            if underscores == "reject":
+                raise BadRequest("field name with an underscore")
+            if underscores == "keep":
+                fields.append(pair)
+        elif meaning == _UPGRADE:
+            upgrade = pair[1].strip(b" \t").lower()
+        elif meaning == _EXPECT:
+            if pair[1].lower() != b"100-continue":
+                raise BadRequest("unknown expectation", 417)
+            expects = True
+        elif b"trailers" in _tokens(pair[1]):  # TE
+            wants_trailers = True
+
+    if codings is not None:
+        _check_coding(codings, has_length, minor)
+        length = UNKNOWN
+    keep_alive = minor == 1
+    if connection is not None:
+        keep_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
+        if upgrade and b"upgrade" not in connection:
+            upgrade = b""
+        fields = _without_nominated(fields, connection)
+    elif upgrade:
+        upgrade = b""
+    if host is None and minor == 1:
+        raise BadRequest("no Host")
+
+    query: bytes | None = None
+    if target[:1] != b"/":
+        target, host = _resolve_target(method, target, host)
+    elif b"#" in target:
+        raise BadRequest("fragment in request target")
+    path, mark, rest = target.partition(b"?")
+    if mark:
+        query = rest
+    authority, name = _hosts[host] if host else (b"", b"")
+    if method in _NOT_SERVED:
+        raise BadRequest(f"method {method.decode()} is not served", _NOT_SERVED[method])
+    if upgrade:
+        if length:
+            raise BadRequest("upgrade with a body")
+        if upgrade != b"websocket":
+            # Every other protocol, h2c above all, would carry requests past the routes and their middlewares.
+            upgrade = b""
+    request = Request(method, paths.normalise(path), query, minor, authority, name, fields)
+    request.forwarded = managed
+    request.length = length
+    request.keep_alive = keep_alive
+    request.upgrade = upgrade
+    request.expects_continue = expects and minor == 1 and length != 0
+    if wants_trailers:
+        fields.append((b"TE", b"trailers"))
+    return request
+
+
+_NOT_SERVED = {b"CONNECT": 501, b"TRACE": 405}
+
+
+def _why_no_request_line(block: bytes, limits: HeadLimits) -> BadRequest:
+    if block.find(b"\r\n") > limits.line:
+        return BadRequest("request line too long", 414)
+    return BadRequest("malformed request line")
+
+
+def _check_coding(codings: list[bytes], has_length: bool, minor: int) -> None:
+    """Refuse every transfer coding but a lone ``chunked`` (RFC 9112, 6.1)."""
+    if has_length:
+        raise BadRequest("both Transfer-Encoding and Content-Length")
+    if minor == 0:
+        raise BadRequest("Transfer-Encoding in HTTP/1.0")
+    if codings == [b"chunked"]:
+        return
+    if codings and codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and b"identity" not in codings:
+        raise BadRequest("transfer coding not implemented", 501)
+    raise BadRequest("bad Transfer-Encoding")
+
+
+def _without_nominated(fields: Fields, connection: Iterable[bytes]) -> Fields:
+    """*fields* without those that a Connection field says are for this connection only (RFC 9110, 7.6.1)."""
+    nominated = set(connection)
+    if nominated & _FRAMING:
+        raise BadRequest("Connection names a field that frames the message")
+    nominated -= _NOT_NOMINABLE
+    if not nominated:
+        return fields
+    return [pair for pair in fields if pair[0].lower() not in nominated]
+
+
+def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:
+    """The origin form of *target*, and the host that goes with it (RFC 9112, 3.2)."""
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise BadRequest("bad request target")
+        return target, host
+    if method == b"CONNECT":
+        return b"/", b""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None or not found[1] or b"#" in target:
+        raise BadRequest("bad request target")
+    if host:
+        parse_host(host)
+    rest = found[2] or b"/"
+    return (b"/" + rest if rest[:1] == b"?" else rest), found[1]
+
+
+def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
+    """The response whose head is *block*, whether its connection may be used again, and what it upgrades to.
+
+    Its length is :data:`CHUNKED` where that is how the body is framed.
+
+    :raises BadResponse: it is malformed or ambiguous; nothing of it is passed on.
+    """
+    line = _STATUS_LINE.match(block)
+    if line is None:
+        raise BadResponse("malformed status line")
+    try:
+        received = split_fields(block, line.end())
+    except ValueError:
+        raise BadResponse("malformed field line") from None
+    minor, code, reason = line.groups()
+    fields: Fields = []
+    connection: list[bytes] | None = None
+    length = UNKNOWN
+    codings: list[bytes] | None = None
+    upgrade = b""
+    for pair in received:
+        meaning = _response_meanings[pair[0]]
+        if meaning == _PLAIN:
+            fields.append(pair)
+        elif meaning == _LENGTH:
+            if length != UNKNOWN or _DIGITS.fullmatch(pair[1]) is None:
+                raise BadResponse("bad Content-Length")
+            length = int(pair[1])
+        elif meaning == _CONNECTION:
+            connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
+        elif meaning == _CODING:
+            codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
+        elif meaning == _UPGRADE:
+            upgrade = pair[1].strip(b" \t").lower()
+    reusable = minor == b"1"
+    if connection is not None:
+        reusable = b"close" not in connection and (reusable or b"keep-alive" in connection)
+        nominated = set(connection) - _NOT_NOMINABLE - _FRAMING
+        if nominated:
+            fields = [pair for pair in fields if pair[0].lower() not in nominated]
+    if codings is not None:
+        if codings != [b"chunked"]:
+            raise BadResponse("transfer coding not implemented")
+        if minor == b"0":
+            raise BadResponse("Transfer-Encoding in HTTP/1.0")
+        if length != UNKNOWN:
+            # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
+            reusable = False
+        length = CHUNKED
+    return Response(int(code), reason or b"", fields, length), reusable, upgrade
+
+
+#: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
+CHUNKED = -2
+
+_RESPONSE_MEANINGS = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+    b"upgrade": _UPGRADE,
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"te": _DROP,
+}
+
+
+class _ResponseMeanings(dict[bytes, int]):
+    def __missing__(self, name: bytes) -> int:
+        meaning = _RESPONSE_MEANINGS.get(name.lower(), _PLAIN)
+        if len(self) < 4096 and len(name) < 64:
+            self[name] = meaning
+        return meaning
+
+
+_response_meanings = _ResponseMeanings()
+_colon = b": ".join
+_lines = b"\r\n".join
+
+
+def write_request(request: Request) -> bytes:
+    """The head of *request* as it is sent to a server."""
+    fields = request.fields
+    end = b"\r\n\r\n"
+    if request.upgrade:
+        end = b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade + end
+    elif request.length > 0:
+        end = b"\r\nContent-Length: %d\r\n\r\n" % request.length
+    elif request.length:
+        end = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    elif request.method in _METHODS_WITH_BODY:
+        end = b"\r\nContent-Length: 0\r\n\r\n"
+    if request.expects_continue:
+        end = b"\r\nExpect: 100-continue" + end
+    query = request.query
+    return b"".join(
+        (
+            request.method,
+            b" ",
+            request.path if query is None else request.path + b"?" + query,
+            b" HTTP/1.1\r\nHost: ",
+            request.authority,
+            b"\r\n" if fields else b"",
+            _lines(map(_colon, fields)),
+            end,
+        )
+    )
+
+
+_METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+
+
+def write_response(status: int, reason: bytes, fields: Fields, end: bytes) -> bytes:
+    """The head of a response; *end* are the lines that the connection adds, with the empty one."""
+    return b"".join(
+        (
+            b"HTTP/1.1 %d " % status,
+            reason,
+            b"\r\n" if fields else b"",
+            _lines(map(_colon, fields)),
+            end,
+        )
+    )

@@ -1,0 +1,155 @@
+"""Requests and responses, as the data plane and the middlewares see them.
+
+A field list is a list of ``(name, value)`` pairs of bytes, in the order of the wire, names spelled as they came. It
+holds end-to-end fields only: what frames a message or belongs to one connection (Host, Content-Length,
+Transfer-Encoding, Connection and what it names, ...) has become an attribute and is written anew.
+"""
+
+from __future__ import annotations
+
+import re
+
+Fields = list[tuple[bytes, bytes]]
+
+#: The length of a body that is sent in chunks, or until the connection closes: known only at its end.
+UNKNOWN = -1
+
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_RESERVED = frozenset(b":/?#[]@!$&'()*+,;=%")
+
+
+def field(fields: Fields, name: bytes) -> bytes | None:
+    """The value of the first field called *name* (lower case), None if there is none."""
+    for key, value in fields:
+        if key.lower() == name:
+            return value
+    return None
+
+
+def field_values(fields: Fields, name: bytes) -> list[bytes]:
+    """The values of all fields called *name* (lower case), in order."""
+    return [value for key, value in fields if key.lower() == name]
+
+
+def without(fields: Fields, name: bytes) -> Fields:
+    """*fields* without those called *name* (lower case), in any of its spellings with ``_`` for ``-``."""
+    return [pair for pair in fields if pair[0].lower().replace(b"_", b"-") != name]
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    octet = int(found[1], 16)
+    return found[0] if octet in _RESERVED else bytes((octet,))
+
+
+class Request:
+    """A request whose head has been read and checked.
+
+    :ivar method: as sent; methods are case-sensitive (RFC 9110, 9.1).
+    :ivar path: the path that is forwarded: normalised, its escapes in upper case, unreserved characters unescaped.
+    :ivar query: what follows the first ``?``, without it; None without one.
+    :ivar minor: the minor version of HTTP/1, 0 or 1.
+    :ivar authority: what the Host field of the forwarded request will say.
+    :ivar host: *authority* in lower case, without port and trailing dot; ``b""`` if there was none.
+    :ivar fields: the end-to-end fields.
+    :ivar length: of the body in octets, 0 if there is none, :data:`UNKNOWN` if it is sent in chunks.
+    :ivar client_ip: the address of the peer, as text (RFC 5952 spelling for IPv6).
+    :ivar secure: whether it came over TLS.
+    :ivar forwarded_for: what X-Forwarded-For said when the gate received it, if the peer is trusted, else ``b""``.
+    :ivar scheme: ``http`` or ``https``; what a trusted peer's X-Forwarded-Proto says comes before *secure*.
+    :ivar upgrade: the protocol that the client wants to change to, lower case; ``b""`` for none.
+    :ivar expects_continue: the client waits for a 100 before it sends the body.
+    :ivar keep_alive: the client's connection may be used again afterwards.
+    """
+
+    __slots__ = (
+        "_routing_path",
+        "authority",
+        "client_ip",
+        "expects_continue",
+        "fields",
+        "forwarded",
+        "forwarded_for",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "path",
+        "query",
+        "scheme",
+        "secure",
+        "trailers_wanted",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        path: bytes,
+        query: bytes | None,
+        minor: int,
+        authority: bytes,
+        host: bytes,
+        fields: Fields,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.minor = minor
+        self.authority = authority
+        self.host = host
+        self.fields = fields
+        self.forwarded: Fields | None = None
+        self.length = 0
+        self.client_ip = ""
+        self.secure = False
+        self.scheme = b"http"
+        self.forwarded_for = b""
+        self.upgrade = b""
+        self.expects_continue = False
+        self.keep_alive = True
+        self.trailers_wanted = False
+        self._routing_path: bytes | None = None
+
+    @property
+    def target(self) -> bytes:
+        """The request target that is forwarded: the path, and the query if there is one."""
+        return self.path if self.query is None else self.path + b"?" + self.query
+
+    @property
+    def routing_path(self) -> bytes:
+        """The path that rules are matched against: unescaped but for reserved characters (Traefik 3.4.1)."""
+        if b"%" not in self.path:
+            return self.path
+        if self._routing_path is None:
+            self._routing_path = _ESCAPE.sub(_unescape, self.path)
+        return self._routing_path
+
+    def set_path(self, path: bytes) -> None:
+        """Forward *path*, already normalised, in place of the present one."""
+        self.path = path
+        self._routing_path = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method.decode()} {self.authority.decode('latin-1')}{self.target.decode('latin-1')}>"
+
+
+class Response:
+    """The head of a response, on its way to the client.
+
+    :ivar status: the code.
+    :ivar reason: the phrase, which may be empty.
+    :ivar fields: the end-to-end fields.
+    :ivar length: of the body in octets; :data:`UNKNOWN` if it is known only at its end.
+    """
+
+    __slots__ = ("fields", "length", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.length = length
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.length} octets>"

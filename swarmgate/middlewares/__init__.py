@@ -1,0 +1,29 @@
+"""The middlewares, one module each.
+
+To add one: write its module as :mod:`swarmgate.middlewares.interface` says, and list it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from swarmgate.middlewares.interface import Context, Middleware
+
+_MODULES: tuple[ModuleType, ...] = ()
+
+#: The settings class of each kind, by its option name in lower case.
+KINDS: dict[str, type[Any]] = {module.KIND.lower(): module.Settings for module in _MODULES}
+
+_BUILDERS: dict[str, Callable[[Any, Context], Middleware]] = {
+    module.KIND.lower(): module.build for module in _MODULES
+}
+
+
+def build(kind: str, settings: Any, context: Context) -> Middleware:
+    """The middleware of *kind*, one of :data:`KINDS`, for one route.
+
+    :raises ValueError: the settings contradict each other; its text says how, for people.
+    """
+    return _BUILDERS[kind](settings, context)

@@ -1,0 +1,227 @@
+"""From what the Docker API answers to the values of :mod:`.snapshot`.
+
+The lists can be large (a task is 2 to 5 kB of JSON, and there may be thousands), are asked for every second, and
+hardly change from one time to the next. To parse such an answer as a whole would hold the interpreter's lock for
+hundreds of milliseconds, in whichever thread it is done, and so stop the traffic. :class:`ListDecoder` cuts the list
+into its elements by their text, recognises those that it has seen before by their id and version (the head of each
+element; Swarm raises the version with every change), parses only the others, and lets other threads run in between.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, SwarmService, Task
+
+V = TypeVar("V")
+
+# How the engine begins each element of a list of services, tasks or nodes. Within an element, an object that begins
+# with an id is the value of a field (it follows a colon), and quotes inside strings are escaped: it can only be found
+# at the beginning of an element. What is cut wrongly all the same is no JSON, and the list is then parsed as a whole.
+_BETWEEN = b'},{"ID":"'
+_HEAD = re.compile(rb'\{"ID":"([^"\\]+)","Version":\{"Index":(\d+)\}')
+_SLICE = 16  # elements between two chances for other threads
+
+
+class ListDecoder(Generic[V]):
+    """Decodes one kind of list, answer after answer. Not for several threads at a time.
+
+    :param decode: makes the value of one element; whatever it raises becomes ``fault(element, reason)``, which may
+        raise ValueError to give up on the whole list.
+    """
+
+    def __init__(self, decode: Callable[[Any], V], fault: Callable[[Any, str], V]) -> None:
+        self._decode = decode
+        self._fault = fault
+        self._known: dict[bytes, tuple[str, V]] = {}
+
+    def __call__(self, body: bytes) -> tuple[V, ...]:
+        """Return the values of a JSON list's elements, sorted by id.
+
+        :raises ValueError: it is no JSON list of objects with an id.
+        """
+        known: dict[bytes, tuple[str, V]] = {}
+        try:
+            for number, (head, text) in enumerate(elements(body)):
+                found = self._known.get(head) if head else None
+                known[head or b"%d" % number] = found or self._element(json.loads(text()))
+                if number % _SLICE == _SLICE - 1:
+                    time.sleep(0)  # hands over the interpreter's lock to whoever waits for it
+        except (ValueError, RecursionError):
+            whole = json.loads(body)
+            if not isinstance(whole, list):
+                raise ValueError(f"expected a list, not {type(whole).__name__}") from None
+            known = {b"%d" % number: self._element(element) for number, element in enumerate(whole)}
+        self._known = known
+        return tuple(value for _, value in sorted(known.values(), key=_by_id))
+
+    def _element(self, element: Any) -> tuple[str, V]:
+        if not isinstance(element, dict) or not isinstance(identity := element.get("ID", element.get("Id")), str):
+            raise ValueError("expected a list of objects that have an ID")
+        try:
+            return identity, self._decode(element)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return identity, self._fault(element, f"{type(error).__name__}: {error}")
+
+
+def _by_id(pair: tuple[str, Any]) -> str:
+    return pair[0]
+
+
+def elements(body: bytes) -> Iterator[tuple[bytes, Callable[[], bytes]]]:
+    """Yield the elements of a JSON list: the text of id and version (``b""`` if they don't lead), and what cuts it out.
+
+    :raises ValueError: it is no list.
+    """
+    begin, end = body.find(b"["), body.rfind(b"]")
+    if begin < 0 or end < begin or body[:begin].strip() or body[end + 1 :].strip():
+        raise ValueError("expected a JSON list")
+    at = begin + 1
+    if not body[at:end].strip() if end - at < 64 else False:
+        return
+    while at < end:
+        found = body.find(_BETWEEN, at, end)
+        stop = found + 1 if found >= 0 else end
+        head = _HEAD.match(body, at, stop)
+        yield head.group() if head else b"", (lambda a=at, b=stop: body[a:b])  # type: ignore[misc]
+        at = stop + 1
+
+
+def service_from(told: Any) -> SwarmService:
+    """Return a service as ``GET /services`` tells of it.
+
+    :raises KeyError, TypeError, ValueError: it is told in a way that this does not know.
+    """
+    spec = told["Spec"]
+    template = spec.get("TaskTemplate") or {}
+    endpoint = told.get("Endpoint") or {}
+    # Engines before API 1.25 knew networks of the service itself; stacks made then may still run.
+    attached = template.get("Networks") or spec.get("Networks") or ()
+    ports = endpoint.get("Ports") or (spec.get("EndpointSpec") or {}).get("Ports") or ()
+    replicated = (spec.get("Mode") or {}).get("Replicated")
+    return SwarmService(
+        id=told["ID"],
+        name=spec["Name"],
+        version=(told.get("Version") or {}).get("Index", 0),
+        created=nanoseconds(told.get("CreatedAt") or ""),
+        labels=tuple(sorted((str(name), str(value)) for name, value in (spec.get("Labels") or {}).items())),
+        image=(template.get("ContainerSpec") or {}).get("Image", ""),
+        networks=tuple(sorted(network["Target"] for network in attached)),
+        endpoint_mode=(spec.get("EndpointSpec") or {}).get("Mode") or "vip",
+        vips=addresses_from((vip["NetworkID"], vip.get("Addr")) for vip in endpoint.get("VirtualIPs") or ()),
+        ports=tuple(
+            sorted(
+                (
+                    Port(
+                        port.get("TargetPort") or 0,
+                        port.get("PublishedPort") or 0,
+                        port.get("PublishMode") or "ingress",
+                        port.get("Protocol") or "tcp",
+                    )
+                    for port in ports
+                ),
+                key=lambda port: (port.target, port.published, port.mode, port.protocol),
+            )
+        ),
+        replicas=None if replicated is None else replicated.get("Replicas", 0),
+    )
+
+
+def task_from(told: Any) -> Task:
+    """Return a task as ``GET /tasks`` tells of it.
+
+    :raises KeyError, TypeError, ValueError: it is told in a way that this does not know.
+    """
+    status = told.get("Status") or {}
+    attachments = told.get("NetworksAttachments") or ()
+    return Task(
+        id=told["ID"],
+        service_id=told["ServiceID"],
+        slot=told.get("Slot") or 0,
+        node_id=told.get("NodeID") or "",
+        state=status.get("State") or "",
+        container=(status.get("ContainerStatus") or {}).get("ContainerID") or "",
+        addresses=addresses_from(
+            (attachment["Network"]["ID"], address)
+            for attachment in attachments
+            for address in attachment.get("Addresses") or ()
+        ),
+    )
+
+
+def network_from(told: Any) -> Network:
+    """Return a network as ``GET /networks`` tells of it.
+
+    :raises KeyError, TypeError, ValueError: it is told in a way that this does not know.
+    """
+    return Network(told["Id"], told["Name"], told.get("Driver") or "", bool(told.get("Ingress")))
+
+
+def node_from(told: Any) -> Node:
+    """Return a node as ``GET /nodes`` tells of it.
+
+    :raises KeyError, TypeError, ValueError: it is told in a way that this does not know.
+    """
+    return Node(
+        told["ID"],
+        (told.get("Description") or {}).get("Hostname") or "",
+        (told.get("Spec") or {}).get("Availability") or "active",
+        (told.get("Status") or {}).get("State") or "unknown",
+    )
+
+
+def addresses_from(told: Any) -> tuple[Address, ...]:
+    """Return pairs of a network's id and an address with its prefix (``10.0.1.5/24``) as addresses, sorted.
+
+    Of several in one network the first is taken; pairs without an address (the host network's) are left out.
+    """
+    found: dict[str, str] = {}
+    for network, address in told:
+        if address:
+            found.setdefault(network, address.partition("/")[0])
+    return tuple(Address(network, ip) for network, ip in sorted(found.items()))
+
+
+def nanoseconds(timestamp: str) -> int:
+    """Return RFC 3339's ``2026-01-31T12:00:00.123456789Z`` as nanoseconds since 1970; 0 for ``""``.
+
+    :raises ValueError: it is no such time.
+    """
+    if not timestamp:
+        return 0
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", timestamp)
+    if match is None:
+        raise ValueError(f"expected a time as 2026-01-31T12:00:00Z, not {timestamp!r}")
+    seconds, fraction, zone = match.groups()
+    moment = datetime.datetime.fromisoformat(seconds + ("+00:00" if zone == "Z" else zone))
+    return int(moment.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+def service_fault(told: Any, reason: str) -> SwarmService:
+    """Return what stands for a service that can't be read."""
+    spec = told.get("Spec")
+    name = spec.get("Name") if isinstance(spec, dict) else None
+    return SwarmService(told["ID"], name if isinstance(name, str) else told["ID"], fault=reason)
+
+
+def task_fault(told: Any, reason: str) -> Task:
+    """Return what stands for a task that can't be read.
+
+    :raises ValueError: not even its service is known.
+    """
+    if not isinstance(told.get("ServiceID"), str):
+        raise ValueError(f"task {told['ID']} has no readable ServiceID")
+    return Task(told["ID"], told["ServiceID"], fault=reason)
+
+
+def refuse(told: Any, reason: str) -> Any:
+    """Give up on a list, one element of which can't be read.
+
+    :raises ValueError: always.
+    """
+    raise ValueError(f"{told.get('ID', told.get('Id'))} can't be read: {reason}")

@@ -1,0 +1,141 @@
+"""What a Swarm looks like at one moment, as frozen values.
+
+Only what routing needs is in it, sorted: two looks at the same world give equal snapshots, so that ``==`` tells
+whether anything has changed. How the values are read from what the Docker API answers is in :mod:`.decode`.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(order=False)
+class Port:
+    """A port that a service publishes (Docker API ``Endpoint.Ports``).
+
+    :ivar target: where the container listens.
+    :ivar published: where the nodes listen, 0 when Docker has not chosen one yet.
+    :ivar mode: ``ingress`` or ``host``.
+    :ivar protocol: ``tcp``, ``udp`` or ``sctp``.
+    """
+
+    target: int
+    published: int = 0
+    mode: str = "ingress"
+    protocol: str = "tcp"
+
+
+@attrs.frozen(order=False)
+class Address:
+    """An address in a network.
+
+    :ivar network: the network's id.
+    :ivar ip: without the length of a prefix.
+    """
+
+    network: str
+    ip: str
+
+
+@attrs.frozen(order=False)
+class SwarmService:
+    """A Swarm service (``GET /services``).
+
+    :ivar name: with the stack's prefix, as ``shop_web``.
+    :ivar labels: the service's own (``deploy.labels`` in a stack file), sorted by name.
+    :ivar created: nanoseconds since 1970.
+    :ivar networks: ids of the networks that its tasks are attached to, ``ingress`` not among them.
+    :ivar endpoint_mode: ``vip`` or ``dnsrr``.
+    :ivar vips: its virtual addresses.
+    :ivar replicas: how many tasks are wanted, None where each node has one.
+    :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
+        ``name`` then say nothing.
+    """
+
+    id: str
+    name: str
+    version: int = 0
+    created: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    image: str = ""
+    networks: tuple[str, ...] = ()
+    endpoint_mode: str = "vip"
+    vips: tuple[Address, ...] = ()
+    ports: tuple[Port, ...] = ()
+    replicas: int | None = 1
+    fault: str = ""
+
+
+@attrs.frozen(order=False)
+class Task:
+    """A task that its service still wants to run (``GET /tasks``, desired state ``running``).
+
+    :ivar slot: its number among the service's replicas, 0 for a global service's.
+    :ivar state: as Docker spells it: ``running``, ``starting``, ``preparing`` and so on.
+    :ivar container: its container's id, ``""`` before there is one.
+    :ivar addresses: where it is reached, one for each network, sorted.
+    :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
+        ``service_id`` then say nothing.
+    """
+
+    id: str
+    service_id: str
+    slot: int = 0
+    node_id: str = ""
+    state: str = "running"
+    container: str = ""
+    addresses: tuple[Address, ...] = ()
+    fault: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes requests: it runs (its health check, if it has one, has passed), and is wanted to."""
+        return self.state == "running" and not self.fault
+
+
+@attrs.frozen(order=False)
+class Network:
+    """A network that reaches across nodes (``GET /networks``).
+
+    :ivar name: as ``docker network ls`` shows it, with the stack's prefix.
+    :ivar ingress: whether it is the routing mesh's own.
+    """
+
+    id: str
+    name: str
+    driver: str = "overlay"
+    ingress: bool = False
+
+
+@attrs.frozen(order=False)
+class Node:
+    """A machine of the Swarm (``GET /nodes``).
+
+    :ivar availability: ``active``, ``pause`` or ``drain``.
+    :ivar state: ``ready``, ``down``, ``disconnected`` or ``unknown``.
+    """
+
+    id: str
+    hostname: str
+    availability: str = "active"
+    state: str = "ready"
+
+
+@attrs.frozen(order=False)
+class Snapshot:
+    """Everything that is known of a Swarm at one moment, each part sorted by id."""
+
+    services: tuple[SwarmService, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    networks: tuple[Network, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+
+def own_task(snapshot: Snapshot, container: str) -> Task | None:
+    """Return the task that runs in this container, None if none does.
+
+    :param container: a container's id or the beginning of it, ``""`` for none.
+    """
+    if not container:
+        return None
+    return next((task for task in snapshot.tasks if task.container.startswith(container)), None)

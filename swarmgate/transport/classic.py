@@ -1,0 +1,75 @@
+"""The same network on a reactor's own transports, for where uvloop cannot be installed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import TimeoutError as ReactorTimeoutError
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from swarmgate.transport.native import listening_socket
+from swarmgate.transport.network import ConnectTimeout
+
+
+class ReactorListening:
+    """A :class:`~swarmgate.transport.network.ListeningSocket`."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def port(self) -> int:
+        return int(self._port.getHost().port)
+
+    def close(self) -> None:
+        self._port.stopListening()
+
+
+class _ServerFactory(Factory):
+    noisy = False
+
+    def __init__(self, make: Callable[[], IProtocol]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._make()
+
+
+class ReactorNetwork:
+    """A :class:`~swarmgate.transport.network.Network` on a Twisted reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listen(
+        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+    ) -> Deferred[ReactorListening]:
+        def start() -> ReactorListening:
+            bound = listening_socket(host, port, reuse_port)
+            try:
+                bound.setblocking(False)
+                family = socket.AF_INET6 if bound.family == socket.AF_INET6 else socket.AF_INET
+                return ReactorListening(
+                    self._reactor.adoptStreamPort(bound.fileno(), family, _ServerFactory(make))
+                )
+            finally:
+                bound.close()
+
+        return execute(start)
+
+    def connect(
+        self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]
+    ) -> None:
+        def on_failure(failure: Failure) -> None:
+            error = failure.value
+            if isinstance(error, ReactorTimeoutError):
+                error = ConnectTimeout(f"no answer from {host}:{port} within {timeout:g} s")
+            failed(error if isinstance(error, Exception) else Exception(str(error)))
+
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=timeout)
+        connectProtocol(endpoint, protocol).addErrback(on_failure)

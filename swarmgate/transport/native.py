@@ -1,0 +1,189 @@
+"""Twisted protocols on the transports of an asyncio loop, uvloop's above all.
+
+uvloop calls a protocol's ``data_received``, which it looks up once per connection: giving it the Twisted protocol's
+``dataReceived``, and the protocol the loop's own ``write``, leaves nothing in between on the path of the data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
+from twisted.python.failure import Failure
+
+from swarmgate.transport.network import ConnectTimeout
+
+_DONE = Failure(ConnectionDone())
+
+
+def _address(name: Any) -> IAddress:
+    if isinstance(name, tuple):
+        return IPv6Address("TCP", name[0], name[1]) if ":" in name[0] else IPv4Address("TCP", name[0], name[1])
+    return UNIXAddress(name or None)  # type: ignore[no-any-return]
+
+
+class NativeTransport:
+    """An asyncio protocol to the loop, a Twisted transport to the protocol."""
+
+    __slots__ = ("_producer", "_protocol", "_socket", "data_received", "disconnecting", "write")
+
+    def __init__(self, protocol: IProtocol) -> None:
+        self._protocol: Any = protocol
+        self._producer: IPushProducer | None = None
+        self._socket: Any = None
+        self.disconnecting = False
+        self.data_received = protocol.dataReceived
+
+    # What the loop calls.
+
+    def connection_made(self, transport: Any) -> None:
+        self._socket = transport
+        self.write = transport.write
+        self._protocol.makeConnection(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        protocol, self._protocol, self._producer = self._protocol, None, None
+        self.disconnecting = True
+        del self.data_received
+        if protocol is not None:
+            protocol.connectionLost(_DONE if error is None else Failure(ConnectionLost(str(error))))
+
+    def eof_received(self) -> bool:
+        half_closed = getattr(self._protocol, "readConnectionLost", None)
+        if half_closed is None or self.disconnecting:
+            return False
+        half_closed()
+        return True
+
+    def pause_writing(self) -> None:
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resume_writing(self) -> None:
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    # What the protocol calls.
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        self.write(b"".join(pieces))
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        self._socket.close()
+
+    def abortConnection(self) -> None:
+        self.disconnecting = True
+        self._socket.abort()
+
+    def loseWriteConnection(self) -> None:
+        if not self._socket.is_closing():
+            with contextlib.suppress(OSError):
+                self._socket.write_eof()
+
+    def getPeer(self) -> IAddress:
+        return _address(self._socket.get_extra_info("peername"))
+
+    def getHost(self) -> IAddress:
+        return _address(self._socket.get_extra_info("sockname"))
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Pause and resume *producer*, a push producer, as the buffer of what is written fills and empties."""
+        if not streaming:
+            raise ValueError("only push producers are supported")
+        self._producer = producer
+        if self.disconnecting:
+            producer.stopProducing()
+        elif self._socket.get_write_buffer_size() > self._socket.get_write_buffer_limits()[1]:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        if not self._socket.is_closing():
+            self._socket.pause_reading()
+
+    def resumeProducing(self) -> None:
+        if not self._socket.is_closing():
+            self._socket.resume_reading()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+
+class NativeListening:
+    """A :class:`~swarmgate.transport.network.ListeningSocket`."""
+
+    def __init__(self, servers: list[asyncio.AbstractServer]) -> None:
+        self._servers = servers
+
+    def port(self) -> int:
+        return int(self._servers[0].sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+
+class NativeNetwork:
+    """A :class:`~swarmgate.transport.network.Network` on an asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def listen(
+        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+    ) -> Deferred[NativeListening]:
+        async def start() -> NativeListening:
+            server = await self._loop.create_server(
+                lambda: NativeTransport(make()),  # type: ignore[arg-type, return-value]
+                sock=listening_socket(host, port, reuse_port),
+                backlog=1024,
+            )
+            return NativeListening([server])
+
+        return Deferred.fromFuture(asyncio.ensure_future(start(), loop=self._loop))
+
+    def connect(
+        self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]
+    ) -> None:
+        task = self._loop.create_task(self._connect(host, port, timeout, protocol, failed))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(
+        self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._loop.create_connection(
+                    lambda: NativeTransport(protocol),  # type: ignore[arg-type, return-value]
+                    host,
+                    port,
+                )
+        except TimeoutError:
+            failed(ConnectTimeout(f"no answer from {host}:{port} within {timeout:g} s"))
+        except OSError as error:
+            failed(error)
+
+
+def listening_socket(host: str, port: int, reuse_port: bool) -> socket.socket:
+    """A socket bound to *host* and *port*, for both IP versions where *host* is ``""`` and the machine has both.
+
+    :raises OSError: the address is taken, or not this machine's.
+    """
+    if host == "" and socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6, backlog=1024, reuse_port=reuse_port, dualstack_ipv6=True
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=reuse_port)

@@ -1,0 +1,45 @@
+"""What the data plane needs of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+
+
+class ConnectTimeout(Exception):
+    """A connect got no answer within its deadline."""
+
+
+class ListeningSocket(Protocol):
+    """A socket that accepts connections."""
+
+    def port(self) -> int:
+        """The port number it is bound to."""
+
+    def close(self) -> None:
+        """Accept no more connections; those that were accepted live on."""
+
+
+class Network(Protocol):
+    """Listens and connects."""
+
+    def listen(
+        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+    ) -> Deferred[Any]:
+        """Accept connections, each with a protocol from *make*.
+
+        :param host: an address; ``""`` for all, IPv6 included where the machine has it.
+        :returns: fires with a :class:`ListeningSocket`, or fails with :exc:`OSError`.
+        """
+
+    def connect(
+        self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]
+    ) -> None:
+        """Connect *protocol* to a server.
+
+        :param timeout: seconds.
+        :param failed: called with an :exc:`OSError` or a :exc:`ConnectTimeout` if it does not come about.
+        """
