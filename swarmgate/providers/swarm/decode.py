@@ -20,10 +20,7 @@ from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, Swa
 
 V = TypeVar("V")
 
-# How the engine begins each element of a list of services, tasks or nodes. Within an element, an object that begins
-# with an id is the value of a field (it follows a colon), and quotes inside strings are escaped: it can only be found
-# at the beginning of an element. What is cut wrongly all the same is no JSON, and the list is then parsed as a whole.
-_BETWEEN = b'},{"ID":"'
+# Swarm's objects begin with these two fields, in this order.
 _HEAD = re.compile(rb'\{"ID":"([^"\\]+)","Version":\{"Index":(\d+)\}')
 _SLICE = 16  # elements between two chances for other threads
 
@@ -33,11 +30,15 @@ class ListDecoder(Generic[V]):
 
     :param decode: makes the value of one element; whatever it raises becomes ``fault(element, reason)``, which may
         raise ValueError to give up on the whole list.
+    :param first: the field that the engine begins each element with. An object inside an element that begins with it
+        as well follows a colon, and quotes in strings are escaped; so the text between two elements is found nowhere
+        else. Should an engine ever do otherwise, what is cut out is no JSON, and the list is parsed as a whole.
     """
 
-    def __init__(self, decode: Callable[[Any], V], fault: Callable[[Any, str], V]) -> None:
+    def __init__(self, decode: Callable[[Any], V], fault: Callable[[Any, str], V], first: str = "ID") -> None:
         self._decode = decode
         self._fault = fault
+        self._between = b'},{"%s":"' % first.encode()
         self._known: dict[bytes, tuple[str, V]] = {}
 
     def __call__(self, body: bytes) -> tuple[V, ...]:
@@ -47,16 +48,15 @@ class ListDecoder(Generic[V]):
         """
         known: dict[bytes, tuple[str, V]] = {}
         try:
-            for number, (head, text) in enumerate(elements(body)):
-                found = self._known.get(head) if head else None
-                known[head or b"%d" % number] = found or self._element(json.loads(text()))
+            for number, (begin, end) in enumerate(elements(body, self._between)):
+                match = _HEAD.match(body, begin, end)
+                head = match.group() if match else b"%d" % number
+                found = self._known.get(head) if match else None
+                known[head] = found or self._element(json.loads(body[begin:end]))
                 if number % _SLICE == _SLICE - 1:
                     time.sleep(0)  # hands over the interpreter's lock to whoever waits for it
         except (ValueError, RecursionError):
-            whole = json.loads(body)
-            if not isinstance(whole, list):
-                raise ValueError(f"expected a list, not {type(whole).__name__}") from None
-            known = {b"%d" % number: self._element(element) for number, element in enumerate(whole)}
+            known = {b"%d" % number: self._element(element) for number, element in enumerate(whole(body))}
         self._known = known
         return tuple(value for _, value in sorted(known.values(), key=_by_id))
 
@@ -73,23 +73,35 @@ def _by_id(pair: tuple[str, Any]) -> str:
     return pair[0]
 
 
-def elements(body: bytes) -> Iterator[tuple[bytes, Callable[[], bytes]]]:
-    """Yield the elements of a JSON list: the text of id and version (``b""`` if they don't lead), and what cuts it out.
+def elements(body: bytes, between: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each element of a JSON list of objects begins and ends, found by the text ``between`` two of them.
 
     :raises ValueError: it is no list.
     """
-    begin, end = body.find(b"["), body.rfind(b"]")
-    if begin < 0 or end < begin or body[:begin].strip() or body[end + 1 :].strip():
+    at, end = body.find(b"[") + 1, body.rfind(b"]")
+    if not at or end < at or body[: at - 1].strip() or body[end + 1 :].strip():
         raise ValueError("expected a JSON list")
-    at = begin + 1
-    if not body[at:end].strip() if end - at < 64 else False:
+    if not body[at : at + 1].strip(b"]"):
         return
     while at < end:
-        found = body.find(_BETWEEN, at, end)
+        found = body.find(between, at, end)
         stop = found + 1 if found >= 0 else end
-        head = _HEAD.match(body, at, stop)
-        yield head.group() if head else b"", (lambda a=at, b=stop: body[a:b])  # type: ignore[misc]
+        yield at, stop
         at = stop + 1
+
+
+def whole(body: bytes) -> list[Any]:
+    """Return a JSON list, parsed in one go; ``null`` is Go's way to write an empty one.
+
+    :raises ValueError: it is something else.
+    """
+    try:
+        told = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if told is not None and not isinstance(told, list):
+        raise ValueError(f"expected a list, not {type(told).__name__}")
+    return told or []
 
 
 def service_from(told: Any) -> SwarmService:

@@ -1,0 +1,382 @@
+"""The Swarm behind a Docker engine: :class:`Engine`, the real :class:`~.interface.ISwarm`.
+
+The ``docker`` package's client blocks, so its calls are made in threads, a few of the engine's own, and what they
+answer is made into frozen values there. The event stream has a thread to itself. Every call has its socket timeouts;
+the event stream has none, as it may be silent for hours: whoever relies on it polls besides.
+
+Asked for are ``/version``, ``/services``, ``/tasks``, ``/networks``, ``/nodes`` and ``/events``, and nothing else, so
+a socket proxy has to allow just these. What is asked for by name of API version is the newest that the engine speaks,
+with 1.40 as the oldest that will do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import docker
+import docker.errors
+import docker.tls
+import docker.utils
+import requests
+from docker.types.daemon import CancellableStream
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from swarmgate.providers.swarm.decode import (
+    ListDecoder,
+    network_from,
+    node_from,
+    refuse,
+    service_fault,
+    service_from,
+    task_fault,
+    task_from,
+)
+from swarmgate.providers.swarm.interface import ISwarm, SwarmError
+from swarmgate.providers.swarm.snapshot import Network, Node, Snapshot, SwarmService, Task
+
+T = TypeVar("T")
+
+OLDEST_API = (1, 40)  # Docker 19.03
+_WANTED_TASKS = {"desired-state": ["running"]}
+_SWARM_NETWORKS = {"scope": ["swarm"]}
+_TOLD_EVENTS = {"type": ["service", "network", "node"]}
+_PATIENCE = 2.0  # seconds that close() waits for calls under way
+# What a socket proxy calls the permission for a path (the environment variables of the usual ones).
+_PERMISSIONS = {"/version": "VERSION", "/services": "SERVICES", "/tasks": "TASKS"} | {
+    "/networks": "NETWORKS",
+    "/nodes": "NODES",
+    "/events": "EVENTS",
+}
+
+
+@attrs.frozen
+class Endpoint:
+    """Where a Docker engine is reached, and how.
+
+    :ivar url: ``unix://``, ``tcp://``, ``http(s)://`` or ``ssh://``; ``""`` means what ``environ`` says by DOCKER_HOST
+        (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), or else the usual socket.
+    :ivar ca: file with the authorities that sign the engine's certificate; ``""``: those that the machine trusts.
+    :ivar cert: file with the client's certificate; ``key``: file with its key.
+    :ivar tls: whether a ``tcp://`` endpoint speaks TLS; it does if any of ``ca``, ``cert`` and ``key`` is given.
+    :ivar insecure_skip_verify: take any certificate of the engine.
+    :ivar username: for a proxy before the socket that wants one, with ``password``; sent only if both are given.
+    :ivar timeout: seconds until a connect, or a silence within an answer, is given up.
+    """
+
+    url: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    tls: bool = False
+    insecure_skip_verify: bool = False
+    username: str = ""
+    password: str = attrs.field(default="", repr=False)
+    timeout: float = 10.0
+    environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of ``docker.APIClient`` for it.
+
+        :raises docker.errors.TLSParameterError: a file with a certificate is not there.
+        """
+        if not self.url:
+            # Given an empty mapping the package would read the process's own environment.
+            return dict(docker.utils.kwargs_from_env(self.environ)) if self.environ else {}
+        options: dict[str, Any] = {"base_url": self.url}
+        if self.tls or self.ca or self.cert or self.key or self.insecure_skip_verify:
+            options["tls"] = docker.tls.TLSConfig(
+                client_cert=(self.cert, self.key) if self.cert or self.key else None,
+                ca_cert=self.ca or None,
+                verify=not self.insecure_skip_verify,
+            )
+        return options
+
+    def __str__(self) -> str:
+        return self.url or self.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+@implementer(ISwarm)
+class Engine:
+    """A Swarm seen through the engine of one of its managers.
+
+    :param reactor: for its clock, and to come back to from threads (IReactorTime, IReactorFromThreads).
+    :param own_container: see :meth:`ISwarm.own_container`; :func:`find_own_container` finds it.
+    """
+
+    def __init__(self, reactor: Any, endpoint: Endpoint, own_container: str = "") -> None:
+        self.own_container = own_container
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._pool = ThreadPool(0, 4, "swarm")
+        self._pool.threadFactory = _DaemonThread
+        self._client: docker.APIClient | None = None
+        self._decoding = threading.Lock()
+        self._services = ListDecoder[SwarmService](service_from, service_fault)
+        self._tasks = ListDecoder[Task](task_from, task_fault)
+        self._networks = ListDecoder[Network](network_from, refuse, first="Name")
+        self._nodes = ListDecoder[Node](node_from, refuse)
+        self._under_way: set[Deferred[Any]] = set()
+        self._subscriptions: set[_Subscription] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Engine {self._endpoint}{' closed' if self._closed else ''}>"
+
+    def look(self) -> Deferred[Snapshot]:
+        """See :meth:`ISwarm.look`."""
+        return self._in_thread(self._look)
+
+    def tasks(self) -> Deferred[tuple[Task, ...]]:
+        """See :meth:`ISwarm.tasks`."""
+        return self._in_thread(self._list_tasks)
+
+    def subscribe(self, ring: Callable[[], None], lost: Callable[[SwarmError], None]) -> Callable[[], None]:
+        """See :meth:`ISwarm.subscribe`."""
+        subscription = _Subscription(self._reactor, ring, lost, self._subscriptions.discard)
+        if self._closed:
+            subscription.end(SwarmError("the Swarm has been closed"))
+        else:
+            self._subscriptions.add(subscription)
+            _DaemonThread(target=self._listen, args=(subscription,), name="swarm-events").start()
+        return subscription.cancel
+
+    def close(self) -> Deferred[None]:
+        """See :meth:`ISwarm.close`. A call that hangs is waited for 2 s; then its thread is left to itself."""
+        if self._closed:
+            return succeed(None)
+        self._closed = True
+        for subscription in list(self._subscriptions):
+            subscription.cancel()
+        finished: Deferred[Any] = DeferredList(list(self._under_way))
+        finished.addTimeout(_PATIENCE, self._reactor)
+        return finished.addCallbacks(self._stop_pool, self._abandon)
+
+    def _stop_pool(self, _: Any) -> None:
+        if self._pool.started:
+            self._pool.stop()  # its threads have nothing to do: they end at once
+        if self._client is not None:
+            self._client.close()
+
+    def _abandon(self, failure: Any) -> None:
+        """Leave threads that hang to themselves: to join them would block the reactor."""
+
+    def _in_thread(self, call: Callable[[], T]) -> Deferred[T]:
+        if self._closed:
+            return fail(SwarmError("the Swarm has been closed"))
+        if not self._pool.started:
+            self._pool.start()
+        result: Deferred[T] = deferToThreadPool(self._reactor, self._pool, call)
+        finished: Deferred[None] = Deferred()
+        self._under_way.add(finished)
+
+        def over(value: Any) -> Any:
+            self._under_way.discard(finished)
+            finished.callback(None)
+            return value
+
+        return result.addBoth(over)
+
+    # From here on in threads.
+
+    def _look(self) -> Snapshot:
+        # Tasks last: a task whose service is missing would have to wait for the next look.
+        networks = self._list("/networks", _SWARM_NETWORKS, self._networks)
+        nodes = self._list("/nodes", None, self._nodes)
+        services = self._list("/services", None, self._services)
+        return Snapshot(services, self._list_tasks(), networks, nodes)
+
+    def _list_tasks(self) -> tuple[Task, ...]:
+        return self._list("/tasks", _WANTED_TASKS, self._tasks)
+
+    def _list(self, path: str, filters: Any, decode: ListDecoder[T]) -> tuple[T, ...]:
+        try:
+            client = self._client
+            if client is None:
+                client = self._client = self._connect()
+            with self._get(client, path, filters, self._endpoint.timeout) as response:
+                body = b"".join(response.iter_content(1 << 16))
+            with self._decoding:
+                return decode(body)
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, SwarmError) as error:
+            # An engine that went away may come back as another version: the next call negotiates again.
+            self._client = None
+            raise self._explain(path, error) from error
+
+    def _connect(self) -> docker.APIClient:
+        options = self._endpoint.options()
+        client = docker.APIClient(version="auto", timeout=self._endpoint.timeout, user_agent="swarmgate", **options)
+        if self._endpoint.username and self._endpoint.password:
+            client.auth = (self._endpoint.username, self._endpoint.password)
+        version = str(client.api_version)
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_API:
+            raise SwarmError(f"its API is {version}, and {OLDEST_API[0]}.{OLDEST_API[1]} (Docker 19.03) is needed")
+        return client
+
+    def _get(self, client: docker.APIClient, path: str, filters: Any, silence: float | None) -> requests.Response:
+        """Ask for a path; the answer's body is still to be read.
+
+        :raises SwarmError: the answer is not 200.
+        """
+        response: requests.Response = client.get(
+            f"{client.base_url}/v{client.api_version}{path}",
+            params={"filters": json.dumps(filters)} if filters else None,
+            timeout=(self._endpoint.timeout, silence),
+            stream=True,
+        )
+        if response.status_code != 200:
+            with response:
+                raise SwarmError(refusal(path, response.status_code, response.content))
+        return response
+
+    def _listen(self, subscription: _Subscription) -> None:
+        client = None
+        try:
+            client = self._connect()
+            with self._get(client, "/events", _TOLD_EVENTS, None) as response:
+                subscription.begun(response)
+                # What an event says is not read: that there was one is enough. A chunk is an event; without chunks
+                # (an HTTP/1.0 proxy) only single bytes come as soon as they are sent.
+                for _ in response.iter_content(None if getattr(response.raw, "chunked", True) else 1):
+                    subscription.ring()
+            subscription.end(SwarmError(f"{self._endpoint}: the event stream has ended"))
+        except Exception as error:  # whatever it is, the subscriber has to be told that no event will come
+            subscription.end(self._explain("/events", error))
+        finally:
+            if client is not None:
+                client.close()
+
+    def _explain(self, path: str, error: Exception) -> SwarmError:
+        return SwarmError(f"{self._endpoint}: GET {path}: {reason(error)}")
+
+
+class _Subscription:
+    """One subscriber to the event stream: its callbacks, and the way from the thread that reads to the reactor's."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        ring: Callable[[], None],
+        lost: Callable[[SwarmError], None],
+        forget: Callable[[_Subscription], None],
+    ) -> None:
+        self._reactor = reactor
+        self._ring = ring
+        self._lost = lost
+        self._forget = forget
+        self._stream: CancellableStream | None = None
+        self._lock = threading.Lock()
+        self._ringing = False
+        self._over = False
+
+    def begun(self, response: requests.Response) -> None:
+        """In the thread: the stream is open."""
+        with self._lock:
+            self._stream = CancellableStream(iter(()), response)
+        if self._over:
+            self._close_stream()
+        self.ring()
+
+    def ring(self) -> None:
+        """In the thread: ring on the reactor's, unless a ring is already on its way."""
+        if not self._ringing:
+            self._ringing = True
+            self._reactor.callFromThread(self._rung)
+
+    def _rung(self) -> None:
+        self._ringing = False
+        if not self._over:
+            self._ring()
+
+    def end(self, error: SwarmError) -> None:
+        """In the thread: the stream is over."""
+        self._reactor.callFromThread(self._ended, error)
+
+    def _ended(self, error: SwarmError) -> None:
+        if not self._over:
+            self._over = True
+            self._forget(self)
+            self._lost(error)
+
+    def cancel(self) -> None:
+        """On the reactor's thread: nothing is to be called any more."""
+        if not self._over:
+            self._over = True
+            self._forget(self)
+            self._close_stream()
+
+    def _close_stream(self) -> None:
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            try:
+                stream.close()
+            except (docker.errors.DockerException, OSError, AttributeError):
+                # Over ssh it can't be closed from here: its thread waits for the next event, and ends then.
+                return
+
+
+class _DaemonThread(threading.Thread):
+    """A thread that does not keep the process from ending."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, daemon=True, **named)
+
+
+def refusal(path: str, status: int, body: bytes) -> str:
+    """Return for people what an answer other than 200 means; the engine's own words are in its body."""
+    try:
+        told = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        told = body[:200].decode(errors="replace").strip()
+    if status == 403:
+        return f"not allowed (403); a socket proxy has to allow {_PERMISSIONS.get(path, path)}"
+    if status == 503 and "not a swarm manager" in told:
+        return "this engine is not a manager of a Swarm; connect to a manager, or run on one"
+    return f"answered {status}: {told}"
+
+
+def reason(error: BaseException) -> str:
+    """Return for people why a call failed: the innermost error that the operating system or the engine gave."""
+    seen: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen:
+        seen.append(at)
+        at = at.__cause__ or at.__context__
+    for inner in seen:
+        if isinstance(inner, SwarmError):
+            return str(inner)
+    for inner in seen:
+        if isinstance(inner, TimeoutError | requests.Timeout):
+            return "no answer in time"
+    for inner in reversed(seen):
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def find_own_container(proc: Path = Path("/proc"), hostname: str = "") -> str:
+    """Return the id of the container that this process runs in, or the first 12 digits of it; ``""`` if in none.
+
+    Docker mounts a container's ``/etc/hostname`` and ``/etc/resolv.conf`` from a folder that is named by its id; a
+    host name of 12 hexadecimal digits is Docker's default for a container.
+
+    :param hostname: the machine's as the process sees it, ``""`` to ask.
+    """
+    try:
+        mounts = (proc / "self" / "mountinfo").read_text(errors="replace")
+    except OSError:
+        mounts = ""
+    if found := re.search(r"/containers/([0-9a-f]{64})/(?:hostname|resolv\.conf|hosts) /etc/", mounts):
+        return found.group(1)
+    hostname = hostname or os.uname().nodename
+    return hostname if re.fullmatch(r"[0-9a-f]{12}", hostname) else ""
