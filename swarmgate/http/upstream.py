@@ -87,12 +87,12 @@ class Upstream:
         self._network = network
         self._idle: list[ServerConnection] = []
 
-    def send(self, exchange: Exchange, chooser: Chooser) -> None:
-        """Ask the server, over a kept connection if there is one."""
+    def send(self, exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
+        """Ask the server, over a kept connection if there is one and *fresh* does not forbid it."""
         exchange.server = self.url
         exchange.origin_started = perf_counter()
         self.in_flight += 1
-        if self._idle:
+        if self._idle and not fresh:
             self._idle.pop().send(exchange, chooser)
         else:
             self._connect(exchange, chooser)
@@ -477,7 +477,9 @@ class ServerConnection:
         again = self._used and unanswered and exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
         self._leave()
         if again and chooser is not None:
-            chooser.try_next(exchange, 502)
+            # Other kept connections may be as stale, so a new one is made.
+            exchange.retries += 1
+            self._upstream.send(exchange, chooser, fresh=True)
         else:
             exchange.fail(502)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -26,41 +26,43 @@ class Leaf(Protocol):
 class Chain:
     """Leads exchanges through *middlewares*, in order, to *leaf*, and their answers back."""
 
-    __slots__ = ("_leaf", "_middlewares", "_request_bodies", "_steps", "router")
+    __slots__ = ("_leaf", "_request_bodies", "_responses", "_steps", "router")
 
     def __init__(self, router: str, middlewares: Iterable[Middleware], leaf: Leaf) -> None:
         self.router = router
         self._leaf = leaf
-        self._middlewares = tuple(middlewares)
-        self._steps = tuple(_overridden(middleware, "request") for middleware in self._middlewares)
+        steps = tuple(middlewares)
+        self._steps = tuple(_overridden(step, "request") for step in steps)
+        self._responses = tuple((_overridden(step, "response"), _overridden(step, "response_body")) for step in steps)
         self._request_bodies = tuple(
-            step for step in (_overridden(middleware, "request_body") for middleware in self._middlewares) if step
+            wrap for wrap in (_overridden(step, "request_body") for step in steps) if wrap is not None
         )
 
     def serve(self, exchange: Exchange) -> None:
         """Lead *exchange* through."""
         exchange.router = self.router
-        if not self._steps:
+        if self._steps:
+            exchange.route = self
+            self._go_on(exchange, 0)
+        else:
             self._leaf.serve(exchange)
-            return
-        exchange.route = self
-        self._go_on(None, exchange, 0)
 
-    def _go_on(self, _: None, exchange: Exchange, step: int) -> None:
+    def _go_on(self, exchange: Exchange, step: int) -> None:
         steps = self._steps
         try:
             while step < len(steps):
+                exchange.passed = step
                 look = steps[step]
                 waiting: Deferred[None] | None = look(exchange) if look is not None else None
                 if exchange.status or exchange.ended:
                     return
                 step += 1
-                exchange.passed = step
                 if waiting is not None:
                     exchange.wait_for(waiting)
-                    waiting.addCallback(self._after_waiting, exchange, step)
+                    waiting.addCallback(self._waited, exchange, step)
                     waiting.addErrback(self._failed, exchange)
                     return
+            exchange.passed = step
             if self._request_bodies:
                 transforms = tuple(t for t in (wrap(exchange) for wrap in self._request_bodies) if t is not None)
                 if transforms:
@@ -70,9 +72,9 @@ class Chain:
             return
         self._leaf.serve(exchange)
 
-    def _after_waiting(self, _: None, exchange: Exchange, step: int) -> None:
+    def _waited(self, _: None, exchange: Exchange, step: int) -> None:
         if not exchange.status and not exchange.ended:
-            self._go_on(None, exchange, step)
+            self._go_on(exchange, step)
 
     def _failed(self, failure: Failure, exchange: Exchange) -> None:
         """A middleware that fails must not let the request pass."""
@@ -83,17 +85,14 @@ class Chain:
 
     def response_head(self, exchange: Exchange, response: Response) -> None:
         """Lead the head of an answer back through the middlewares that its request has passed."""
-        for middleware in reversed(self._middlewares[: exchange.passed]):
-            look = _overridden(middleware, "response")
+        for look, wrap in reversed(self._responses[: exchange.passed]):
             if look is not None:
                 look(exchange, response)
-            wrap = _overridden(middleware, "response_body")
-            if wrap is not None:
-                transform = wrap(exchange, response)
-                if transform is not None:
-                    exchange.lead_response_through(transform)
+            transform = wrap(exchange, response) if wrap is not None else None
+            if transform is not None:
+                exchange.lead_response_through(transform)
 
 
-def _overridden(middleware: Middleware, name: str):  # type: ignore[no-untyped-def]
+def _overridden(middleware: Middleware, name: str) -> Any:
     """The method called *name*, None where the middleware has left it as it was."""
     return getattr(middleware, name) if getattr(type(middleware), name) is not getattr(Middleware, name) else None

@@ -1,0 +1,145 @@
+"""A listening address with its clients, from start to drained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from swarmgate.http.client import ClientConnection, ClientSettings
+from swarmgate.http.deadlines import Deadlines
+from swarmgate.http.errors import BadRequest
+from swarmgate.http.exchange import Exchange
+from swarmgate.transport.network import ListeningSocket, Network
+
+_log = Logger()
+
+
+@attrs.frozen
+class LifeCycle:
+    """How an entry point ends (Traefik ``transport.lifeCycle``); seconds.
+
+    :ivar accept_for: how long connections are still accepted (``requestAcceptGraceTimeout``).
+    :ivar finish_within: how long what is under way may then take (``graceTimeOut``).
+    """
+
+    accept_for: float = 0.0
+    finish_within: float = 10.0
+
+
+class EntryPoint(Service):
+    """Accepts clients and hands their requests to *serve*.
+
+    :ivar draining: it is being stopped; clients are told to come back elsewhere.
+    :ivar refusals: how many requests were refused, by reason.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        clock: IReactorTime,
+        host: str,
+        port: int,
+        settings: ClientSettings,
+        deadlines: Deadlines,
+        serve: Callable[[Exchange], None],
+        record: Callable[[Exchange], None] | None = None,
+        life_cycle: LifeCycle = LifeCycle(),  # noqa: B008 - frozen
+        reuse_port: bool = False,
+    ) -> None:
+        self.setName(settings.entry_point)
+        # Given.
+        self.serve = serve
+        self._record = record
+        self._network = network
+        self._clock = clock
+        self._address = (host, port)
+        self._settings = settings
+        self._deadlines = deadlines
+        self._life_cycle = life_cycle
+        self._reuse_port = reuse_port
+        # Per process.
+        self.draining = False
+        self.refusals: Counter[str] = Counter()
+        self._listening: ListeningSocket | None = None
+        self._connections: set[ClientConnection] = set()
+        self._empty: Deferred[None] | None = None
+
+    # http.client's Site.
+
+    def finished(self, exchange: Exchange) -> None:
+        if self._record is not None:
+            self._record(exchange)
+
+    def opened(self, connection: ClientConnection) -> None:
+        self._connections.add(connection)
+
+    def closed(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        if self._empty is not None and not self._connections:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def refused(self, connection: ClientConnection, error: BadRequest) -> None:
+        self.refusals[error.reason] += 1
+        _log.debug(
+            "entry point {name} refused a request of {peer}: {reason}",
+            name=self.name,
+            peer=connection.client_ip,
+            reason=error.reason,
+        )
+
+    # Its life.
+
+    @inlineCallbacks
+    def listen(self) -> Any:
+        """Start to accept clients. Returns a Deferred that fails with :exc:`OSError` if the address can't be had."""
+        host, port = self._address
+        self._listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
+        _log.info("entry point {name} listens on {host}:{port}", name=self.name, host=host or "*", port=self.port())
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self, self._settings, self._deadlines)
+
+    def port(self) -> int:
+        """The port number that it listens on."""
+        assert self._listening is not None
+        return self._listening.port()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Drain. Returns a Deferred that fires when the last client has gone, or been sent away."""
+        Service.stopService(self)
+        if self._listening is None:
+            return
+        self.draining = True
+        if self._life_cycle.accept_for:
+            yield deferLater(self._clock, self._life_cycle.accept_for)
+        self._listening.close()
+        for connection in list(self._connections):
+            connection.close_when_idle()
+        if self._connections:
+            self._empty = Deferred()
+            too_late = self._clock.callLater(self._life_cycle.finish_within, self._send_away)
+            yield self._empty
+            if too_late.active():
+                too_late.cancel()
+
+    def _send_away(self) -> None:
+        _log.warn(
+            "entry point {name}: {count} connections were not finished in time and are closed",
+            name=self.name,
+            count=len(self._connections),
+        )
+        for connection in list(self._connections):
+            connection.abort()
+
+    def __len__(self) -> int:
+        return len(self._connections)

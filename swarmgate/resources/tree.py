@@ -1,0 +1,63 @@
+"""The root of an entry point's resource tree: finds the route of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from twisted.web.resource import Resource
+
+from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
+from swarmgate.middlewares.chain import Leaf
+from swarmgate.resources.bridge import render_exchange
+
+
+class Finder(Protocol):
+    """Finds the route that takes a request, by the routes' rules and priorities."""
+
+    def find(self, request: Any) -> Any:
+        """The route, which has a ``name``; None if no rule matches."""
+
+
+class NotFound:
+    """Answers as Traefik does where no router matches."""
+
+    def serve(self, exchange: Exchange) -> None:
+        exchange.answer(404, b"404 page not found\n", (PLAIN_TEXT, NO_SNIFFING))
+
+
+NOT_FOUND = NotFound()
+
+
+class _Nothing:
+    def find(self, request: Any) -> Any:
+        return None
+
+
+class EntryPointRoot(Resource):
+    """Leads each request to the chain of its route; replaced routes do not touch exchanges under way."""
+
+    isLeaf = True
+
+    def __init__(self, entry_point: str) -> None:
+        Resource.__init__(self)
+        self.entry_point = entry_point
+        self._finder: Finder = _Nothing()
+        self._chains: Mapping[str, Leaf] = {}
+
+    def show(self, finder: Finder, chains: Mapping[str, Leaf]) -> None:
+        """Use *finder* from the next request on, and the chain that *chains* has under a route's name."""
+        self._finder = finder
+        self._chains = chains
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange* by the route that takes it."""
+        route = self._finder.find(exchange.request)
+        if route is None:
+            NOT_FOUND.serve(exchange)
+        else:
+            self._chains[route.name].serve(exchange)
+
+    def render(self, request: Any) -> Any:
+        """Answer a twisted.web request."""
+        return render_exchange(request, self, self.entry_point)
