@@ -159,7 +159,8 @@ class Engine:
             subscription.cancel()
         finished: Deferred[Any] = DeferredList(list(self._under_way))
         finished.addTimeout(_PATIENCE, self._reactor)
-        return finished.addCallbacks(self._stop_pool, self._abandon)
+        # Threads that hang are left to themselves: to join them would block the reactor.
+        return finished.addCallbacks(self._stop_pool, lambda _: None)
 
     def _stop_pool(self, _: Any) -> None:
         if self._pool.started:
@@ -167,24 +168,26 @@ class Engine:
         if self._client is not None:
             self._client.close()
 
-    def _abandon(self, failure: Any) -> None:
-        """Leave threads that hang to themselves: to join them would block the reactor."""
-
     def _in_thread(self, call: Callable[[], T]) -> Deferred[T]:
         if self._closed:
             return fail(SwarmError("the Swarm has been closed"))
         if not self._pool.started:
             self._pool.start()
-        result: Deferred[T] = deferToThreadPool(self._reactor, self._pool, call)
         finished: Deferred[None] = Deferred()
         self._under_way.add(finished)
 
-        def over(value: Any) -> Any:
+        def work() -> T:
+            try:
+                return call()
+            finally:
+                # Not by the result's Deferred: whoever waits for it may cancel it, which ends no thread.
+                self._reactor.callFromThread(over)
+
+        def over() -> None:
             self._under_way.discard(finished)
             finished.callback(None)
-            return value
 
-        return result.addBoth(over)
+        return deferToThreadPool(self._reactor, self._pool, work)
 
     # From here on in threads.
 
