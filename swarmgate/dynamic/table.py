@@ -1,0 +1,345 @@
+"""The routing table: all providers' configurations merged, resolved and checked.
+
+A table is a plain value. What serves requests needs nothing else to know where they go; two equal tables route alike,
+which is how "nothing has changed" is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import attrs
+
+from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.rules import Rule, RuleError, parse_rule
+from swarmgate.structure import nearest_of
+
+HIGHEST_PRIORITY = 2**63 - 1
+"""Of the gate's own routers, such as ping."""
+
+HIGHEST_USER_PRIORITY = HIGHEST_PRIORITY - 1000
+"""What users can give at most (Traefik keeps the rest for its own routers)."""
+
+INTERNAL = "internal"
+"""The provider of what the gate brings itself."""
+
+_PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
+_SHOWN = 5  # Names in a line of the log.
+
+
+@attrs.frozen
+class EntryPointFacts:
+    """What the table has to know of an entry point.
+
+    :ivar as_default: routers that name no entry points are on it (Traefik ``entryPoints.X.asDefault``).
+    :ivar middlewares: names, each with ``@provider``, that come before those of each router.
+    :ivar internal: made by the gate for itself, so that no router is on it that doesn't name it.
+    """
+
+    as_default: bool = False
+    middlewares: tuple[str, ...] = ()
+    internal: bool = False
+
+
+@attrs.frozen
+class Route:
+    """A router of the table with everything resolved, for one entry point.
+
+    :ivar name: the router's, qualified, as ``web@swarm``.
+    :ivar rule_text: the rule as it was written.
+    :ivar priority: the effective one.
+    :ivar middlewares: in order, those of the entry point first; names qualified.
+    :ivar service: None if the route leads to a resource of the gate's own, and if it has a problem.
+    :ivar service_name: qualified, as ``shop@swarm`` or ``ping@internal``; ``""`` if it can't be told.
+    :ivar problem: why the route must not be passed, None if it may. It still matches, so that no less specific router
+        gets its requests: they are answered 404.
+    """
+
+    name: str
+    entry_point: str
+    rule: Rule
+    rule_text: str
+    priority: int
+    middlewares: tuple[Middleware, ...]
+    service: Service | None
+    service_name: str
+    provider: str
+    problem: str | None = None
+
+
+@attrs.frozen
+class RoutingTable:
+    """Where requests go.
+
+    :ivar routes: of each entry point by its name, in the order in which they are asked.
+    :ivar services: by qualified name.
+    """
+
+    routes: Mapping[str, tuple[Route, ...]] = attrs.field(factory=dict)
+    services: Mapping[str, Service] = attrs.field(factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+def precedence(route: Route) -> tuple[int, int, str, str]:
+    """Sort key: the route that is asked first is the least.
+
+    By priority, higher first (Traefik ``routers.X.priority``); then by provider, ``swarm`` before ``file``
+    (Traefik ``providers.precedence``); then by name, so that a tie has always the same winner.
+    """
+    return (-route.priority, _PRECEDENCE.get(route.provider, len(_PRECEDENCE)), route.provider, route.name)
+
+
+def compile_table(
+    configurations: Mapping[str, Configuration],
+    entry_points: Mapping[str, EntryPointFacts],
+    resources: Collection[str] = (),
+) -> RoutingTable:
+    """The table that follows from what all providers say.
+
+    What is wrong with a router costs that router alone, and is told in the table's problems.
+
+    :param configurations: by the provider's name.
+    :param entry_points: by name.
+    :param resources: names of the gate's own resources that routers can lead to, as ``ping@internal``.
+    """
+    world = _World(configurations, entry_points, frozenset(resources))
+    routes: dict[str, list[Route]] = {name: [] for name in entry_points}
+    for provider, configuration in configurations.items():
+        world.problems.extend(configuration.problems)
+        for name in sorted(configuration.routers):
+            for route in world.routes_of(provider, name, configuration.routers[name]):
+                routes[route.entry_point].append(route)
+    return RoutingTable(
+        {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()},
+        dict(sorted(world.services.items())),
+        tuple(dict.fromkeys(world.problems)),
+    )
+
+
+class _World:
+    """What the routers of all providers refer to, by qualified name, and the problems found so far."""
+
+    def __init__(
+        self,
+        configurations: Mapping[str, Configuration],
+        entry_points: Mapping[str, EntryPointFacts],
+        resources: frozenset[str],
+    ) -> None:
+        self.problems: list[Problem] = []
+        self.services: dict[str, Service] = {}
+        self._middlewares: dict[str, Middleware] = {}
+        self._providers = frozenset(configurations)
+        self._resources = resources
+        for provider, one in configurations.items():
+            for name, service in one.services.items():
+                self.services[f"{name}@{provider}"] = attrs.evolve(service, name=f"{name}@{provider}")
+            for name, middleware in one.middlewares.items():
+                self._middlewares[f"{name}@{provider}"] = attrs.evolve(middleware, name=f"{name}@{provider}")
+        self._entry_points = entry_points
+        defaults = [name for name, one in entry_points.items() if one.as_default]
+        ordinary = [name for name, one in entry_points.items() if not one.internal and name != "traefik"]
+        self._default_entry_points = tuple(defaults or ordinary)
+        self._entry_point_chains = {name: self._entry_point_chain(name, one) for name, one in entry_points.items()}
+
+    def _entry_point_chain(self, name: str, facts: EntryPointFacts) -> tuple[tuple[Middleware, ...], str | None]:
+        """The middlewares of all routes on an entry point, and what is wrong with them."""
+        found: list[Middleware] = []
+        fault: str | None = None
+        for reference in facts.middlewares:
+            qualified = self._qualified(reference, "")
+            if qualified in self._middlewares:
+                found.append(self._middlewares[qualified])
+                continue
+            reason = "there is no such middleware: expected a name with its provider, as auth@file"
+            nearest = nearest_of(reference, list(self._middlewares))
+            key = f"entryPoints.{name}.http.middlewares"
+            self.problems.append(
+                Problem(f"entry point {name}", "the static configuration", reason, key, reference, nearest)
+            )
+            fault = fault or f"entry point {name} has no middleware {reference}"
+        return tuple(found), fault
+
+    def _qualified(self, reference: str, provider: str) -> str:
+        """The name with its provider: *provider* unless it has one itself."""
+        name, at, own = reference.rpartition("@")
+        if not at:
+            return f"{reference}@{provider}" if provider else reference
+        # What Traefik v2 calls docker, in Swarm mode too, is swarm.
+        return f"{name}@swarm" if own == "docker" and own not in self._providers else reference
+
+    def routes_of(self, provider: str, name: str, router: Router) -> Iterator[Route]:
+        """The router's routes, one for each of its entry points."""
+        qualified = f"{name}@{provider}"
+        try:
+            rule = parse_rule(router.rule, router.syntax)
+        except RuleError as error:
+            self._tell(qualified, router, error.reason, "rule", router.rule, error.nearest)
+            return
+        fault: str | None = None
+        middlewares: list[Middleware] = []
+        for reference in router.middlewares:
+            found = self._middlewares.get(self._qualified(reference, provider))
+            if found is not None:
+                middlewares.append(found)
+                continue
+            reason = "there is no such middleware; the router answers 404"
+            nearest = self._nearest(reference, provider, self._middlewares)
+            self._tell(qualified, router, reason, "middlewares", reference, nearest)
+            fault = fault or f"there is no middleware {reference}"
+        service_name = self._qualified(router.service, provider) if router.service else ""
+        service = self.services.get(service_name)
+        if service is None and service_name not in self._resources:
+            reason = "there is no such service" if router.service else "no service is named"
+            known = [*self.services, *self._resources]
+            nearest = self._nearest(router.service, provider, known) if router.service else ""
+            self._tell(qualified, router, f"{reason}; the router answers 404", "service", router.service, nearest)
+            fault = fault or (f"there is no service {service_name}" if router.service else reason)
+        priority = router.priority or len(router.rule.encode("utf-8", "replace"))
+        if priority > HIGHEST_USER_PRIORITY and provider != INTERNAL:
+            reason = f"expected at most {HIGHEST_USER_PRIORITY}; the router answers 404"
+            self._tell(qualified, router, reason, "priority", str(priority))
+            fault = fault or "its priority is too high"
+            priority = HIGHEST_USER_PRIORITY
+        for entry_point in self._entry_points_of(qualified, router):
+            chain, chain_fault = self._entry_point_chains[entry_point]
+            problem = fault or chain_fault
+            yield Route(
+                name=qualified,
+                entry_point=entry_point,
+                rule=rule,
+                rule_text=router.rule,
+                priority=priority,
+                middlewares=(*chain, *middlewares),
+                service=None if problem else service,
+                service_name=service_name,
+                provider=provider,
+                problem=problem,
+            )
+
+    def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:
+        if not router.entry_points:
+            return self._default_entry_points
+        known: list[str] = []
+        for name in dict.fromkeys(router.entry_points):
+            if name in self._entry_points:
+                known.append(name)
+                continue
+            reason = f"there is no such entry point: expected {_listed(sorted(self._entry_points), 'or')}"
+            self._tell(qualified, router, reason, "entryPoints", name, nearest_of(name, list(self._entry_points)))
+        return known
+
+    @staticmethod
+    def _nearest(reference: str, provider: str, known: Iterable[str]) -> str:
+        """The nearest of the qualified names *known*, without provider if that is the router's own."""
+        mine = f"@{provider}"
+        return nearest_of(reference, [name.removesuffix(mine) for name in known])
+
+    def _tell(self, qualified: str, router: Router, reason: str, key: str, value: str, nearest: str = "") -> None:
+        origin = router.origin or f"provider {qualified.rpartition('@')[2]}"
+        self.problems.append(Problem(f"router {qualified}", origin, reason, key, value, nearest))
+
+
+def _listed(names: list[str], word: str) -> str:
+    if len(names) > _SHOWN:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return f" {word} ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+# ---- what has changed, for the log
+
+
+def describe_changes(old: RoutingTable, new: RoutingTable) -> tuple[str, ...]:
+    """What is different in *new*, a line for each route, service and problem."""
+    return (*_route_changes(old, new), *_service_changes(old, new), *_problem_changes(old, new))
+
+
+def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
+    before, after = _by_name(old), _by_name(new)
+    for key in sorted({*before, *after}):
+        was, now = before.get(key), after.get(key)
+        at = f"route {key[1]} on {key[0]}"
+        if was is None and now is not None:
+            yield f"{at} added: {now.rule_text} -> {_target(now)}"
+        elif now is None and was is not None:
+            yield f"{at} removed: {was.rule_text} -> {_target(was)}"
+        elif was is not None and now is not None:
+            differences = "; ".join(_differences(was, now))
+            if differences:
+                yield f"{at} changed: {differences}"
+
+
+def _by_name(table: RoutingTable) -> dict[tuple[str, str], Route]:
+    return {(route.entry_point, route.name): route for routes in table.routes.values() for route in routes}
+
+
+def _target(route: Route) -> str:
+    if route.problem:
+        return f"404: {route.problem}"
+    if route.service is None:
+        return route.service_name
+    return f"{route.service_name} ({_count(len(route.service.servers), 'server')})"
+
+
+def _differences(was: Route, now: Route) -> Iterator[str]:
+    if was.rule_text != now.rule_text:
+        yield f"rule {was.rule_text} -> {now.rule_text}"
+    if was.priority != now.priority:
+        yield f"priority {was.priority} -> {now.priority}"
+    if was.service_name != now.service_name:
+        yield f"service {was.service_name} -> {now.service_name}"
+    names_before, names_after = ([one.name for one in route.middlewares] for route in (was, now))
+    if names_before != names_after:
+        yield f"middlewares {', '.join(names_before) or 'none'} -> {', '.join(names_after) or 'none'}"
+    else:
+        for one, other in zip(was.middlewares, now.middlewares, strict=True):
+            if one != other:
+                # Not what they are: passwords may be among them.
+                yield f"other settings of middleware {one.name}"
+    if was.problem != now.problem:
+        yield f"answers 404: {now.problem}" if now.problem else "in force again"
+
+
+def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
+    for name in sorted({*old.services, *new.services}):
+        was, now = old.services.get(name), new.services.get(name)
+        if was is None and now is not None:
+            yield f"service {name} added: {_servers(now.servers)}"
+        elif now is None:
+            yield f"service {name} removed"
+        elif was is not None and was != now:
+            differences = "; ".join(_server_differences(was, now))
+            yield f"service {name} changed: {differences}"
+
+
+def _server_differences(was: Service, now: Service) -> Iterator[str]:
+    gone = [one for one in was.servers if one not in now.servers]
+    come = [one for one in now.servers if one not in was.servers]
+    if gone:
+        yield f"without {_servers(gone)}"
+    if come:
+        yield f"with {_servers(come)}"
+    if gone or come:
+        yield f"{_count(len(now.servers), 'server')} now"
+    elif was.servers != now.servers:
+        yield "servers in another order"
+    if was.pass_host_header != now.pass_host_header:
+        yield f"passHostHeader {str(now.pass_host_header).lower()}"
+
+
+def _servers(servers: Iterable[Server]) -> str:
+    shown = [f"{one.url} ({one.task})" if one.task else one.url for one in servers]
+    return _listed(shown, "and") or "no server"
+
+
+def _problem_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
+    before, after = frozenset(old.problems), frozenset(new.problems)
+    for problem in new.problems:
+        if problem not in before:
+            yield f"problem: {problem}"
+    for problem in old.problems:
+        if problem not in after:
+            yield f"no longer a problem: {problem}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
