@@ -54,7 +54,7 @@ def _read_yaml(text: str, name: str) -> dict[str, Tree]:
     try:
         tree = _yaml_tree(text, name)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark: Any = error.problem_mark or error.context_mark
         origin = f"file {name}, line {mark.line + 1}" if mark else f"file {name}"
         raise StructureError((Fault("", None, origin, problem=f"not YAML: {error.problem}"),)) from None
     except yaml.YAMLError as error:

@@ -1,0 +1,468 @@
+"""The static configuration: what the process is started with, as frozen values.
+
+Names, structure and defaults are Traefik's; where a default differs, or an option is swarmgate's own, its
+documentation says so. ``swarmgate --help`` and the reference page are made from this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from swarmgate.structure import (
+    Address,
+    Duration,
+    IPNetwork,
+    at_least,
+    between,
+    not_yet,
+    option,
+    refused,
+)
+
+
+def _tcp(instance: object, attribute: object, address: Address) -> None:
+    if address.protocol != "tcp":
+        raise ValueError("an address for TCP: there are no UDP entry points in swarmgate yet")
+
+
+# ---- entry points
+
+
+@attrs.frozen
+class RespondingTimeouts:
+    """Deadlines of an entry point's connections, in seconds; 0 means none."""
+
+    read_timeout: Duration = option(
+        default=Duration(60), doc="Longest time from a request's first byte to the end of its body; 0: no limit."
+    )
+    write_timeout: Duration = option(
+        default=Duration(0), doc="Longest time for writing an answer, from its head to its end; 0: no limit."
+    )
+    idle_timeout: Duration = option(
+        default=Duration(180), doc="How long a kept-alive connection may wait for its next request; 0: no limit."
+    )
+    head_timeout: Duration = option(
+        default=Duration(10),
+        doc="Longest time for a request's head, from its first byte on, however steadily it trickles; 0: no limit. "
+        "swarmgate's own.",
+    )
+
+
+@attrs.frozen
+class LifeCycle:
+    """What an entry point does at the end of the process, in seconds."""
+
+    request_accept_grace_timeout: Duration = option(
+        default=Duration(0),
+        doc="How long requests are still accepted after SIGTERM, while ping already says that the end is near.",
+    )
+    grace_time_out: Duration = option(
+        default=Duration(10), doc="How long requests under way are then given to finish.", key="graceTimeOut"
+    )
+
+
+@attrs.frozen
+class Transport:
+    """How an entry point treats its connections."""
+
+    responding_timeouts: RespondingTimeouts = option(factory=RespondingTimeouts, doc="Deadlines.")
+    life_cycle: LifeCycle = option(factory=LifeCycle, doc="The end of the process.")
+    keep_alive_max_time: Duration = option(
+        default=Duration(0), doc="Age after which a connection is closed with its next answer; 0: no limit."
+    )
+    keep_alive_max_requests: int = option(
+        default=0, doc="Requests after which a connection is closed; 0: no limit.", validator=at_least(0)
+    )
+
+
+@not_yet("connection", "addXForwardedSchemeHeaders")
+@attrs.frozen
+class ForwardedHeaders:
+    """Whose X-Forwarded-* headers are believed."""
+
+    insecure: bool = option(default=False, doc="Believe the X-Forwarded-* headers of everybody.")
+    trusted_ips: tuple[IPNetwork, ...] = option(
+        default=(), doc="Addresses and networks whose X-Forwarded-* headers are believed.", key="trustedIPs"
+    )
+    not_append_x_forwarded_for: bool = option(
+        default=False, doc="Do not append the client's address to X-Forwarded-For."
+    )
+
+
+@attrs.frozen
+class EncodedCharacters:
+    """Which percent-encoded characters a path may have; one that it may not have is answered with 400."""
+
+    allow_encoded_slash: bool = option(default=False, doc="Allow %2F in paths. Traefik's default is true.")
+    allow_encoded_back_slash: bool = option(default=False, doc="Allow %5C in paths. Traefik's default is true.")
+    allow_encoded_null_character: bool = option(default=False, doc="Allow %00 in paths. Traefik's default is true.")
+    allow_encoded_semicolon: bool = option(default=True, doc="Allow %3B in paths.")
+    allow_encoded_percent: bool = option(default=True, doc="Allow %25 in paths.")
+    allow_encoded_question_mark: bool = option(default=True, doc="Allow %3F in paths.")
+    allow_encoded_hash: bool = option(default=True, doc="Allow %23 in paths.")
+
+
+@not_yet("tls", "redirections", "encodeQuerySemicolons")
+@attrs.frozen
+class EntryPointHTTP:
+    """What holds for all HTTP requests of an entry point."""
+
+    middlewares: tuple[str, ...] = option(
+        default=(), doc="Middlewares, as name@provider, that come before those of each router."
+    )
+    encoded_characters: EncodedCharacters = option(factory=EncodedCharacters, doc="Percent-encoded characters.")
+    sanitize_path: bool = option(
+        default=True, doc="Resolve ``.``, ``..`` and ``//`` in paths before routing and forwarding."
+    )
+    max_header_bytes: int = option(
+        default=32768,
+        doc="Most bytes of a request's head; more are answered with 431. Traefik's default is 1048576.",
+        validator=at_least(1024),
+    )
+    max_request_line_bytes: int = option(
+        default=8192,
+        doc="Most bytes of a request line; more are answered with 414. swarmgate's own.",
+        validator=at_least(256),
+    )
+    max_header_fields: int = option(
+        default=100,
+        doc="Most header fields of a request; more are answered with 431. swarmgate's own.",
+        validator=at_least(1),
+    )
+    underscore_headers_strategy: Literal["keep", "delete", "reject"] = option(
+        default="keep", doc="What becomes of header fields with an underscore in their name; reject answers 400."
+    )
+
+
+@not_yet("proxyProtocol", "http2", "http3", "udp", "observability", "allowACMEByPass")
+@attrs.frozen
+class EntryPoint:
+    """A listening address, with its own limits and deadlines."""
+
+    address: Address = option(doc="Where to listen: ``[host]:port``.", validator=_tcp)
+    as_default: bool = option(
+        default=False, doc="If any entry point has it, routers that name none are served by those that have it only."
+    )
+    reuse_port: bool = option(default=False, doc="Let several processes listen on one port (SO_REUSEPORT).")
+    transport: Transport = option(factory=Transport, doc="Connections.")
+    forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
+    http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
+
+
+# ---- connections to servers
+
+
+@attrs.frozen
+class ForwardingTimeouts:
+    """Deadlines of connections to servers, in seconds; 0 means none."""
+
+    dial_timeout: Duration = option(
+        default=Duration(3), doc="Longest time for connecting to a server. Traefik's default is 30s."
+    )
+    response_header_timeout: Duration = option(
+        default=Duration(60),
+        doc="Longest wait for an answer's head, once the request is sent; 0: no limit. Traefik's default is 0.",
+    )
+    idle_conn_timeout: Duration = option(
+        default=Duration(90), doc="How long an unused connection to a server is kept; 0: no limit."
+    )
+    body_progress_timeout: Duration = option(
+        default=Duration(60),
+        doc="Longest pause in an answer's body while the client is reading; 0: no limit. swarmgate's own.",
+    )
+
+
+@not_yet("insecureSkipVerify", "rootCAs", "spiffe")
+@attrs.frozen
+class ServersTransport:
+    """How servers are reached."""
+
+    max_idle_conns_per_host: int = option(
+        default=200, doc="Unused connections that are kept for each server; negative: none are kept, 0: 2, as in Go."
+    )
+    forwarding_timeouts: ForwardingTimeouts = option(factory=ForwardingTimeouts, doc="Deadlines.")
+
+
+# ---- providers
+
+
+@attrs.frozen
+class ClientTLS:
+    """Certificates for talking to the Docker API."""
+
+    ca: str = option(default="", doc="File with the authority's certificate.")
+    cert: str = option(default="", doc="File with the client's certificate.")
+    key: str = option(default="", doc="File with the client's key.")
+    insecure_skip_verify: bool = option(default=False, doc="Do not verify the certificate of the Docker API.")
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key go together: one is given without the other")
+
+
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"(unix:///|(tcp|https?|ssh)://[^/])\S*", text):
+        raise ValueError("a Docker API such as unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host")
+    return text
+
+
+@not_yet("username", "password")
+@attrs.frozen
+class SwarmProvider:
+    """Routes from the labels of a Swarm's services."""
+
+    endpoint: str = option(
+        default="unix:///var/run/docker.sock",
+        doc="The Docker API of a manager: ``unix:``, ``tcp:`` or ``ssh:``. DOCKER_HOST is used where it isn't given.",
+        parse=_endpoint,
+    )
+    tls: ClientTLS | None = option(default=None, doc="Talk TLS with a ``tcp:`` endpoint.")
+    http_client_timeout: Duration = option(
+        default=Duration(20), doc="Longest time for a call of the Docker API; 0: no limit. Traefik's default is 0."
+    )
+    watch: bool = option(default=True, doc="Follow changes; false: look once.")
+    refresh_seconds: Duration = option(
+        default=Duration(1), doc="How often tasks are looked at. Traefik's default is 15s.", validator=at_least(0.1)
+    )
+    exposed_by_default: bool = option(default=True, doc="Route services without an ``enable`` label, too.")
+    network: str = option(default="", doc="The network on which tasks are reached, where no label names another.")
+    default_rule: str = option(
+        default="Host(`{{ normalize .Name }}`)", doc="The rule of routers that have none: a template of Traefik's."
+    )
+    constraints: str = option(
+        default="", doc="Which services are looked at, as ``Label(`stage`,`prod`) && !LabelRegex(`team`,`^x`)``."
+    )
+    allow_empty_services: bool = option(
+        default=True,
+        doc="Taken as Traefik takes it: without effect in a Swarm. A service without running tasks keeps its routers "
+        "and answers 503.",
+    )
+    use_bind_port_ip: bool = option(
+        default=False, doc="Taken as Traefik takes it: without effect in a Swarm.", key="useBindPortIP"
+    )
+    label_prefixes: tuple[str, ...] = option(
+        default=("swarmgate", "traefik"),
+        doc="What labels begin with; where both say something, the earlier wins. swarmgate's own.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.label_prefixes:
+            raise ValueError("labelPrefixes is empty: expected at least one, as swarmgate or traefik")
+
+
+@not_yet("debugLogGeneratedTemplate")
+@attrs.frozen
+class FileProvider:
+    """Routes from files."""
+
+    filename: str = option(default="", doc="A file with dynamic configuration.")
+    directory: str = option(default="", doc="A folder of such files; subfolders count.")
+    watch: bool = option(default=True, doc="Follow changes of the files.")
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.filename) == bool(self.directory):
+            raise ValueError("expected either filename or directory")
+
+
+@not_yet(
+    "consul",
+    "consulCatalog",
+    "ecs",
+    "etcd",
+    "http",
+    "knative",
+    "kubernetesCRD",
+    "kubernetesGateway",
+    "kubernetesIngress",
+    "kubernetesIngressNGINX",
+    "nomad",
+    "plugin",
+    "precedence",
+    "redis",
+    "rest",
+    "zooKeeper",
+)
+@attrs.frozen
+class Providers:
+    """Where dynamic configuration comes from."""
+
+    swarm: SwarmProvider | None = option(
+        default=None,
+        doc="Route a Swarm's services. ``providers.docker.*`` with ``providers.docker.swarmMode`` is the same.",
+    )
+    file: FileProvider | None = option(default=None, doc="Route what files say.")
+    providers_throttle_duration: Duration = option(
+        default=Duration(0),
+        doc="Least time between two new routing tables; looks at the Swarm gather changes already. Traefik's default "
+        "is 2s.",
+    )
+
+
+# ---- what it tells
+
+
+@attrs.frozen
+class Ping:
+    """A resource for health checks."""
+
+    entry_point: str = option(default="traefik", doc="The entry point that answers /ping.")
+    manual_routing: bool = option(
+        default=False, doc="No router of its own: only routers with the service ping@internal lead to it."
+    )
+    terminating_status_code: int = option(
+        default=503, doc="The answer's status after SIGTERM.", validator=between(200, 599)
+    )
+
+
+@attrs.frozen
+class StatusRange:
+    """Answers' statuses from *first* to *last*, both included."""
+
+    first: int
+    last: int
+
+    expected = "a status or a range of them, such as 200 or 400-499"
+
+    @classmethod
+    def from_text(cls, text: str) -> StatusRange:
+        """The range that ``200`` or ``400-499`` says.
+
+        :raises ValueError: what is expected.
+        """
+        match = re.fullmatch("([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?", text)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(cls.expected)
+        return cls(int(match[1]), int(match[2] or match[1]))
+
+    def __contains__(self, status: int) -> bool:
+        return self.first <= status <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@attrs.frozen
+class AccessLogFilters:
+    """Which requests are logged: those that any filter lets pass; without filters, all."""
+
+    status_codes: tuple[StatusRange, ...] = option(default=(), doc="Log requests answered so, as ``404,500-599``.")
+    retry_attempts: bool = option(default=False, doc="Log requests that were sent to more than one server.")
+    min_duration: Duration = option(default=Duration(0), doc="Log requests that take at least this long.")
+
+
+@attrs.frozen
+class AccessLogHeaders:
+    """Which headers are logged."""
+
+    default_mode: Literal["keep", "drop", "redact"] = option(default="drop", doc="What becomes of headers not named.")
+    names: Mapping[str, Literal["keep", "drop", "redact"]] = option(
+        factory=dict, doc="What becomes of this header; redact logs REDACTED in place of its value."
+    )
+
+
+@not_yet("queryParameters")
+@attrs.frozen
+class AccessLogFields:
+    """Which fields are logged."""
+
+    default_mode: Literal["keep", "drop"] = option(default="keep", doc="What becomes of fields not named.")
+    names: Mapping[str, Literal["keep", "drop"]] = option(
+        factory=dict, doc="What becomes of this field, as ``ClientUsername``."
+    )
+    headers: AccessLogHeaders = option(factory=AccessLogHeaders, doc="Headers.")
+
+
+@not_yet("otlp", "dualOutput")
+@attrs.frozen
+class AccessLog:
+    """A line for each request."""
+
+    file_path: str = option(default="", doc="Where to; empty: standard output. SIGUSR1 opens the file anew.")
+    format: Literal["common", "json"] = option(default="common", doc="The form of its lines.")
+    buffering_size: int = option(default=0, doc="Lines that may wait to be written.", validator=at_least(0))
+    filters: AccessLogFilters = option(factory=AccessLogFilters, doc="Which requests.")
+    fields: AccessLogFields = option(factory=AccessLogFields, doc="Which fields.")
+    add_internals: bool = option(default=False, doc="Log requests for ping, too.")
+
+
+@not_yet("maxSize", "maxAge", "maxBackups", "compress", "otlp")
+@attrs.frozen
+class Log:
+    """What the process says of itself."""
+
+    level: Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"] = option(
+        default="INFO", doc="The least important that is logged. Traefik's default is ERROR."
+    )
+    format: Literal["common", "json"] = option(default="common", doc="The form of its lines.")
+    file_path: str = option(default="", doc="Where to; empty: standard output.")
+    no_color: bool = option(default=False, doc="Taken as Traefik takes it; swarmgate's lines have no colors anyway.")
+
+
+@attrs.frozen
+class API:
+    """Traefik's API and dashboard, which swarmgate does not have yet; its options are taken all the same."""
+
+    insecure: bool = option(default=False, doc="Taken, not there yet.")
+    dashboard: bool = option(default=True, doc="Taken, not there yet.")
+    debug: bool = option(default=False, doc="Taken, not there yet.")
+    disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
+    base_path: str = option(default="/", doc="Taken, not there yet.")
+    dashboard_name: str = option(default="", doc="Taken, not there yet.")
+
+
+@attrs.frozen
+class Global:
+    """What Traefik may tell its makers; swarmgate tells nobody anything."""
+
+    check_new_version: bool = option(default=False, doc="Taken; swarmgate never asks.")
+    send_anonymous_usage: bool = option(default=False, doc="Taken; swarmgate never tells.")
+
+
+_DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers.file, or in labels"
+
+
+@refused({"http": _DYNAMIC, "tcp": _DYNAMIC, "udp": _DYNAMIC, "tls": _DYNAMIC})
+@not_yet(
+    "certificatesResolvers",
+    "core",
+    "experimental",
+    "hostResolver",
+    "metrics",
+    "ocsp",
+    "pilot",
+    "spiffe",
+    "tcpServersTransport",
+    "tracing",
+)
+@attrs.frozen
+class StaticConfiguration:
+    """All that the process is started with.
+
+    From :func:`swarmgate.config.load.load` it has at least one entry point, and the one that ping is on.
+    """
+
+    entry_points: Mapping[str, EntryPoint] = option(factory=dict, doc="Entry points by name.")
+    providers: Providers = option(factory=Providers, doc="Providers.")
+    servers_transport: ServersTransport = option(factory=ServersTransport, doc="Connections to servers.")
+    ping: Ping | None = option(default=None, doc="Answer /ping: 200 when routes are known, for health checks.")
+    access_log: AccessLog | None = option(default=None, doc="Log each request.")
+    log: Log = option(factory=Log, doc="The process's own log.")
+    api: API | None = option(default=None, doc="Taken, not there yet.")
+    global_: Global = option(factory=Global, doc="Taken.", key="global")
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What its author should know though it is no fault: a sentence each, without full stop."""
+        notices = []
+        if self.api is not None:
+            notices.append("api: taken, but swarmgate has no API and no dashboard yet")
+        if self.providers.swarm is None and self.providers.file is None:
+            notices.append(
+                "providers: there is none, so every request is answered with 404; "
+                "--providers.swarm routes the services of a Swarm"
+            )
+        return tuple(notices)
