@@ -294,7 +294,7 @@ class ClientConnection:
         if rest:
             self._read_body(exchange, reader, rest)
         self._site.serve(exchange)
-        if self._exchange is exchange and self._reader is not None and exchange.connection is None:
+        if self._exchange is exchange and self._reader is not None and not exchange.taken:
             self.pause_body()
 
     def _add_forwarded(self, request: Any) -> None:
@@ -335,7 +335,7 @@ class ClientConnection:
         self._holding = False
         self.deadline = self._in(self._settings.progress_timeout) if self._reader is not None else NEVER
         self._site.serve(exchange)
-        if self._exchange is exchange and self._reader is not None and exchange.connection is None:
+        if self._exchange is exchange and self._reader is not None and not exchange.taken:
             self.pause_body()
 
     def _broken_body(self, exchange: Exchange, error: BadRequest) -> None:

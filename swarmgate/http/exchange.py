@@ -60,7 +60,14 @@ class Client(Protocol):
         """Take the request's body again."""
 
 
-class Server(Protocol):
+class Waiting(Protocol):
+    """What an exchange waits for."""
+
+    def cancel(self) -> None:
+        """The client has left, or has been answered otherwise."""
+
+
+class Server(Waiting, Protocol):
     """What answers an exchange."""
 
     def body_data(self, data: bytes) -> None:
@@ -68,9 +75,6 @@ class Server(Protocol):
 
     def body_end(self, trailers: Fields) -> None:
         """The request's body has ended."""
-
-    def cancel(self) -> None:
-        """The client has left, or has been answered otherwise."""
 
 
 class Route(Protocol):
@@ -99,6 +103,7 @@ class Exchange:
     :ivar started: when the head was complete, and :ivar origin_started: when a server was asked, both in seconds of
         :func:`time.perf_counter`; :ivar origin_seconds: how long the server took to begin its answer.
     :ivar body_done: the request's body has been received.
+    :ivar pending: what is there of it and was not taken yet; :ivar taken: whether somebody takes it as it comes.
     :ivar ended: the answer has been sent, or the exchange broken off.
     """
 
@@ -127,6 +132,7 @@ class Exchange:
         "service",
         "started",
         "status",
+        "taken",
         "trailers",
         "tried",
         "user",
@@ -145,12 +151,13 @@ class Exchange:
         self.service = ""
         self.server = ""
         self.user = ""
-        self.connection: Server | None = None
+        self.connection: Any = None  # a Server once taken, a Waiting before
         self.tried: set[Any] | None = None
         self.retries = 0
         self._waiting: Deferred[None] | None = None
         # The request's body, as long as nobody takes it.
         self.pending = b""
+        self.taken = False
         self.body_done = request.length == 0
         self.trailers: Fields = []
         self._request_transforms: tuple[BodyTransform, ...] = ()
@@ -177,7 +184,7 @@ class Exchange:
             self.body_done = True
             self.trailers = trailers
         connection = self.connection
-        if connection is None:
+        if connection is None or not self.taken:
             self.pending += data
             return
         if data:
@@ -199,6 +206,7 @@ class Exchange:
     def connect(self, connection: Server) -> bytes:
         """*connection* answers from now on. Returns what is there of the request's body."""
         self.connection = connection
+        self.taken = True
         pending, self.pending = self.pending, b""
         return pending
 

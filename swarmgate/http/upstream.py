@@ -159,12 +159,6 @@ class _Connecting:
     def cancel(self) -> None:
         self.cancelled = True
 
-    def body_data(self, data: bytes) -> None:
-        raise AssertionError("a client is paused until there is a connection")
-
-    def body_end(self, trailers: Fields) -> None:
-        raise AssertionError("a client is paused until there is a connection")
-
 
 def _nothing() -> None:
     pass

@@ -1,0 +1,143 @@
+"""The routing table put into force: the only way from what is configured to what serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+
+from swarmgate.dynamic.matching import RouteIndex
+from swarmgate.dynamic.model import Service
+from swarmgate.dynamic.table import Route, RoutingTable
+from swarmgate.http.deadlines import Deadlines
+from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.middlewares import build
+from swarmgate.middlewares.chain import Chain, Leaf
+from swarmgate.middlewares.interface import Context, Middleware
+from swarmgate.resources.bridge import ResourceLeaf
+from swarmgate.resources.proxy import ReverseProxyResource, Rotation
+from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
+from swarmgate.transport.network import Network
+
+_log = Logger()
+T = TypeVar("T")
+
+
+class Kept:
+    """What outlives a table: objects by key, for as long as each new table asks for them."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Any, Any] = {}
+        self._asked: dict[Any, Any] = {}
+
+    def keep(self, key: Any, make: Callable[[], T]) -> T:
+        """The object under *key*, made now if there is none."""
+        try:
+            kept = self._objects[key]
+        except KeyError:
+            kept = make()
+            self._objects[key] = kept
+        self._asked[key] = kept
+        return kept  # type: ignore[no-any-return]
+
+    def forget_others(self) -> list[Any]:
+        """Drop what was not asked for since the last call. Returns it."""
+        dropped = [kept for key, kept in self._objects.items() if key not in self._asked]
+        self._objects, self._asked = self._asked, {}
+        return dropped
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._objects.values())
+
+
+class Gate:
+    """Serves by the table that was applied last.
+
+    What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
+
+    :ivar roots: the resource tree of each entry point, by its name.
+    """
+
+    def __init__(
+        self,
+        entry_points: Iterable[str],
+        network: Network,
+        clock: IReactorTime,
+        deadlines: Deadlines,
+        upstream_settings: UpstreamSettings,
+        resources: Mapping[str, IResource],
+        context: Callable[..., Context] = Context,
+    ) -> None:
+        # Given.
+        self.roots = {name: EntryPointRoot(name) for name in entry_points}
+        self._network = network
+        self._clock = clock
+        self._deadlines = deadlines
+        self._upstream_settings = upstream_settings
+        self._context = context
+        # What the table in force has made.
+        self._kept = Kept()
+        self._upstreams = Kept()
+        self._internal: dict[str, Leaf] = {name: ResourceLeaf(name, leaf) for name, leaf in resources.items()}
+        self._leaves: dict[str, tuple[Service, Leaf]] = {}
+        self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
+
+    def apply(self, table: RoutingTable) -> None:
+        """Serve by *table* from the next request on; requests under way finish on what they began with."""
+        leaves = {name: self._leaf(name, service) for name, service in table.services.items()}
+        self._leaves = leaves
+        for entry_point, root in self.roots.items():
+            routes = table.routes.get(entry_point, ())
+            before = self._chains[entry_point]
+            chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
+            self._chains[entry_point] = chains
+            root.show(RouteIndex(routes), {name: chain for name, (_, _, chain) in chains.items()})
+        self._kept.forget_others()
+        for upstream in self._upstreams.forget_others():
+            upstream.retire()
+
+    def _leaf(self, name: str, service: Service) -> tuple[Service, Leaf]:
+        rotation = self._kept.keep(("rotation", name), Rotation)
+        upstreams = [self._upstream(server.url) for server in service.servers if server.weight > 0]
+        before = self._leaves.get(name)
+        if before is not None and before[0] == service:
+            return before
+        return service, ReverseProxyResource(name, upstreams, rotation, service.pass_host_header)
+
+    def _upstream(self, url: str) -> Upstream:
+        return self._upstreams.keep(
+            url, lambda: Upstream(url, self._network, self._deadlines, self._upstream_settings)
+        )
+
+    def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
+        if route.problem is not None:
+            return route, NOT_FOUND, NOT_FOUND
+        leaf = self._leaves[route.service_name][1] if route.service else self._internal[route.service_name]
+        try:
+            # Built even if it will not be used, so that what it keeps is asked for.
+            middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
+        except ValueError as error:
+            _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
+            return route, leaf, NOT_FOUND
+        if before is not None and before[0] == route and before[1] is leaf:
+            return before
+        return route, leaf, Chain(route.name, middlewares, leaf)
+
+    def _middleware(self, route: Route, middleware: Any) -> Middleware:
+        context = self._context(
+            name=middleware.name,
+            router=route.name,
+            clock=self._clock,
+            keep=lambda key, make: self._kept.keep((middleware.name, key), make),
+        )
+        try:
+            return build(middleware.kind, middleware.settings, context)
+        except ValueError as error:
+            raise ValueError(f"middleware {middleware.name}: {error}") from error
+
+    def upstreams(self) -> list[Upstream]:
+        """The servers of the table in force."""
+        return list(self._upstreams)
