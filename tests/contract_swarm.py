@@ -38,15 +38,12 @@ class World(Protocol):
 class SwarmContract:
     """The tests; ``swarm`` and ``world`` are set by the subclass's ``setUp``, with a network ``golf`` in them.
 
-    :ivar pause: waits a little before looking again; by default not at all.
+    :ivar pause: returns a Deferred that fires when it is worth looking again.
     """
 
     swarm: Any
     world: World
-
-    def pause(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is worth looking again."""
-        raise NotImplementedError
+    pause: Callable[[], Deferred[None]]
 
     async def eventually(self, look: Callable[[], Deferred[T]], true: Callable[[T], bool]) -> T:
         """Return the first answer of a look that is as it should be."""

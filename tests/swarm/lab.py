@@ -174,7 +174,13 @@ class Engine(Namespace):
         if self.process is not None:
             self.process.wait(10)
             self.process = None
-        for leftover in (self.folder / "pid", self.socket):
+        # Its containerd ends with it, but not at once, and an engine that starts meanwhile would wait for it in vain.
+        containerd = self.folder / "exec" / "containerd" / "containerd.pid"
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(containerd.read_text())
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not alive(pid), "containerd's end", 10, 0.01)
+        for leftover in (self.folder / "pid", self.socket, containerd):
             leftover.unlink(missing_ok=True)
 
 
