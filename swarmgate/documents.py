@@ -54,8 +54,8 @@ def _read_yaml(text: str, name: str) -> dict[str, Tree]:
     try:
         tree = _yaml_tree(text, name)
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
-        origin = f"file {name}, line {mark.line + 1}" if mark else f"file {name}"
+        mark = error.problem_mark if error.problem_mark is not None else error.context_mark
+        origin = f"file {name}, line {mark.line + 1}" if mark is not None else f"file {name}"
         raise StructureError((Fault("", None, origin, problem=f"not YAML: {error.problem}"),)) from None
     except yaml.YAMLError as error:
         problem = f"not YAML: {' '.join(str(error).split())}"
@@ -75,6 +75,7 @@ def _yaml_tree(text: str, name: str) -> Tree:
     stack: list[_Open] = []
     anchors: dict[str, Tree] = {}
     documents = 0
+    event: Any
     for event in yaml.parse(text, Loader=_LOADER):
         origin = f"file {name}, line {event.start_mark.line + 1}"
         if isinstance(event, yaml.DocumentStartEvent):

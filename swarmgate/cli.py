@@ -1,0 +1,170 @@
+"""The ``swarmgate`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from swarmgate import __version__
+from swarmgate.config.load import ConfigurationError, load
+from swarmgate.config.model import StaticConfiguration
+from swarmgate.config.reference import help_text
+from swarmgate.structure import Address, nearest_of
+from swarmgate.transport.reactor import install_reactor
+
+USAGE = """\
+usage: swarmgate [run] [OPTIONS]          route requests
+       swarmgate check [OPTIONS]          say what is wrong with the configuration, and no more
+       swarmgate healthcheck [OPTIONS]    ask the ping of a gate on this machine that has the same options
+       swarmgate demo                     route requests in a Swarm that exists in memory only
+       swarmgate version
+
+Options come from a file, named by --config FILE, from environment variables such as
+SWARMGATE_ENTRYPOINTS_WEB_ADDRESS, and from the command line, which wins. Case does not matter. Options that are
+"on or off" are switched on by their name alone, or by any option below it.
+
+  --config FILE  a YAML or TOML file with options
+"""
+
+_COMMANDS = ("run", "check", "healthcheck", "demo", "version", "help")
+_HEALTHCHECK_TIMEOUT = 5.0  # Seconds; Docker's own default is longer, a ping takes none.
+
+_log = Logger("swarmgate")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says.
+
+    :param argv: its words without the program's name; None means the process's own.
+    :return: the exit status: 0; 1 where something failed; 2 for a command or configuration that can't be understood,
+        with a line on standard error for each thing that is wrong.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words.pop(0) if words and not words[0].startswith("-") else "run"
+    if command == "help" or (command in _COMMANDS and wants_help(words)):
+        print(f"{USAGE}\n{help_text()}", end="")
+        return 0
+    if command == "version" or words == ["--version"]:
+        print(f"swarmgate {__version__}")
+        return 0
+    if command not in _COMMANDS:
+        nearest = nearest_of(command, _COMMANDS)
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        expected = f"{', '.join(_COMMANDS[:-1])} or {_COMMANDS[-1]}"
+        print(f'swarmgate: "{command}" is no command: expected {expected}{hint}', file=sys.stderr)
+        return 2
+    if command == "demo":
+        return _demo()
+    configuration = load_or_complain(words, os.environ)
+    if configuration is None:
+        return 2
+    if command == "check":
+        return _check(configuration)
+    if command == "healthcheck":
+        return _healthcheck(configuration)
+    return _run(configuration)
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    """Do these options ask for help?"""
+    return any(word in ("--help", "-help", "-h") for word in words)
+
+
+def load_or_complain(argv: Sequence[str], environ: Mapping[str, str]) -> StaticConfiguration | None:
+    """The configuration; None, and a line on standard error for each thing that is wrong, if there is none."""
+    try:
+        return load(argv, environ)
+    except ConfigurationError as error:
+        for fault in error.faults:
+            print(f"swarmgate: {fault}", file=sys.stderr)
+        return None
+
+
+def start_reactor() -> Any:
+    """The reactor that the gate runs on, installed if none is; a slow one is warned of."""
+    name = install_reactor()
+    from twisted.internet import reactor  # Not before: importing it installs one.
+
+    if name == "asyncio":
+        _log.warn("uvloop is not installed: connections use Twisted's own transports, which are several times slower")
+    elif name != "uvloop":
+        _log.warn("The reactor is {name} and not uvloop's: connections are several times slower", name=name)
+    return reactor
+
+
+def _run(configuration: StaticConfiguration) -> int:
+    reactor = start_reactor()
+    from swarmgate import service  # Not before: what it imports may import the reactor.
+
+    service.run(configuration, reactor)
+    return 0
+
+
+def _demo() -> int:
+    reactor = start_reactor()
+    from swarmgate import demo  # Not before: what it imports may import the reactor.
+
+    demo.run(reactor)
+    return 0
+
+
+def _check(configuration: StaticConfiguration) -> int:
+    for notice in configuration.notices:
+        print(notice)
+    names = ", ".join(f"{name} ({one.address})" for name, one in configuration.entry_points.items())
+    print(f"configuration is valid: entry points {names}")
+    return 0
+
+
+# ---- health check
+
+
+def _healthcheck(configuration: StaticConfiguration) -> int:
+    url = ping_url(configuration)
+    if not url:
+        print("swarmgate: healthcheck: ping is off: expected --ping among the options", file=sys.stderr)
+        return 1
+    import treq  # The other commands do without these two, and start sooner for it.
+    from twisted.internet import task
+
+    async def ask(reactor: Any) -> None:
+        healthy, line = await ask_ping(treq, reactor, url)
+        print(line, file=sys.stdout if healthy else sys.stderr)
+        raise SystemExit(0 if healthy else 1)
+
+    task.react(ask)
+
+
+def ping_url(configuration: StaticConfiguration) -> str:
+    """Where the gate with this configuration answers a ping from its own machine; ``""`` if it doesn't."""
+    ping = configuration.ping
+    entry_point = configuration.entry_points.get(ping.entry_point) if ping is not None else None
+    if entry_point is None:
+        return ""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
+        entry_point.address.host, entry_point.address.host
+    )
+    return f"http://{Address(host, entry_point.address.port)}/ping"
+
+
+async def ask_ping(http: Any, clock: IReactorTime, url: str) -> tuple[bool, str]:
+    """Is the gate at *url* well, and a line that says so?
+
+    :param http: treq, or something like it.
+    :param clock: for the 5 seconds that it has for an answer.
+    """
+    try:
+        response = await http.get(url, allow_redirects=False).addTimeout(_HEALTHCHECK_TIMEOUT, clock)
+    except TimeoutError:
+        return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
+    except Exception as error:
+        # Whatever went wrong on the way, the gate can't be called well.
+        return False, f"unhealthy: {url}: {error or type(error).__name__}"
+    if response.code != 200:
+        return False, f"unhealthy: {url}: status {response.code}, expected 200"
+    return True, f"healthy: {url}"

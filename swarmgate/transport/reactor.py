@@ -1,0 +1,29 @@
+"""Which reactor the process runs on: asyncio's, on a loop of uvloop's where that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from twisted.internet import asyncioreactor
+
+
+def install_reactor() -> str:
+    """Install the fastest reactor there is, unless one is installed already; say which it is.
+
+    It has to be called before anything imports ``twisted.internet.reactor``, for that installs a slower one.
+
+    :return: ``uvloop``; ``asyncio`` where uvloop is not installed; the class of a reactor that was there before.
+    """
+    present = sys.modules.get("twisted.internet.reactor")
+    if present is not None:
+        return type(present).__name__
+    try:
+        import uvloop
+    except ImportError:
+        name, loop = "asyncio", asyncio.new_event_loop()
+    else:
+        name, loop = "uvloop", uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    asyncioreactor.install(loop)  # type: ignore[no-untyped-call]
+    return name
