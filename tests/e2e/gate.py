@@ -1,0 +1,120 @@
+"""A gate that runs as a process, on a free port, with a file of routes."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+#: How long the gate may take to start and to stop, in seconds.
+PATIENCE = 20.0
+
+_RUN = "import sys; from swarmgate.cli import main; sys.exit(main())"
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def routes(services: dict[str, list[int]], hosts: dict[str, str], extra: str = "") -> str:
+    """A file of routes.
+
+    :param services: the ports of each service's servers.
+    :param hosts: the service that each host is routed to.
+    :param extra: YAML that is added to each service's loadBalancer, indented as it stands.
+    """
+    lines = ["http:", "  routers:"]
+    for number, (host, service) in enumerate(hosts.items()):
+        lines += [f"    router{number}:", f"      rule: Host(`{host}`)", f"      service: {service}"]
+    lines.append("  services:")
+    for name, ports in services.items():
+        lines += [f"    {name}:", "      loadBalancer:", "        servers:" + ("" if ports else " []")]
+        lines += [f"          - url: http://127.0.0.1:{port}" for port in ports]
+    return "\n".join(lines) + "\n" + extra
+
+
+class Gate:
+    """A gate that runs.
+
+    :ivar port: of the entry point ``web``.
+    """
+
+    def __init__(self, text: str, *options: str) -> None:
+        """Start it with the routes *text* and further *options*; return once it answers."""
+        self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="swarmgate-e2e-")
+        home = Path(self._folder.name)
+        (home / "routes.yml").write_text(text)
+        self.access_log = home / "access.log"
+        self._errors = home / "stderr"
+        with open(self._errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", _RUN, "run", f"--entrypoints.web.address=127.0.0.1:{self.port}"),
+                    *(f"--providers.file.filename={home}/routes.yml", f"--accessLog.filePath={self.access_log}"),
+                    *("--ping.entryPoint=web", *options),
+                ],
+                cwd=Path(__file__).parent.parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        atexit.register(self.stop)
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        request = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gate ended with code {self.process.returncode}: {self.said()}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
+                client.sendall(request)
+                if client.recv(100).startswith(b"HTTP/1.1 200"):
+                    return
+            time.sleep(0.02)  # Between attempts to reach it; it has no way to tell us.
+        self.stop()
+        raise AssertionError(f"the gate does not answer after {PATIENCE:.0f} s: {self.said()}")
+
+    def said(self) -> str:
+        """The end of what it has logged."""
+        return self._errors.read_text(errors="replace")[-3000:] if self._errors.exists() else ""
+
+    def memory(self) -> int:
+        """Its resident memory in bytes (``VmRSS``, proc(5))."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def descriptors(self) -> int:
+        """How many files and sockets it holds open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self) -> int:
+        """End it, if it still runs; its exit code."""
+        atexit.unregister(self.stop)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        said = self.said()
+        self._folder.cleanup()
+        if "Unhandled error" in said or "Traceback" in said:
+            print(said, file=sys.stderr)
+        return self.process.returncode
