@@ -495,7 +495,7 @@ def _template(argument: Argument, default: str) -> str:
     for index, character in enumerate(argument.text + "{"):
         if character == "{":
             if depth == 0:
-                parts.append(re2.escape(argument.text[start:index]))
+                parts.append(re.escape(argument.text[start:index]))
                 start = index + 1
             depth += 1
         elif character == "}":

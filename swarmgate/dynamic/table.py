@@ -25,6 +25,8 @@ INTERNAL = "internal"
 
 _PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
 _SHOWN = 5  # Names in a line of the log.
+_MOST_COMPARISONS = 20  # References of one table for which the nearest name is looked for,
+_COMPARED = 300  # among so many names.
 
 
 @attrs.frozen
@@ -126,6 +128,7 @@ class _World:
         resources: frozenset[str],
     ) -> None:
         self.problems: list[Problem] = []
+        self._comparisons = 0
         self.services: dict[str, Service] = {}
         self._middlewares: dict[str, Middleware] = {}
         self._providers = frozenset(configurations)
@@ -151,7 +154,7 @@ class _World:
                 found.append(self._middlewares[qualified])
                 continue
             reason = "there is no such middleware: expected a name with its provider, as auth@file"
-            nearest = nearest_of(reference, list(self._middlewares))
+            nearest = self._nearest(reference, "", self._middlewares)
             key = f"entryPoints.{name}.http.middlewares"
             self.problems.append(
                 Problem(f"entry point {name}", "the static configuration", reason, key, reference, nearest)
@@ -228,11 +231,21 @@ class _World:
             self._tell(qualified, router, reason, "entryPoints", name, nearest_of(name, list(self._entry_points)))
         return known
 
-    @staticmethod
-    def _nearest(reference: str, provider: str, known: Iterable[str]) -> str:
-        """The nearest of the qualified names *known*, without provider if that is the router's own."""
+    def _nearest(self, reference: str, provider: str, known: Collection[str]) -> str:
+        """The nearest of the qualified names *known*, without provider if that is *provider*; perhaps ``""``."""
+        bare = reference.rpartition("@")[0] or reference
+        same = next((name for name in known if name.rpartition("@")[0] == bare), "")
+        if same:
+            return same
+        # Comparing names is slow: a thousand wrong references to one of a thousand names must not stop the gate.
+        self._comparisons += 1
+        if self._comparisons > _MOST_COMPARISONS:
+            return ""
         mine = f"@{provider}"
-        return nearest_of(reference, [name.removesuffix(mine) for name in known])
+        names = [name.removesuffix(mine) for name in known]
+        if len(names) > _COMPARED:
+            names = [name for name in names if name[:1] == bare[:1]][:_COMPARED]
+        return nearest_of(reference, names)
 
     def _tell(self, qualified: str, router: Router, reason: str, key: str, value: str, nearest: str = "") -> None:
         origin = router.origin or f"provider {qualified.rpartition('@')[2]}"

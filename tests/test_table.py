@@ -1,0 +1,257 @@
+"""All providers' configurations become one table, and what is wrong in them stays where it is."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.table import (
+    HIGHEST_PRIORITY,
+    HIGHEST_USER_PRIORITY,
+    EntryPointFacts,
+    Route,
+    RoutingTable,
+    compile_table,
+    describe_changes,
+)
+
+WEB = {"web": EntryPointFacts()}
+SHOP = Service("shop", (Server("http://10.0.0.2:80", task="shop.1"), Server("http://10.0.0.3:80")))
+
+
+def configuration(*parts: Router | Service | Middleware) -> Configuration:
+    """What a provider publishes, from its parts."""
+
+    def those(kind: Any) -> dict[str, Any]:
+        return {part.name: part for part in parts if isinstance(part, kind)}
+
+    return Configuration(those(Router), those(Service), those(Middleware))
+
+
+def router(name: str = "web", rule: str = "Host(`a.example`)", service: str = "shop", **more: Any) -> Router:
+    """A router of a Swarm service's."""
+    return Router(name, rule, service, origin="service shop_web", **more)
+
+
+def middleware(name: str, settings: Any = "settings") -> Middleware:
+    """A middleware of no real kind."""
+    return Middleware(name, "headers", settings)
+
+
+class ResolvingTests(SynchronousTestCase):
+    """What a sound configuration becomes."""
+
+    def only_route(self, table: RoutingTable, entry_point: str = "web") -> Route:
+        self.assertEqual(table.problems, ())
+        (route,) = table.routes[entry_point]
+        return route
+
+    def test_names_are_those_of_the_same_provider(self) -> None:
+        """A name without @provider means the router's own provider's."""
+        swarm = configuration(router(middlewares=("auth", "limit@file")), SHOP, middleware("auth"))
+        file = configuration(middleware("limit"), middleware("auth"), Service("shop"))
+        route = self.only_route(compile_table({"swarm": swarm, "file": file}, WEB))
+        self.assertEqual((route.name, route.provider, route.problem), ("web@swarm", "swarm", None))
+        self.assertEqual([one.name for one in route.middlewares], ["auth@swarm", "limit@file"])
+        self.assertEqual((route.service_name, route.service), ("shop@swarm", attrs.evolve(SHOP, name="shop@swarm")))
+
+    def test_service_of_another_provider(self) -> None:
+        """A router of labels can lead to a service of a file."""
+        tables = {"swarm": configuration(router(service="shop@file")), "file": configuration(SHOP)}
+        self.assertEqual(self.only_route(compile_table(tables, WEB)).service_name, "shop@file")
+
+    def test_traefik_v2_called_the_provider_docker(self) -> None:
+        """References with @docker, as v2 wanted them in Swarm mode, find what is now @swarm."""
+        parts = configuration(router(service="shop@docker", middlewares=("auth@docker",)), SHOP, middleware("auth"))
+        route = self.only_route(compile_table({"swarm": parts}, WEB))
+        self.assertEqual((route.service_name, route.middlewares[0].name), ("shop@swarm", "auth@swarm"))
+
+    def test_resource_of_the_gate(self) -> None:
+        """A router can lead to a resource of the gate's own."""
+        ping = Router("ping", "PathPrefix(`/ping`)", "ping@internal", priority=HIGHEST_PRIORITY)
+        route = self.only_route(compile_table({"internal": configuration(ping)}, WEB, {"ping@internal"}))
+        self.assertEqual((route.service, route.service_name, route.priority), (None, "ping@internal", HIGHEST_PRIORITY))
+
+    def test_default_entry_points(self) -> None:
+        """A router that names no entry point is on all of them, but not on the gate's own."""
+        points = {
+            "web": EntryPointFacts(),
+            "other": EntryPointFacts(),
+            "traefik": EntryPointFacts(),
+            "metrics": EntryPointFacts(internal=True),
+        }
+        table = compile_table({"swarm": configuration(router(), SHOP)}, points)
+        self.assertEqual([name for name, routes in table.routes.items() if routes], ["web", "other"])
+        points["other"] = EntryPointFacts(as_default=True)
+        table = compile_table({"swarm": configuration(router(), SHOP)}, points)
+        self.assertEqual([name for name, routes in table.routes.items() if routes], ["other"])
+
+    def test_middlewares_of_the_entry_point_come_first(self) -> None:
+        """What an entry point asks of every request is asked before what a router asks."""
+        swarm = configuration(router(middlewares=("auth",)), SHOP, middleware("auth"))
+        points = {"web": EntryPointFacts(middlewares=("limit@file",))}
+        table = compile_table({"swarm": swarm, "file": configuration(middleware("limit"))}, points)
+        self.assertEqual([one.name for one in self.only_route(table).middlewares], ["limit@file", "auth@swarm"])
+
+    def test_priority(self) -> None:
+        """Without a priority it is the rule's length in octets, and routes stand in the order of theirs."""
+        parts = configuration(
+            router("short", "Path(`/é`)"), router("long", "Path(`/long`)"), router("first", priority=99), SHOP
+        )
+        routes = compile_table({"swarm": parts}, WEB).routes["web"]
+        self.assertEqual([(one.name, one.priority) for one in routes], [
+            ("first@swarm", 99), ("long@swarm", 13), ("short@swarm", 11)
+        ])  # fmt: skip
+
+    def test_service_without_servers_stays(self) -> None:
+        """A service that has no task right now keeps its route."""
+        route = self.only_route(compile_table({"swarm": configuration(router(), Service("shop"))}, WEB))
+        self.assertEqual((route.service, route.problem), (Service("shop@swarm"), None))
+
+    def test_table_is_a_plain_value(self) -> None:
+        """Equal configurations give equal tables, and a table can be handed to another process."""
+        tables = [compile_table({"swarm": configuration(router(), SHOP)}, WEB) for _ in range(2)]
+        self.assertEqual(tables[0], tables[1])
+        self.assertEqual(pickle.loads(pickle.dumps(tables[0])), tables[0])
+        self.assertNotEqual(tables[0], compile_table({"swarm": configuration(router(), Service("shop"))}, WEB))
+
+
+class FaultTests(SynchronousTestCase):
+    """What a fault costs, and what is said of it."""
+
+    def compile(self, *parts: Router | Service | Middleware, **points: EntryPointFacts) -> RoutingTable:
+        return compile_table({"swarm": configuration(*parts)}, points or WEB, {"ping@internal"})
+
+    def check(self, table: RoutingTable, *parts: str) -> Problem:
+        """The table's one problem is about router web@swarm and has *parts* in its line."""
+        (problem,) = table.problems
+        self.assertEqual((problem.subject, problem.origin), ("router web@swarm", "service shop_web"))
+        for part in parts:
+            self.assertIn(part, str(problem))
+        return problem
+
+    def test_missing_middleware_shuts_the_router(self) -> None:
+        """A router whose middleware is missing takes its requests and never passes them, and says why."""
+        table = self.compile(router(middlewares=("aut", "limit")), SHOP, middleware("auth"), middleware("limit"))
+        problem = self.check(table, "middlewares=aut", "no such middleware", "did you mean auth?")
+        self.assertEqual((problem.key, problem.value, problem.nearest), ("middlewares", "aut", "auth"))
+        (route,) = table.routes["web"]
+        self.assertEqual((route.service, route.problem), (None, "there is no middleware aut"))
+
+    def test_middleware_of_another_provider_is_suggested(self) -> None:
+        """Who forgets the provider of a file's middleware is told its full name."""
+        parts = {"swarm": configuration(router(middlewares=("auth",)), SHOP), "file": configuration(middleware("auth"))}
+        self.assertEqual(compile_table(parts, WEB).problems[0].nearest, "auth@file")
+
+    def test_many_faults_are_told_in_time(self) -> None:
+        """A thousand wrong references beside a thousand names are all told of, without comparing all with all."""
+        routers = [router(f"r{number}", service=f"srvice{number}") for number in range(1000)]
+        services = [Service(f"service{number}") for number in range(1000)]
+        problems = self.compile(*routers, *services).problems
+        self.assertEqual(len(problems), 1000)
+        self.assertTrue(problems[0].nearest.startswith("service"))
+        self.assertEqual(problems[-1].nearest, "")
+
+    def test_missing_service_shuts_the_router(self) -> None:
+        """A router whose service is missing takes its requests away from less specific routers too."""
+        for reference, reason in (("shp", "there is no service shp@swarm"), ("", "no service is named")):
+            table = self.compile(router(service=reference), SHOP)
+            self.check(table, reason.partition(" shp")[0].replace("there is no", "there is no such"))
+            self.assertEqual(table.routes["web"][0].problem, reason)
+        self.assertEqual(self.compile(router(service="shp"), SHOP).problems[0].nearest, "shop")
+        self.assertEqual(self.compile(router(service="pong@internal")).problems[0].nearest, "ping@internal")
+
+    def test_rule_that_cannot_be_read_drops_the_router(self) -> None:
+        """A router with a broken rule matches nothing; its neighbours are not touched."""
+        table = self.compile(router(rule="Hots(`a.example`)"), router("good"), SHOP)
+        self.check(table, "rule=Hots(`a.example`)", "unknown matcher", "at character 1", "did you mean Host?")
+        self.assertEqual([one.name for one in table.routes["web"]], ["good@swarm"])
+
+    def test_unknown_entry_point(self) -> None:
+        """A router keeps those of its entry points that there are, and goes if none is."""
+        table = self.compile(router(entry_points=("wbe", "web")), SHOP)
+        self.check(table, "entryPoints=wbe", "no such entry point", "did you mean web?")
+        self.assertEqual(len(table.routes["web"]), 1)
+        table = self.compile(router(entry_points=("wbe",)), SHOP)
+        self.check(table, "entryPoints=wbe")
+        self.assertEqual(table.routes, {"web": ()})
+
+    def test_priority_of_the_gates_own_routers(self) -> None:
+        """A user's router can't come before ping, and one that tries is shut."""
+        table = self.compile(router(priority=HIGHEST_USER_PRIORITY + 1), SHOP)
+        self.check(table, f"priority={HIGHEST_USER_PRIORITY + 1}", f"at most {HIGHEST_USER_PRIORITY}")
+        self.assertIsNotNone(table.routes["web"][0].problem)
+        self.assertEqual(self.compile(router(priority=HIGHEST_USER_PRIORITY), SHOP).problems, ())
+
+    def test_missing_middleware_of_an_entry_point(self) -> None:
+        """An entry point whose middleware is missing passes nothing, and says so once."""
+        parts = (router(), router("other", "Path(`/x`)"), SHOP, middleware("auth"))
+        table = self.compile(*parts, web=EntryPointFacts(middlewares=("auth",)))
+        (problem,) = table.problems
+        self.assertEqual(problem.subject, "entry point web")
+        self.assertEqual((problem.value, problem.nearest), ("auth", "auth@swarm"))
+        self.assertEqual([one.problem is None for one in table.routes["web"]], [False, False])
+
+    def test_problems_of_providers_are_passed_on(self) -> None:
+        """What a provider has found is in the table's problems too."""
+        problem = Problem("service x", "service x", "no network")
+        table = compile_table({"swarm": Configuration(problems=(problem,))}, WEB)
+        self.assertEqual(table.problems, (problem,))
+
+
+class DescribingTests(SynchronousTestCase):
+    """What the log says when the table changes."""
+
+    def lines(self, old: list[Any], new: list[Any]) -> list[str]:
+        tables = [compile_table({"swarm": configuration(*parts)}, WEB) for parts in (old, new)]
+        return list(describe_changes(*tables))
+
+    def test_nothing(self) -> None:
+        """Nothing is said of nothing."""
+        self.assertEqual(self.lines([router(), SHOP], [router(), SHOP]), [])
+
+    def test_routes(self) -> None:
+        """Each route that comes, goes or changes gets a line that says how."""
+        added = "route web@swarm on web added: Host(`a.example`) -> shop@swarm (2 servers)"
+        self.assertEqual(self.lines([SHOP], [router(), SHOP]), [added])
+        removed = "route web@swarm on web removed: Host(`a.example`) -> shop@swarm (2 servers)"
+        self.assertEqual(self.lines([router(), SHOP], [SHOP]), [removed])
+        other = router(rule="Path(`/`)", priority=9, middlewares=("m",))
+        changed = (
+            "route web@swarm on web changed: rule Host(`a.example`) -> Path(`/`); priority 17 -> 9; "
+            "middlewares none -> m@swarm"
+        )
+        self.assertEqual(self.lines([router(), SHOP, middleware("m")], [other, SHOP, middleware("m")]), [changed])
+
+    def test_settings_are_not_told(self) -> None:
+        """That a middleware has other settings is said; what they are, passwords perhaps, is not."""
+        old, new = ([router(middlewares=("m",)), SHOP, middleware("m", one)] for one in ("pass-1", "pass-2"))
+        expected = "route web@swarm on web changed: other settings of middleware m@swarm"
+        self.assertEqual(self.lines(old, new), [expected])
+
+    def test_servers(self) -> None:
+        """A service's line says which servers went and came."""
+        after = Service("shop", (SHOP.servers[1], Server("http://10.0.0.4:80", task="shop.3")))
+        expected = (
+            "service shop@swarm changed: without http://10.0.0.2:80 (shop.1); "
+            "with http://10.0.0.4:80 (shop.3); 2 servers now"
+        )
+        self.assertEqual(self.lines([router(), SHOP], [router(), after]), [expected])
+        self.assertEqual(self.lines([], [Service("x")]), ["service x@swarm added: no server"])
+        self.assertEqual(self.lines([Service("x")], []), ["service x@swarm removed"])
+
+    def test_problems(self) -> None:
+        """Problems are told when they come and when they are gone."""
+        broken = [router(middlewares=("m",)), SHOP]
+        sound = [*broken, middleware("m")]
+        came = self.lines(sound, broken)
+        self.assertEqual(came[0], "route web@swarm on web changed: middlewares m@swarm -> none; "
+                         "answers 404: there is no middleware m")  # fmt: skip
+        self.assertTrue(came[1].startswith("problem: router web@swarm: service shop_web: middlewares=m"), came)
+        gone = self.lines(broken, sound)
+        self.assertIn("in force again", gone[0])
+        self.assertTrue(gone[1].startswith("no longer a problem: router web@swarm"), gone)
