@@ -9,16 +9,15 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from swarmgate.middlewares import rate_limit
 from swarmgate.middlewares.interface import Context, Middleware
 
-_MODULES: tuple[ModuleType, ...] = ()
+_MODULES: tuple[ModuleType, ...] = (rate_limit,)
 
 #: The settings class of each kind, by its option name in lower case.
 KINDS: dict[str, type[Any]] = {module.KIND.lower(): module.Settings for module in _MODULES}
 
-_BUILDERS: dict[str, Callable[[Any, Context], Middleware]] = {
-    module.KIND.lower(): module.build for module in _MODULES
-}
+_BUILDERS: dict[str, Callable[[Any, Context], Middleware]] = {module.KIND.lower(): module.build for module in _MODULES}
 
 
 def build(kind: str, settings: Any, context: Context) -> Middleware:

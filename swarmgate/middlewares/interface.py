@@ -80,9 +80,12 @@ class Context:
     :ivar clock: for the time, and for waiting.
     :ivar keep: ``keep(key, make)`` is the object that was kept under *key* when the last table was built, else
         ``make()``. It lives for as long as each new table asks for it.
+    :ivar in_thread: ``in_thread(f, *args)`` calls ``f(*args)`` in a thread and is a Deferred with its result, for work
+        that would hold the reactor up; None: there are no threads, and it is called at once.
     """
 
     name: str
     router: str
     clock: IReactorTime
     keep: Callable[[Any, Callable[[], Any]], Any]
+    in_thread: Callable[..., Deferred[Any]] | None = None
