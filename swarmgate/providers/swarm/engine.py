@@ -27,7 +27,6 @@ import docker.utils
 import requests
 from docker.types.daemon import CancellableStream
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -173,21 +172,20 @@ class Engine:
             return fail(SwarmError("the Swarm has been closed"))
         if not self._pool.started:
             self._pool.start()
+        result: Deferred[T] = Deferred()
         finished: Deferred[None] = Deferred()
         self._under_way.add(finished)
 
-        def work() -> T:
-            try:
-                return call()
-            finally:
-                # Not by the result's Deferred: whoever waits for it may cancel it, which ends no thread.
-                self._reactor.callFromThread(over)
-
-        def over() -> None:
+        def arrived(good: bool, value: Any) -> None:
+            # Whoever waits for the result may have cancelled it, which ends no thread: what has finished is told apart.
+            (result.callback if good else result.errback)(value)
             self._under_way.discard(finished)
             finished.callback(None)
 
-        return deferToThreadPool(self._reactor, self._pool, work)
+        self._pool.callInThreadWithCallback(
+            lambda good, value: self._reactor.callFromThread(arrived, good, value), call
+        )
+        return result
 
     # From here on in threads.
 

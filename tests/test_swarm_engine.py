@@ -1,0 +1,233 @@
+"""Tests for swarmgate.providers.swarm.engine, against an engine that is none, on a unix socket."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container, refusal
+from swarmgate.providers.swarm.interface import SwarmError
+from tests.fake_docker import FakeDocker, told_service, told_task
+
+
+class EngineTests(TestCase):
+    """Looks and subscriptions over HTTP."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.docker = FakeDocker()
+        self.docker.start()
+        self.addCleanup(self.docker.stop)
+        self.swarm = self.engine()
+
+    def engine(self, url: str = "", timeout: float = 5.0, **options) -> Engine:
+        """Return an engine that is closed after the test."""
+        engine = Engine(reactor, Endpoint(url=url or self.docker.url, timeout=timeout, **options))
+        self.addCleanup(engine.close)
+        return engine
+
+    @inlineCallbacks
+    def until(self, true):
+        """Wait until something in another thread has come to be."""
+        while not true():
+            yield deferLater(reactor, 0.005, lambda: None)
+
+    @inlineCallbacks
+    def test_look(self):
+        """A look has what the four lists tell."""
+        seen = yield self.swarm.look()
+        self.assertEqual(["svc1"], [service.name for service in seen.services])
+        self.assertEqual([seen.services[0].id], [task.service_id for task in seen.tasks])
+        self.assertEqual((["golf"], ["host1"]), ([n.name for n in seen.networks], [n.hostname for n in seen.nodes]))
+
+    @inlineCallbacks
+    def test_permissions(self):
+        """Nothing is asked for but what a socket proxy allows with the permissions that the documentation names."""
+        self.swarm.subscribe(lambda: None, lambda error: None)
+        yield self.swarm.look()
+        yield self.until(lambda: any("/events" in path for path in self.docker.requests))
+        asked = {path.partition("?")[0].rpartition("/")[2] for path in self.docker.requests}
+        self.assertEqual({"version", "services", "tasks", "networks", "nodes", "events"}, asked)
+
+    @inlineCallbacks
+    def test_versions(self):
+        """Engines of any age from API 1.40 on are spoken to in a version that they know."""
+        for oldest, newest in (
+            ("1.12", "1.40"),
+            ("1.12", "1.41"),
+            ("1.24", "1.43"),
+            ("1.44", "1.52"),
+            ("1.40", "1.56"),
+        ):
+            with FakeDocker((oldest, newest)) as docker:
+                engine = self.engine(docker.url)
+                yield engine.look()
+                self.assertIn(f"/v{newest}/services", docker.requests)
+                yield engine.close()
+
+    @inlineCallbacks
+    def test_too_old(self):
+        """An engine that is too old is refused, with what is needed."""
+        with FakeDocker(("1.12", "1.39")) as docker:
+            error = yield self.assertFailure(self.engine(docker.url).look(), SwarmError)
+        self.assertIn("1.40", str(error))
+        self.assertIn("1.39", str(error))
+
+    @inlineCallbacks
+    def test_upgraded(self):
+        """An engine that comes back as another version, which no longer knows the old one's, is spoken to anew."""
+        yield self.swarm.look()
+        self.docker.stop()
+        yield self.assertFailure(self.swarm.tasks(), SwarmError)
+        self.docker.api = ("1.50", "1.52")
+        self.docker.start()
+        tasks = yield self.swarm.tasks()
+        self.assertEqual(1, len(tasks))
+
+    @inlineCallbacks
+    def test_forbidden(self):
+        """A socket proxy that forbids a path is named with the permission it lacks."""
+        self.docker.refused["/nodes"] = (403, "")
+        error = yield self.assertFailure(self.swarm.look(), SwarmError)
+        self.assertIn("GET /nodes", str(error))
+        self.assertIn("allow NODES", str(error))
+
+    @inlineCallbacks
+    def test_never_partial(self):
+        """If one of the lists fails the look fails: no service is taken for gone."""
+        for path in ("/services", "/tasks", "/networks", "/nodes"):
+            self.docker.refused = {path: (500, "rpc error: deadline exceeded")}
+            error = yield self.assertFailure(self.swarm.look(), SwarmError)
+            self.assertIn("deadline exceeded", str(error))
+
+    @inlineCallbacks
+    def test_cut_answer(self):
+        """An answer that is no JSON, or not all of it, is an error and no empty Swarm."""
+        for body in (b"", b"[", b"<html>", b'{"message":"x"}'):
+            self.docker.lists["/tasks"] = body
+            yield self.assertFailure(self.swarm.tasks(), SwarmError)
+
+    @inlineCallbacks
+    def test_not_there(self):
+        """A socket that is not there is named with the reason."""
+        error = yield self.assertFailure(self.engine("unix:///nowhere/docker.sock").look(), SwarmError)
+        self.assertIn("unix:///nowhere/docker.sock", str(error))
+        self.assertIn("No such file", str(error))
+
+    @inlineCallbacks
+    def test_docker_host(self):
+        """Where no endpoint is given, DOCKER_HOST says where the engine is."""
+        swarm = Engine(reactor, Endpoint(environ={"DOCKER_HOST": self.docker.url}))
+        self.addCleanup(swarm.close)
+        seen = yield swarm.look()
+        self.assertEqual(1, len(seen.services))
+
+    @inlineCallbacks
+    def test_hangs(self):
+        """An engine that does not answer is given up after the timeout."""
+        self.docker.hanging.add("/tasks")
+        error = yield self.assertFailure(self.engine(timeout=0.1).tasks(), SwarmError)
+        self.assertIn("no answer in time", str(error))
+
+    @inlineCallbacks
+    def test_close_waits(self):
+        """Closing waits for the look that is under way, and its thread is gone then."""
+        self.docker.hanging.add("/tasks")
+        look = self.swarm.tasks()
+        yield self.until(lambda: any("/tasks" in path for path in self.docker.requests))
+        closed = self.swarm.close()
+        self.assertNoResult(closed)
+        self.docker.let_go()
+        yield closed
+        self.successResultOf(look)
+        self.assertFalse([thread for thread in threading.enumerate() if "swarm-" in thread.name])
+
+    @inlineCallbacks
+    def test_events(self):
+        """Events ring, and the end of their stream is told once."""
+        rings: list[None] = []
+        lost: list[SwarmError] = []
+        self.swarm.subscribe(lambda: rings.append(None), lost.append)
+        yield self.until(lambda: rings)
+        self.docker.event()
+        yield self.until(lambda: len(rings) == 2)
+        self.docker.event()
+        yield self.until(lambda: len(rings) == 3)
+        self.docker.end_events()
+        yield self.until(lambda: lost)
+        self.assertIn("ended", str(lost[0]))
+
+    @inlineCallbacks
+    def test_events_refused(self):
+        """A subscription that can't begin is lost, with the reason."""
+        self.docker.refused["/events"] = (403, "")
+        lost: Deferred[SwarmError] = Deferred()
+        self.swarm.subscribe(lambda: None, lost.callback)
+        error = yield lost
+        self.assertIn("allow EVENTS", str(error))
+
+    @inlineCallbacks
+    def test_events_cancelled(self):
+        """A subscription that is cancelled ends its thread, though no event comes."""
+        rings: list[None] = []
+        lost: list[SwarmError] = []
+        cancel = self.swarm.subscribe(lambda: rings.append(None), lost.append)
+        yield self.until(lambda: rings)
+        cancel()
+        yield self.until(lambda: not [t for t in threading.enumerate() if t.name == "swarm-events"])
+        self.assertEqual([], lost)
+
+    @inlineCallbacks
+    def test_large_swarm(self):
+        """With thousands of tasks, an ordinary look decodes only what has changed."""
+        self.docker.lists["/services"] = [told_service(each) for each in range(50)]
+        self.docker.lists["/tasks"] = [told_task(each, each % 50) for each in range(500)]
+        before = yield self.swarm.look()
+        self.docker.lists["/tasks"][7] = told_task(7, 7, version=9999, state="failed")
+        after = yield self.swarm.tasks()
+        self.assertEqual([7], [old.slot for old, new in zip(before.tasks, after, strict=True) if old is not new])
+
+
+class ExplanationTests(SynchronousTestCase):
+    """What people are told."""
+
+    def test_worker(self) -> None:
+        """On a worker it is said that a manager is needed, not just 503."""
+        message = b'{"message":"This node is not a swarm manager. Worker nodes can\'t be used to view cluster state."}'
+        self.assertIn("connect to a manager", refusal("/services", 503, message))
+
+    def test_password(self) -> None:
+        """A password is in no representation of the endpoint."""
+        endpoint = Endpoint(url="tcp://proxy:2375", username="gate", password="s3cret")
+        self.assertNotIn("s3cret", f"{endpoint} {endpoint!r}")
+
+
+class OwnContainerTests(SynchronousTestCase):
+    """Which container we are in."""
+
+    def find(self, mountinfo: str, hostname: str = "gate") -> str:
+        proc = Path(self.mktemp())
+        (proc / "self").mkdir(parents=True)
+        (proc / "self" / "mountinfo").write_text(mountinfo)
+        return find_own_container(proc, hostname)
+
+    def test_mounts(self) -> None:
+        """The id is in what Docker mounts, whatever the host name has been set to."""
+        identity = "ab" * 32
+        line = f"812 801 254:1 /var/lib/docker/containers/{identity}/hostname /etc/hostname rw - ext4 /dev/vda rw\n"
+        self.assertEqual(identity, self.find("1 2 0:1 / / rw - overlay overlay rw\n" + line))
+
+    def test_hostname(self) -> None:
+        """Docker's default host name is the beginning of the id."""
+        self.assertEqual("0123456789ab", self.find("", "0123456789ab"))
+
+    def test_outside(self) -> None:
+        """A process on a machine that runs containers is in none of them."""
+        mounts = "5 4 0:9 / /var/lib/docker/containers/" + "ab" * 32 + "/mounts/shm rw - tmpfs shm rw\n"
+        self.assertEqual("", self.find(mounts))
