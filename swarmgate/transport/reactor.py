@@ -25,5 +25,5 @@ def install_reactor() -> str:
     else:
         name, loop = "uvloop", uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    asyncioreactor.install(loop)  # type: ignore[no-untyped-call]
+    asyncioreactor.install(loop)
     return name

@@ -1,3 +1,3 @@
 from twisted.application.service import ServiceMaker
 
-swarmgate = ServiceMaker("swarmgate", "swarmgate.tap", "A reverse proxy for Docker Swarm.", "swarmgate")  # type: ignore[no-untyped-call]
+swarmgate = ServiceMaker("swarmgate", "swarmgate.tap", "A reverse proxy for Docker Swarm.", "swarmgate")
