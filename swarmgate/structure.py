@@ -94,13 +94,13 @@ class Fault:
     def __str__(self) -> str:
         nearest = f"; did you mean {self.nearest}?" if self.nearest else ""
         if not self.key:
-            return f"{self.origin}: {self.reason}{nearest}"
+            return _one_line(f"{self.origin}: {self.reason}{nearest}")
         if self.given is not None:
             origin = f" from {self.origin}" if self.origin else ""
-            return f"{self.key}: {_quoted(self.given)}{origin}: {self.reason}{nearest}"
+            return _one_line(f"{self.key}: {_quoted(self.given)}{origin}: {self.reason}{nearest}")
         origin = f", from {self.origin}" if self.origin else ""
-        expected = f": expected {self.expected}" if self.expected and self.problem else self.expected
-        return f"{self.key}: {self.problem}{origin}{expected}{nearest}"
+        expected = f": expected {self.expected}" if self.expected else ""
+        return _one_line(f"{self.key}: {self.problem}{origin}{expected}{nearest}")
 
 
 class StructureError(ValueError):
@@ -621,8 +621,12 @@ def _below(path: str, name: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return '"' + "".join(one if one.isprintable() else repr(one)[1:-1] for one in short) + '"'
+    return f'"{text}"' if len(text) <= _LONGEST else f'"{text[:_LONGEST]}..."'
+
+
+def _one_line(text: str) -> str:
+    """*text* with what would break or colour a line of a log written out."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 # ---- building trees
