@@ -164,9 +164,7 @@ class ForwardingTests(SynchronousTestCase):
         client.receive(GET)
         gate.server.receive(b"HTTP/1.0 200 OK\r\n\r\nabc")
         gate.server.end()
-        self.assertEqual(
-            client.take(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-        )
+        self.assertEqual(client.take(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
         self.assertIsNone(client.closed)
 
     def test_answer_until_reset(self) -> None:

@@ -384,9 +384,7 @@ class ClientConnection:
         request = exchange.request
         status = response.status
         settings = self._settings
-        keep_alive = (
-            request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
-        )
+        keep_alive = request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
         if settings.requests_at_most and self._requests >= settings.requests_at_most:
             keep_alive = False
         if settings.seconds_at_most and self._deadlines.now - self._begun >= settings.seconds_at_most:
@@ -544,8 +542,6 @@ def _http_date() -> bytes:
     return _date[1]
 
 
-def connections(
-    site: Site, settings: ClientSettings, deadlines: Deadlines
-) -> Callable[[], ClientConnection]:
+def connections(site: Site, settings: ClientSettings, deadlines: Deadlines) -> Callable[[], ClientConnection]:
     """Makes a connection's protocol for each client that is accepted."""
     return lambda: ClientConnection(site, settings, deadlines)

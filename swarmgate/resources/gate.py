@@ -108,9 +108,7 @@ class Gate:
         return service, ReverseProxyResource(name, upstreams, rotation, service.pass_host_header)
 
     def _upstream(self, url: str) -> Upstream:
-        return self._upstreams.keep(
-            url, lambda: Upstream(url, self._network, self._deadlines, self._upstream_settings)
-        )
+        return self._upstreams.keep(url, lambda: Upstream(url, self._network, self._deadlines, self._upstream_settings))
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:

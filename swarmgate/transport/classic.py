@@ -54,9 +54,7 @@ class ReactorNetwork:
             try:
                 bound.setblocking(False)
                 family = socket.AF_INET6 if bound.family == socket.AF_INET6 else socket.AF_INET
-                return ReactorListening(
-                    self._reactor.adoptStreamPort(bound.fileno(), family, _ServerFactory(make))
-                )
+                return ReactorListening(self._reactor.adoptStreamPort(bound.fileno(), family, _ServerFactory(make)))
             finally:
                 bound.close()
 

@@ -26,9 +26,7 @@ class ListeningSocket(Protocol):
 class Network(Protocol):
     """Listens and connects."""
 
-    def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
-    ) -> Deferred[Any]:
+    def listen(self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False) -> Deferred[Any]:
         """Accept connections, each with a protocol from *make*.
 
         :param host: an address; ``""`` for all, IPv6 included where the machine has it.

@@ -1,0 +1,213 @@
+"""The real gate in a Swarm that exists in memory only: ``swarmgate demo``.
+
+The tasks are real HTTP servers, each on a loopback address of its own, and every service is rolled from time to
+time as a Swarm would with ``start-first``: the new task listens, the old one is wanted no longer, and two seconds
+later its port closes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import DeferredList
+from twisted.internet.task import LoopingCall
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from swarmgate import service
+from swarmgate.config.load import load
+from swarmgate.providers.swarm.snapshot import Task
+from swarmgate.testing import MemorySwarm
+
+PORT = 8080
+ROLL_EVERY = 20.0  # seconds
+_LEAVES_AFTER = 2.0  # seconds from a task's end being wanted to its port closing, as in a Swarm
+_STAGGER = 1.0  # seconds between two tasks of a roll
+
+
+@attrs.frozen
+class DemoService:
+    """A service of the demo.
+
+    :ivar about: what a visitor can see with it.
+    :ivar ask: how to ask it, for ``curl``, without the gate's address.
+    """
+
+    name: str
+    replicas: int
+    labels: dict[str, str]
+    about: str
+    ask: str
+
+
+def _labels(name: str, rule: str, **more: str) -> dict[str, str]:
+    return {
+        "traefik.enable": "true",
+        f"traefik.http.routers.{name}.rule": rule,
+        f"traefik.http.services.{name}.loadbalancer.server.port": "8000",
+        **{key.replace("__", ".").replace("NAME", name): value for key, value in more.items()},
+    }
+
+
+SERVICES = (
+    DemoService(
+        "golf",
+        3,
+        _labels("golf", "Host(`golf.localhost`)"),
+        "three tasks take turns",
+        "-H 'Host: golf.localhost' {gate}/",
+    ),
+    DemoService(
+        "shop",
+        2,
+        {
+            **_labels("shop", "Host(`shop.localhost`) && PathPrefix(`/cart`)"),
+            "traefik.http.routers.shop.middlewares": "cart",
+            "traefik.http.middlewares.cart.stripprefix.prefixes": "/cart",
+        },
+        "a path of a host, its prefix stripped",
+        "-H 'Host: shop.localhost' {gate}/cart/7",
+    ),
+    DemoService(
+        "slow",
+        1,
+        {
+            **_labels("slow", "Host(`slow.localhost`)"),
+            "traefik.http.routers.slow.middlewares": "limit",
+            "traefik.http.middlewares.limit.ratelimit.average": "1",
+            "traefik.http.middlewares.limit.ratelimit.burst": "3",
+        },
+        "a rate limit: the fourth request within a second is answered 429",
+        "-i -H 'Host: slow.localhost' '{gate}/?[1-4]'",
+    ),
+    DemoService(
+        "misspelt",
+        1,
+        {"traefik.enable": "true", "traefik.http.routers.misspelt.rule": "Hots(`misspelt.localhost`)"},
+        "a label with a mistake: the log tells what is wrong, and 404 is answered",
+        "-H 'Host: misspelt.localhost' {gate}/",
+    ),
+)
+
+
+class Backend(Resource):
+    """A task's application: tells which task has answered."""
+
+    isLeaf = True
+
+    def __init__(self, name: str, address: str) -> None:
+        Resource.__init__(self)
+        self._name = name
+        self._address = address
+        self._count = itertools.count(1)
+
+    def render(self, request: Any) -> bytes:
+        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+        request.setHeader(b"Server", b"demo")
+        path = request.uri.decode("ascii", "replace")
+        return f"{self._name} at {self._address}: answer {next(self._count)} to {path}\n".encode()
+
+
+class Town(Service):
+    """A Swarm in memory, and the servers of its tasks.
+
+    :param say: called with each line that a visitor should see.
+    """
+
+    def __init__(self, reactor: Any, say: Any = print) -> None:
+        self.swarm = MemorySwarm()
+        self._reactor = reactor
+        self._say = say
+        self._hosts = itertools.count(2)
+        self._ports: dict[str, Any] = {}
+        self._rolling = LoopingCall(self._roll_next)
+        self._rolling.clock = reactor
+        self._turn = itertools.cycle([each for each in SERVICES if each.replicas > 1])
+        for each in SERVICES:
+            self.swarm.add_service(each.name, each.labels, replicas=0)
+            for slot in range(1, each.replicas + 1):
+                self._start(each.name, slot)
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._rolling.start(ROLL_EVERY, now=False)
+
+    def stopService(self) -> Any:
+        Service.stopService(self)
+        if self._rolling.running:
+            self._rolling.stop()
+        ports, self._ports = self._ports, {}
+        return DeferredList([port.stopListening() for port in ports.values()])
+
+    def _start(self, name: str, slot: int) -> Task:
+        number = next(self._hosts)
+        address = f"127.100.{number // 250}.{number % 250 + 1}"
+        task = self.swarm.start_task(name, address, slot=slot)
+        site = Site(Backend(f"{name}.{slot}", address))
+        site.noisy = False
+        self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
+        return task
+
+    def _roll_next(self) -> None:
+        each = next(self._turn)
+        self._say(f"rolling {each.name}: {each.replicas} tasks are replaced, one after the other, new ones first")
+        for number, task in enumerate(self.swarm.tasks_of(each.name)):
+            self._reactor.callLater(number * _STAGGER, self._replace, each.name, task)
+
+    def _replace(self, name: str, old: Task) -> None:
+        if not self.running:
+            return
+        self._start(name, old.slot)
+        self.swarm.stop_task(old)
+        self.swarm.ring()
+        self._reactor.callLater(_LEAVES_AFTER, self._leave, old)
+
+    def _leave(self, task: Task) -> None:
+        port = self._ports.pop(task.id, None)
+        if port is not None:
+            port.stopListening()
+
+
+def welcome(gate: str) -> str:
+    """What a visitor reads first."""
+    lines = [
+        f"swarmgate serves at {gate}. The Swarm behind it exists in memory; its tasks are real servers on loopback.",
+        f"Every {ROLL_EVERY:g} s a service is rolled: no request fails. Try in another terminal, as often as you like:",
+        "",
+    ]
+    for each in SERVICES:
+        lines += [f"  curl {each.ask.format(gate=gate)}", f"      {each.about}"]
+    lines += [f"  curl {gate}/ping", "      whether the gate is ready", "", "Ctrl-C ends it.", ""]
+    return "\n".join(lines)
+
+
+def run(reactor: Any, port: int = 0) -> int:
+    """Run the demo until it is interrupted.
+
+    :param port: where the gate listens; 0 means the environment's PORT, or 8080.
+    :returns: the exit status.
+    """
+    port = port or int(os.environ.get("PORT", PORT))
+    configuration = load(
+        [
+            f"--entrypoints.web.address=127.0.0.1:{port}",
+            "--providers.swarm",
+            "--providers.swarm.exposedbydefault=false",
+            "--ping.entrypoint=web",
+        ],
+        {},
+    )
+    try:
+        town = Town(reactor)
+    except OSError as error:
+        print(f"swarmgate demo: its tasks listen on 127.100.0.0/16, port 8000: {error}", file=sys.stderr)
+        return 1
+    town.startService()
+    reactor.addSystemEventTrigger("after", "shutdown", town.stopService)
+    reactor.callWhenRunning(lambda: print(welcome(f"http://127.0.0.1:{port}"), flush=True))
+    return service.run(configuration, reactor, town.swarm)

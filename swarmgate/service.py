@@ -1,0 +1,306 @@
+"""The composition root: the one place that knows all others.
+
+:func:`make_service` builds the gate that a static configuration describes; :func:`run` runs it until it is told to
+stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from swarmgate.config.model import EntryPoint as EntryPointOptions
+from swarmgate.config.model import StaticConfiguration
+from swarmgate.dynamic.model import Configuration, Router
+from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.http.client import ClientSettings
+from swarmgate.http.deadlines import Deadlines
+from swarmgate.http.entry_point import EntryPoint, LifeCycle
+from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.heads import HeadLimits
+from swarmgate.http.paths import PathPolicy
+from swarmgate.http.upstream import UpstreamSettings
+from swarmgate.middlewares import KINDS
+from swarmgate.middlewares.interface import Context
+from swarmgate.observe.access_log import AccessLog
+from swarmgate.providers.aggregator import Aggregator
+from swarmgate.providers.file import FileProvider
+from swarmgate.providers.swarm.decide import Options as SwarmOptions
+from swarmgate.providers.swarm.engine import Endpoint, Engine
+from swarmgate.providers.swarm.interface import ISwarm
+from swarmgate.providers.swarm.watcher import SwarmProvider
+from swarmgate.resources.gate import Gate
+from swarmgate.resources.ping import PingResource
+from swarmgate.transport.classic import ReactorNetwork
+from swarmgate.transport.native import NativeNetwork
+from swarmgate.transport.network import Network
+
+_log = Logger("swarmgate")
+
+PING = "ping@internal"
+#: Above any priority that a router may be given (Traefik ``ping``).
+_HIGHEST_PRIORITY = 2**63 - 1
+
+
+class GateService(Service):
+    """A running gate.
+
+    :ivar is_terminating: it has been told to stop.
+    """
+
+    def __init__(self, configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> None:
+        self._reactor = reactor
+        self.is_terminating = False
+        self.deadlines = Deadlines(reactor)
+        self._access_log = _access_log(configuration, reactor)
+        resources = {}
+        if configuration.ping is not None:
+            resources[PING] = PingResource(self._ping_status)
+        self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
+        network = network_of(reactor)
+        self.gate = Gate(
+            configuration.entry_points,
+            network,
+            reactor,
+            self.deadlines,
+            _upstream_settings(configuration),
+            resources,
+            self._context,
+        )
+        self._aggregator = Aggregator(
+            {
+                name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
+                for name, options in configuration.entry_points.items()
+            },
+            resources,
+            self.gate.apply,
+        )
+        self.entry_points = [
+            self._entry_point(name, options, network, configuration)
+            for name, options in configuration.entry_points.items()
+        ]
+        self.providers = self._providers(configuration, swarm)
+        self._aggregator.publish("internal", _internal(configuration))
+
+    # What it is made of.
+
+    def _entry_point(
+        self, name: str, options: EntryPointOptions, network: Network, configuration: StaticConfiguration
+    ) -> EntryPoint:
+        return EntryPoint(
+            network,
+            self._reactor,
+            options.address.host,
+            options.address.port,
+            _client_settings(name, options, configuration),
+            self.deadlines,
+            self.gate.roots[name].serve,
+            None if self._access_log is None else self._access_log.record,
+            LifeCycle(
+                options.transport.life_cycle.request_accept_grace_timeout,
+                options.transport.life_cycle.grace_time_out,
+            ),
+            options.reuse_port,
+        )
+
+    def _providers(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> list[Any]:
+        providers: list[Any] = []
+        options = configuration.providers.swarm
+        if options is not None:
+            if swarm is None:
+                swarm = Engine(self._reactor, _endpoint(configuration), find_own_container())
+            providers.append(
+                SwarmProvider(
+                    self._reactor,
+                    swarm,
+                    lambda published: self._aggregator.publish("swarm", published),
+                    SwarmOptions(
+                        kinds=KINDS,
+                        exposed_by_default=options.exposed_by_default,
+                        network=options.network,
+                        default_rule=options.default_rule,
+                        constraints=options.constraints,
+                        prefixes=options.label_prefixes,
+                    ),
+                    watch=options.watch,
+                    refresh=options.refresh_seconds,
+                    apart=self._in_thread,
+                )
+            )
+        if configuration.providers.file is not None:
+            providers.append(FileProvider(self._reactor, configuration.providers.file, KINDS, self._aggregator.publish))
+        return providers
+
+    def _context(self, **given: Any) -> Context:
+        return Context(in_thread=self._in_thread, **given)
+
+    def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *given, **options)
+
+    # What it tells.
+
+    def _ping_status(self) -> int:
+        if self.is_terminating:
+            return self._terminating_status
+        return 200 if all(provider.is_ready for provider in self.providers) else 503
+
+    # Its life.
+
+    @inlineCallbacks
+    def start(self) -> Any:
+        """Start to serve. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
+        self.running = True
+        if self._access_log is not None:
+            self._access_log.start()
+        for provider in self.providers:
+            provider.startService()
+        for entry_point in self.entry_points:
+            try:
+                yield entry_point.listen()
+            except OSError as error:
+                raise OSError(f"entry point {entry_point.name}: {error.strerror or error}") from error
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self.start().addErrback(self._cannot_start)
+
+    def _cannot_start(self, failure: Any) -> None:
+        _log.critical("{reason}", reason=failure.getErrorMessage())
+        self._reactor.stop()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Drain and stop. Returns a Deferred that fires when all is done that was under way, or its time is over."""
+        Service.stopService(self)
+        self.is_terminating = True
+        yield DeferredList([entry_point.stopService() for entry_point in self.entry_points])
+        yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
+        for upstream in self.gate.upstreams():
+            upstream.retire()
+        self.deadlines.stop()
+        if self._access_log is not None:
+            yield _deferred(self._access_log.stop())
+
+    def reopen_logs(self) -> None:
+        """Open the log files anew, after they were moved away."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+
+def _deferred(result: Any) -> Deferred[Any]:
+    if isinstance(result, Deferred):
+        return result
+    fired: Deferred[Any] = Deferred()
+    fired.callback(result)
+    return fired
+
+
+def network_of(reactor: Any) -> Network:
+    """The fastest network that *reactor* has."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    if loop is not None and type(loop).__module__.startswith("uvloop"):
+        return NativeNetwork(loop)
+    return ReactorNetwork(reactor)
+
+
+def _internal(configuration: StaticConfiguration) -> Configuration:
+    """The gate's own routers."""
+    ping = configuration.ping
+    if ping is None or ping.manual_routing:
+        return Configuration()
+    router = Router(
+        name="ping",
+        rule="PathPrefix(`/ping`)",
+        service=PING,
+        entry_points=(ping.entry_point,),
+        priority=_HIGHEST_PRIORITY,
+        origin="ping",
+    )
+    return Configuration(routers={"ping": router})
+
+
+def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
+    http = options.http
+    timeouts = options.transport.responding_timeouts
+    escapes = http.encoded_characters
+    allowed = (
+        (b"%2F", escapes.allow_encoded_slash),
+        (b"%5C", escapes.allow_encoded_back_slash),
+        (b"%00", escapes.allow_encoded_null_character),
+        (b"%3B", escapes.allow_encoded_semicolon),
+        (b"%25", escapes.allow_encoded_percent),
+        (b"%3F", escapes.allow_encoded_question_mark),
+        (b"%23", escapes.allow_encoded_hash),
+    )
+    return ClientSettings(
+        entry_point=name,
+        forwarded=ForwardedPolicy(
+            socket.gethostname().encode("ascii", "replace"),
+            options.forwarded_headers.insecure,
+            options.forwarded_headers.trusted_ips,
+            not options.forwarded_headers.not_append_x_forwarded_for,
+        ),
+        limits=HeadLimits(http.max_request_line_bytes, http.max_header_bytes, http.max_header_fields),
+        paths=PathPolicy(tuple(escape for escape, is_allowed in allowed if not is_allowed), http.sanitize_path),
+        underscores=http.underscore_headers_strategy,
+        head_timeout=timeouts.head_timeout,
+        idle_timeout=timeouts.idle_timeout,
+        progress_timeout=configuration.servers_transport.forwarding_timeouts.body_progress_timeout,
+        request_timeout=timeouts.read_timeout,
+        requests_at_most=options.transport.keep_alive_max_requests,
+        seconds_at_most=options.transport.keep_alive_max_time,
+    )
+
+
+def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
+    options = configuration.servers_transport
+    timeouts = options.forwarding_timeouts
+    return UpstreamSettings(
+        connect_timeout=timeouts.dial_timeout,
+        response_timeout=timeouts.response_header_timeout,
+        progress_timeout=timeouts.body_progress_timeout,
+        idle_timeout=timeouts.idle_conn_timeout,
+        idle_connections=options.max_idle_conns_per_host,
+    )
+
+
+def make_service(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> IService:
+    """The gate that *configuration* describes.
+
+    :param swarm: the Swarm to look at in place of the one behind ``providers.swarm.endpoint``.
+    """
+    for notice in configuration.notices:
+        _log.warn("{notice}", notice=notice)
+    service = GateService(configuration, reactor, swarm)
+    reopen = getattr(signal, "SIGUSR1", None)
+    if reopen is not None:
+        signal.signal(reopen, lambda number, frame: reactor.callFromThread(service.reopen_logs))
+    return service
+
+
+def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> int:
+    """Run a gate until SIGTERM or SIGINT has been sent and what is under way is done.
+
+    :returns: the exit status: 0, or 1 if it could not start.
+    """
+    start_logging(configuration)
+    service = make_service(configuration, reactor, swarm)
+    failed: list[Any] = []
+
+    def cannot_start(failure: Any) -> None:
+        failed.append(failure)
+        _log.critical("{reason}", reason=failure.getErrorMessage())
+        reactor.stop()
+
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
+    _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
+    reactor.run()
+    return 1 if failed else 0
