@@ -154,6 +154,14 @@ async def connect(port: int, address: str = "127.0.0.1") -> Client:
     return client
 
 
+async def barrier(port: int) -> None:
+    """Return once the gate has read what was sent before: it reads in order of arrival, and this is the last."""
+    client = await connect(port)
+    client.send(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    if not await client.until(lambda: client.closed) or not client.received.startswith(b"HTTP/1.1 200"):
+        raise AssertionError(f"the gate has stopped answering: {bytes(client.received)!r}")
+
+
 class Stage:
     """Plays the corpus, many cases at once, through the gate on *port* to *backend*."""
 
@@ -210,14 +218,7 @@ class Stage:
         if waits:
             await asyncio.gather(*waits)
         if sent:
-            await self._barrier()
-
-    async def _barrier(self) -> None:
-        """Return once the gate has read what was sent before: it reads in order of arrival, and this is the last."""
-        client = await connect(self._port)
-        client.send(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        if not await client.until(lambda: client.closed) or not client.received.startswith(b"HTTP/1.1 200"):
-            raise AssertionError(f"the gate has stopped answering: {bytes(client.received)!r}")
+            await barrier(self._port)
 
 
 def _reached(play: Play, client: Client, wait: Wait) -> bool:
