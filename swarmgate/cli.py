@@ -101,16 +101,14 @@ def _run(configuration: StaticConfiguration) -> int:
     reactor = start_reactor()
     from swarmgate import service  # Not before: what it imports may import the reactor.
 
-    service.run(configuration, reactor)
-    return 0
+    return service.run(configuration, reactor)
 
 
 def _demo() -> int:
     reactor = start_reactor()
     from swarmgate import demo  # Not before: what it imports may import the reactor.
 
-    demo.run(reactor)
-    return 0
+    return demo.run(reactor)
 
 
 def _check(configuration: StaticConfiguration) -> int:
