@@ -182,7 +182,9 @@ ANSWERS: tuple[Answer, ...] = (
     bad("R27e", b"SSH-2.0-OpenSSH_9.2\r\n", "SSH", ends=True),
     bad("R27f", b"", "nothing at all", ends=True),
     bad("R27g", b"HTTP/1.1 200 OK\r\nX: y\r\n", "cut off within the head", ends=True),
-    bad("R27h", b"HTTP/1.1 100 Continue\r\n\r\n", "an interim answer and no more", ends=True),
+    attrs.evolve(
+        bad("R27h", b"HTTP/1.1 100 Continue\r\n\r\n", "an interim answer and no more", ends=True), interims=None
+    ),
     bad("R27i", ok(_FIVE, line=b"HTTP/1.1  200 OK"), "two spaces"),
     bad("R27j", ok(_FIVE, line=b" HTTP/1.1 200 OK"), "space first"),
     broken("R28", chunked(b"zz\r\nhello\r\n0\r\n\r\n"), "a chunk size that is none", ends=False),

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import answers, corpus
 from tests.e2e.gate import Gate, free_port, routes
-from tests.e2e.wires import barrier, connect
+from tests.e2e.wires import Origin, barrier, connect
 from tests.wire import Message, read_request
 
 
@@ -22,36 +22,28 @@ class HostileBackend:
     def __init__(self, port: int, octetwise: bool) -> None:
         self._port = port
         self._octetwise = octetwise
-        self._writers: set[asyncio.StreamWriter] = set()
         self.complaints: list[str] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        self._writers.add(writer)
         spoilt = ""
         buffer = b""
-        try:
-            while data := await reader.read(65536):
-                if spoilt:
-                    self.complaints.append(f"after {spoilt} the same backend connection was sent {data[:100]!r}")
+        while data := await reader.read(65536):
+            if spoilt:
+                self.complaints.append(f"after {spoilt} the same backend connection was sent {data[:100]!r}")
+                return
+            buffer += data
+            while (found := read_request(buffer)) is not None:
+                message, buffer = found
+                answer = _asked_for(message)
+                if answer is None:
+                    body = corpus.echo(message)
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                    continue
+                await self._send(writer, answer.sent)
+                if answer.ends:
                     return
-                buffer += data
-                while (found := read_request(buffer)) is not None:
-                    message, buffer = found
-                    answer = _asked_for(message)
-                    if answer is None:
-                        body = corpus.echo(message)
-                        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-                        continue
-                    await self._send(writer, answer.sent)
-                    if answer.ends:
-                        return
-                    spoilt = "" if answer.kept else answer.name
-        except ConnectionError:
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+                spoilt = "" if answer.kept else answer.name
 
     async def _send(self, writer: asyncio.StreamWriter, sent: bytes) -> None:
         if not self._octetwise or len(sent) > 300:
@@ -62,11 +54,6 @@ class HostileBackend:
                 return
             writer.write(sent[at : at + 1])
             await barrier(self._port)
-
-    def stop(self) -> None:
-        """Break off what is left."""
-        for writer in list(self._writers):
-            writer.transport.abort()
 
 
 _BY_NAME = {answer.name.encode(): answer for answer in answers.ANSWERS}
@@ -103,14 +90,10 @@ class AnswerTests(SynchronousTestCase):
 
     async def _perform(self, port: int, form: _Form) -> list[str]:
         backend = HostileBackend(port, form.octetwise)
-        server = await asyncio.start_server(backend.serve, "127.0.0.1", self.backend_port, backlog=1024)
-        try:
+        async with Origin(self.backend_port, backend.serve):
             results = await asyncio.gather(*(self._ask(port, answer, form) for answer in answers.ANSWERS))
             # Idle connections that should not have been kept would serve these.
             await asyncio.gather(*(self._tempt(port) for _ in range(len(answers.ANSWERS))))
-        finally:
-            server.close()
-            backend.stop()
         return [one for result in results for one in result] + backend.complaints
 
     async def _ask(self, port: int, answer: answers.Answer, form: _Form) -> list[str]:
@@ -134,7 +117,7 @@ class AnswerTests(SynchronousTestCase):
         client.send(corpus.AFTER)
         await client.until(lambda: False)
         client.transport.abort()
-        self.assertTrue(client.received.endswith(b"\r\n\r\nGET /after 0"), bytes(client.received))
+        self.assertEqual(bytes(client.received).partition(b"\r\n\r\n")[2], b"GET /after 0")
 
     def test_last_on_the_connection(self) -> None:
         """A client that asks for nothing more gets what is right, and the connection's end."""

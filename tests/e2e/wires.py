@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from typing import Self
 
 from tests.corpus import Play, Seen, Wait, answers, echo, judge
 from tests.wire import Malformed, Message, read_request
@@ -140,6 +141,51 @@ class Client(asyncio.Protocol):
             except TimeoutError:
                 return False
         return True
+
+
+class Origin:
+    """A backend that is written as a coroutine, which serves one connection; for ``async with``.
+
+    :ivar connections: how many were made to it.
+    """
+
+    def __init__(
+        self, port: int, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> None:
+        self._port = port
+        self._serve = serve
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: list[BaseException] = []
+        self.connections = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, backlog=1024)
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        """Break off what is left; raise what a connection's coroutine has raised."""
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failures and kind is None:
+            raise self._failures[0]
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._one(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        except Exception as error:
+            self._failures.append(error)
+        finally:
+            writer.close()
 
 
 async def connect(port: int, address: str = "127.0.0.1") -> Client:
