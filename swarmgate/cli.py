@@ -156,13 +156,18 @@ async def ask_ping(http: Any, clock: IReactorTime, url: str) -> tuple[bool, str]
     :param http: treq, or something like it.
     :param clock: for the 5 seconds that it has for an answer.
     """
+    asked = http.get(url, allow_redirects=False)
+    deadline = clock.callLater(_HEALTHCHECK_TIMEOUT, asked.cancel)
     try:
-        response = await http.get(url, allow_redirects=False).addTimeout(_HEALTHCHECK_TIMEOUT, clock)
-    except TimeoutError:
-        return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
+        response = await asked
     except Exception as error:
         # Whatever went wrong on the way, the gate can't be called well.
+        if not deadline.active():
+            return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
         return False, f"unhealthy: {url}: {error or type(error).__name__}"
+    finally:
+        if deadline.active():
+            deadline.cancel()
     if response.code != 200:
         return False, f"unhealthy: {url}: status {response.code}, expected 200"
     return True, f"healthy: {url}"

@@ -1,0 +1,308 @@
+"""The swarmgate command, and twistd's."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.application.service import IServiceMaker
+from twisted.internet import asyncioreactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogLevel
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+
+from swarmgate import __version__, cli, demo, service, tap
+from swarmgate.config.load import load
+from swarmgate.config.model import StaticConfiguration
+from swarmgate.resources.ping import PingResource
+from swarmgate.transport.reactor import install_reactor
+
+
+class _Root(Resource):
+    """A resource tree with one leaf, at /ping."""
+
+    def __init__(self, leaf: Resource) -> None:
+        Resource.__init__(self)
+        self.putChild(b"ping", leaf)
+
+
+class CommandCase(SynchronousTestCase):
+    """Runs commands, and has what they print."""
+
+    def setUp(self) -> None:
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(sys, "stderr", io.StringIO())
+        self.patch(cli.os, "environ", {})
+
+    def printed(self) -> list[str]:
+        """The lines on standard output."""
+        return sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    def complained(self) -> list[str]:
+        """The lines on standard error."""
+        return sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+class MainTests(CommandCase):
+    """What each command does and how it ends."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reactor = object()
+        self.ran: list[tuple[StaticConfiguration, Any]] = []
+        self.patch(cli, "start_reactor", lambda: self.reactor)
+        self.patch(service, "run", self.run_gate)
+
+    def run_gate(self, configuration: StaticConfiguration, reactor: Any) -> int:
+        """Stands in for the gate, which would run until it is stopped."""
+        self.ran.append((configuration, reactor))
+        return 7
+
+    def test_run(self) -> None:
+        """The gate runs with the options given, with or without the word, and its status is the process's."""
+        for words in (["--log.level=WARN"], ["run", "--log.level=WARN"]):
+            self.assertEqual(cli.main(words), 7)
+        self.assertEqual(self.ran, [(load(["--log.level=WARN"], {}), self.reactor)] * 2)
+
+    def test_environment(self) -> None:
+        """The process's environment counts."""
+        cli.os.environ["SWARMGATE_LOG_LEVEL"] = "ERROR"
+        cli.main(["run"])
+        self.assertEqual(self.ran[0][0].log.level, "ERROR")
+
+    def test_wrong_configuration(self) -> None:
+        """Nothing runs with a wrong configuration: a line for each fault, and status 2."""
+        for command in ([], ["run"], ["check"], ["healthcheck"]):
+            self.assertEqual(cli.main([*command, "--ping.entryPont=web", "--log.level=LOUD"]), 2)
+        self.assertEqual(
+            self.complained()[:2],
+            [
+                "swarmgate: ping.entryPont: unknown option, from option --ping.entryPont; did you mean entryPoint?",
+                'swarmgate: log.level: "LOUD" from option --log.level: '
+                "expected TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC",
+            ],
+        )
+        self.assertEqual(len(self.complained()), 8)
+        self.assertEqual((self.ran, self.printed()), ([], []))
+
+    def test_check(self) -> None:
+        """check says that all is well, and what isn't there yet, and runs nothing."""
+        path = self.mktemp() + ".yml"
+        Path(path).write_text("entryPoints: {web: {address: ':80'}}\nproviders: {swarm: {}}\napi: {}\n")
+        self.assertEqual(cli.main(["check", "--config", path]), 0)
+        self.assertEqual(
+            self.printed(),
+            [
+                "api: taken, but swarmgate has no API and no dashboard yet",
+                "configuration is valid: entry points web (:80)",
+            ],
+        )
+        self.assertEqual((self.ran, self.complained()), ([], []))
+
+    def test_check_finds_the_line(self) -> None:
+        """check names the line of a file that is wrong."""
+        path = self.mktemp() + ".yml"
+        Path(path).write_text("entryPoints:\n  web:\n    adress: ':80'\n")
+        self.assertEqual(cli.main(["check", f"--config={path}"]), 2)
+        self.assertEqual(
+            self.complained(),
+            [f"swarmgate: entryPoints.web.adress: unknown option, from file {path}, line 3; did you mean address?"],
+        )
+
+    def test_help(self) -> None:
+        """--help lists commands and options, wherever it stands."""
+        for words in (["--help"], ["-h"], ["run", "--ping", "--help"], ["help"]):
+            self.assertEqual(cli.main(words), 0)
+            printed = self.printed()
+            self.assertIn("usage: swarmgate [run] [OPTIONS]", printed[0])
+            self.assertIn("  --entryPoints.<name>.address  (address, required)", printed)
+            sys.stdout = io.StringIO()
+        self.assertEqual(self.ran, [])
+
+    def test_version(self) -> None:
+        """The version is told, in both ways of asking."""
+        cli.main(["version"])
+        cli.main(["--version"])
+        self.assertEqual(self.printed(), [f"swarmgate {__version__}"] * 2)
+
+    def test_unknown_command(self) -> None:
+        """A misspelt command gets the one that was meant."""
+        self.assertEqual(cli.main(["chek"]), 2)
+        self.assertEqual(
+            self.complained(),
+            [
+                'swarmgate: "chek" is no command: expected run, check, healthcheck, demo, version or help; '
+                "did you mean check?"
+            ],
+        )
+
+    def test_demo(self) -> None:
+        """demo runs the demo on the same reactor."""
+        self.patch(demo, "run", lambda reactor: 3 if reactor is self.reactor else 4)
+        self.assertEqual(cli.main(["demo"]), 3)
+
+    def test_healthcheck_without_ping(self) -> None:
+        """Asking a gate that has no ping says so, and is no health."""
+        self.assertEqual(cli.main(["healthcheck"]), 1)
+        self.assertEqual(self.complained(), ["swarmgate: healthcheck: ping is off: expected --ping among the options"])
+
+
+class HealthTests(SynchronousTestCase):
+    """How the health check asks and judges."""
+
+    def url(self, *argv: str) -> str:
+        """Where a gate with these options is asked."""
+        return cli.ping_url(load(argv, {}))
+
+    def test_url(self) -> None:
+        """The gate is asked where it listens; on all addresses means on this machine."""
+        web = "--ping.entrypoint=web"
+        self.assertEqual(self.url("--ping"), "http://127.0.0.1:8080/ping")
+        self.assertEqual(self.url(web, "--entrypoints.web.address=:81"), "http://127.0.0.1:81/ping")
+        self.assertEqual(self.url(web, "--entrypoints.web.address=0.0.0.0:81"), "http://127.0.0.1:81/ping")
+        self.assertEqual(self.url(web, "--entrypoints.web.address=[::]:81"), "http://[::1]:81/ping")
+        self.assertEqual(self.url(web, "--entrypoints.web.address=10.0.0.7:81"), "http://10.0.0.7:81/ping")
+        self.assertEqual(self.url(), "")
+
+    def asked(self, http: Any, clock: Clock) -> Deferred[tuple[bool, str]]:
+        """What the health check of a gate comes to."""
+        return Deferred.fromCoroutine(cli.ask_ping(http, clock, "http://127.0.0.1:8080/ping"))
+
+    def test_healthy(self) -> None:
+        """A gate whose ping says 200 is well."""
+        result = self.asked(StubTreq(_Root(PingResource(lambda: 200))), Clock())
+        self.assertEqual(self.successResultOf(result), (True, "healthy: http://127.0.0.1:8080/ping"))
+
+    def test_terminating(self) -> None:
+        """A gate that is ending isn't."""
+        result = self.asked(StubTreq(_Root(PingResource(lambda: 503))), Clock())
+        self.assertEqual(
+            self.successResultOf(result), (False, "unhealthy: http://127.0.0.1:8080/ping: status 503, expected 200")
+        )
+
+    def test_refused(self) -> None:
+        """A gate that can't be reached isn't well either."""
+
+        class Refusing:
+            def get(self, url: str, **more: Any) -> Deferred[Any]:
+                failed: Deferred[Any] = Deferred()
+                failed.errback(ConnectError(string="nobody there"))
+                return failed
+
+        healthy, line = self.successResultOf(self.asked(Refusing(), Clock()))
+        self.assertFalse(healthy)
+        self.assertIn("unhealthy: http://127.0.0.1:8080/ping: ", line)
+        self.assertIn("nobody there", line)
+
+    def test_silent(self) -> None:
+        """A gate that doesn't answer for 5 seconds isn't well."""
+
+        class Silent:
+            def get(self, url: str, **more: Any) -> Deferred[Any]:
+                return Deferred()
+
+        clock = Clock()
+        result = self.asked(Silent(), clock)
+        clock.advance(4.9)
+        self.assertNoResult(result)
+        clock.advance(0.1)
+        self.assertEqual(
+            self.successResultOf(result), (False, "unhealthy: http://127.0.0.1:8080/ping: no answer within 5 s")
+        )
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class ReactorTests(CommandCase):
+    """The choice of a reactor."""
+
+    def test_present_one_stays(self) -> None:
+        """Where a reactor is installed already, as here, it is kept and named."""
+        from twisted.internet import reactor
+
+        self.assertEqual(install_reactor(), type(reactor).__name__)
+        self.assertIs(sys.modules["twisted.internet.reactor"], reactor)
+
+    def installed(self, uvloop: Any) -> tuple[str, Any]:
+        """The name and the loop of the reactor that would be installed in a process that has none yet."""
+        loops: list[Any] = []
+        self.patch(sys, "modules", {**sys.modules, "uvloop": uvloop})
+        del sys.modules["twisted.internet.reactor"]
+        self.patch(asyncioreactor, "install", loops.append)
+        self.patch(asyncio, "set_event_loop", lambda loop: None)
+        name = install_reactor()
+        for loop in loops:
+            if isinstance(loop, asyncio.AbstractEventLoop):
+                loop.close()
+        return name, loops[0]
+
+    def test_uvloop(self) -> None:
+        """The reactor runs on a loop of uvloop's."""
+
+        class Uvloop:
+            @staticmethod
+            def new_event_loop() -> str:
+                return "a loop of uvloop's"
+
+        self.assertEqual(self.installed(Uvloop), ("uvloop", "a loop of uvloop's"))
+
+    def test_without_uvloop(self) -> None:
+        """Without uvloop it runs on asyncio's own."""
+        name, loop = self.installed(None)
+        self.assertEqual(name, "asyncio")
+        self.assertIsInstance(loop, asyncio.SelectorEventLoop)
+
+    def test_one_warning(self) -> None:
+        """A slow reactor is warned of, once; a fast one isn't."""
+        for name, warnings in (("uvloop", 0), ("asyncio", 1), ("EPollReactor", 1)):
+            events: list[Any] = []
+            self.patch(cli, "install_reactor", lambda name=name: name)
+            self.patch(cli, "_log", Logger("swarmgate", observer=events.append))
+            cli.start_reactor()
+            self.assertEqual([event["log_level"] for event in events], [LogLevel.warn] * warnings, name)
+
+
+class TwistdTests(CommandCase):
+    """twistd swarmgate."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(tap, "start_reactor", lambda: "reactor")
+
+    def test_plugin(self) -> None:
+        """twistd finds the gate by its name."""
+        (found,) = (one for one in getPlugins(IServiceMaker) if one.tapname == "swarmgate")
+        self.assertIs(found.options, tap.Options)
+
+    def test_options(self) -> None:
+        """The same options as the command's lead to the same configuration."""
+        words = ["--entrypoints.web.address=:80", "--ping.entrypoint", "web", "--providers.docker.swarmmode"]
+        options = tap.Options()
+        options.parseOptions(words)
+        self.assertEqual(options.configuration, load(words, {}))
+        made: list[Any] = []
+        self.patch(service, "make_service", lambda *given: made.append(given))
+        tap.makeService(options)
+        self.assertEqual(made, [(options.configuration, "reactor")])
+
+    def test_wrong_configuration(self) -> None:
+        """A wrong configuration ends with status 2 and a line for each fault."""
+        error = self.assertRaises(SystemExit, tap.Options().parseOptions, ["--ping.entryPont=web"])
+        self.assertEqual(error.code, 2)
+        self.assertEqual(
+            self.complained(),
+            ["swarmgate: ping.entryPont: unknown option, from option --ping.entryPont; did you mean entryPoint?"],
+        )
+
+    def test_help(self) -> None:
+        """--help lists the options."""
+        error = self.assertRaises(SystemExit, tap.Options().parseOptions, ["--help"])
+        self.assertEqual(error.code, 0)
+        self.assertIn("  --ping.entryPoint  (text, default traefik)", self.printed())
