@@ -157,6 +157,9 @@ class ClientConnection:
         self._begun = self._deadlines.now
         self._deadlines.add(self)
         self.deadline = self._in(self._settings.head_timeout)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
         self._site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:

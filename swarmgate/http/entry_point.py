@@ -54,7 +54,7 @@ class EntryPoint(Service):
         life_cycle: LifeCycle = LifeCycle(),  # noqa: B008 - frozen
         reuse_port: bool = False,
     ) -> None:
-        self.setName(settings.entry_point)
+        self.name = settings.entry_point
         # Given.
         self.serve = serve
         self._record = record

@@ -209,6 +209,9 @@ class ServerConnection:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self._upstream.deadlines.add(self)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
         made, self.made = self.made, _nothing
         made()
 

@@ -26,7 +26,7 @@ _DONE = Failure(ConnectionDone())
 def _address(name: Any) -> IAddress:
     if isinstance(name, tuple):
         return IPv6Address("TCP", name[0], name[1]) if ":" in name[0] else IPv4Address("TCP", name[0], name[1])
-    return UNIXAddress(name or None)  # type: ignore[no-any-return]
+    return UNIXAddress(name or None)
 
 
 class NativeTransport:
@@ -165,8 +165,8 @@ class NativeNetwork:
     ) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await self._loop.create_connection(
-                    lambda: NativeTransport(protocol),  # type: ignore[arg-type, return-value]
+                await self._loop.create_connection(  # type: ignore[type-var]
+                    lambda: NativeTransport(protocol),
                     host,
                     port,
                 )
