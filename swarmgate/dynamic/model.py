@@ -36,7 +36,8 @@ class Problem:
     def __str__(self) -> str:
         given = f": {self.key}={self.value}" if self.key and self.value else f": {self.key}" if self.key else ""
         nearest = f" (did you mean {self.nearest}?)" if self.nearest else ""
-        return f"{self.subject}: {self.origin}{given}: {self.reason}{nearest}"
+        origin = f": {self.origin}" if self.origin != self.subject else ""
+        return f"{self.subject}{origin}{given}: {self.reason}{nearest}"
 
 
 @attrs.frozen
@@ -88,6 +89,8 @@ class Router:
     :ivar priority: 0 means the length of the rule (Traefik ``routers.X.priority``).
     :ivar syntax: ``v3`` or ``v2`` (Traefik ``routers.X.ruleSyntax``).
     :ivar origin: where it was written, for messages.
+    :ivar fault: why it must not be passed, ``""`` if it may. It still takes its requests, so that they don't reach a
+        less specific router, and answers 404.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Router:
     priority: int = 0
     syntax: str = "v3"
     origin: str = ""
+    fault: str = ""
 
 
 @attrs.frozen

@@ -178,7 +178,7 @@ class _World:
         except RuleError as error:
             self._tell(qualified, router, error.reason, "rule", router.rule, error.nearest)
             return
-        fault: str | None = None
+        fault: str | None = router.fault or None
         middlewares: list[Middleware] = []
         for reference in router.middlewares:
             found = self._middlewares.get(self._qualified(reference, provider))

@@ -1,0 +1,326 @@
+"""The options of routers, services and middlewares, wherever they are written: in labels or in files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from swarmgate.structure import (
+    Fault,
+    StructureError,
+    Tree,
+    bare,
+    between,
+    nearest_of,
+    not_yet,
+    option,
+    origin_of,
+    structure,
+    structure_as,
+)
+
+_LATER = "an option of Traefik's that swarmgate does not have yet"
+
+
+def parse_server_url(text: str) -> str:
+    """A server's URL as ``http://host:port`` (Traefik ``servers[n].url``); the port is 80 if it isn't given.
+
+    :raises ValueError: what is expected.
+    """
+    found = re.fullmatch(r"(?i)([a-z0-9+.-]+)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", text)
+    if found is None or int(found[3] or 80) not in range(1, 65536):
+        raise ValueError("a URL such as http://10.0.0.2:8080, without a path")
+    if found[1].lower() != "http":
+        raise ValueError("a URL that begins with http://, the one scheme that swarmgate has for servers yet")
+    return f"http://{found[2].lower()}:{int(found[3] or 80)}"
+
+
+@not_yet("parentRefs")
+@attrs.frozen
+class RouterOptions:
+    """``routers.X``"""
+
+    rule: str = option(default="", doc="Which requests it takes, as ``Host(`a.example`)``.")
+    entry_points: tuple[str, ...] = option(default=(), doc="The entry points it is on; none: the default ones.")
+    middlewares: tuple[str, ...] = option(default=(), doc="The middlewares that its requests pass, in order.")
+    service: str = option(default="", doc="The service that answers.")
+    priority: int = option(default=0, doc="Higher ones are asked first; 0: the length of the rule.")
+    rule_syntax: Literal["v3", "v2"] = option(default="v3", doc="The syntax of the rule.")
+
+
+@attrs.frozen
+class ServerOptions:
+    """``loadBalancer.servers[n]`` in files."""
+
+    url: str = option(parse=parse_server_url, doc="Where it is, as ``http://10.0.0.2:8080``.")
+    weight: int = option(default=1, doc="Its share beside the others; 0 or less: never chosen.")
+
+
+@attrs.frozen
+class LoadBalancerOptions:
+    """``services.X.loadBalancer`` in files."""
+
+    servers: tuple[ServerOptions, ...] = option(default=(), doc="The servers that answer.")
+    pass_host_header: bool = option(default=True, doc="Servers get the Host that the client has sent.")
+
+
+@not_yet("weighted", "mirroring", "failover", "highestRandomWeight", "middlewares")
+@attrs.frozen
+class ServiceOptions:
+    """``services.X`` in files."""
+
+    load_balancer: LoadBalancerOptions = option(doc="Servers that answer alike.")
+
+
+def _scheme(text: str) -> str:
+    if text.lower() in ("https", "h2c"):
+        raise ValueError("http, the one scheme that swarmgate has for servers yet")
+    if text.lower() != "http":
+        raise ValueError("http")
+    return "http"
+
+
+@attrs.frozen
+class TaskServerOptions:
+    """``loadbalancer.server`` in labels: how to reach each task."""
+
+    port: int | None = option(
+        default=None, validator=attrs.validators.optional(between(1, 65535)), doc="The port that the task listens on."
+    )
+    scheme: str = option(default="http", parse=_scheme, doc="What it speaks.")
+    url: str = option(default="", parse=parse_server_url, doc="A server in place of the tasks.")
+    weight: int = option(default=1, doc="Its share beside the others; 0 or less: never chosen.")
+
+
+@attrs.frozen
+class TaskLoadBalancerOptions:
+    """``services.X.loadbalancer`` in labels."""
+
+    server: TaskServerOptions = option(factory=TaskServerOptions, doc="How to reach each task.")
+    pass_host_header: bool = option(default=True, doc="Tasks get the Host that the client has sent.")
+
+
+@not_yet("middlewares")
+@attrs.frozen
+class TaskServiceOptions:
+    """``services.X`` in labels."""
+
+    load_balancer: TaskLoadBalancerOptions = option(factory=TaskLoadBalancerOptions, doc="Tasks that answer alike.")
+
+
+#: Options that do without, so that they cost no more than a word in the log.
+_ROUTER_LATER = ("observability",)
+_LOAD_BALANCER_LATER = (
+    "sticky",
+    "healthCheck",
+    "passiveHealthCheck",
+    "strategy",
+    "responseForwarding",
+    "serversTransport",
+)
+_SERVER_LATER = ("preservePath",)
+
+#: Traefik's middlewares (HTTP).
+_KINDS = (
+    "addPrefix",
+    "basicAuth",
+    "buffering",
+    "chain",
+    "circuitBreaker",
+    "compress",
+    "contentType",
+    "digestAuth",
+    "encodedCharacters",
+    "errors",
+    "forwardAuth",
+    "grpcWeb",
+    "headers",
+    "inFlightReq",
+    "ipAllowList",
+    "ipWhiteList",
+    "passTLSClientCert",
+    "plugin",
+    "rateLimit",
+    "redirectRegex",
+    "redirectScheme",
+    "replacePath",
+    "replacePathRegex",
+    "retry",
+    "stripPrefix",
+    "stripPrefixRegex",
+)
+
+
+@attrs.frozen
+class Reading:
+    """What a part of a tree was read as.
+
+    :ivar value: None if there is nothing to be in force.
+    :ivar faults: why it is None, or what is wrong.
+    :ivar notes: what was left out of it without harm.
+    """
+
+    value: Any
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[Fault, ...] = ()
+
+
+def read_router(tree: Tree, path: str) -> Reading:
+    """The :class:`RouterOptions` that *tree* describes.
+
+    :param path: dotted name of the tree's root.
+    :return: a value without faults; faults without a value; or neither, with a note, for a router that must not be
+        served at all where there is no TLS.
+    """
+    rest, aside = _set_aside(tree, (*_ROUTER_LATER, "tls"), path)
+    notes = []
+    for fault, node in aside:
+        if not fault.key.lower().endswith(".tls"):
+            notes.append(fault)
+        elif str(bare(node)).lower() != "false":
+            problem = "swarmgate has no TLS yet, and a router with tls is never served without; it is left out"
+            return Reading(None, (), (attrs.evolve(fault, problem=problem),))
+    return _read(RouterOptions, rest, path, notes)
+
+
+def read_file_service(tree: Tree, path: str) -> Reading:
+    """The :class:`ServiceOptions` that *tree*, of a file, describes."""
+
+    def servers(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
+        found = _child(tree, "servers")
+        items = bare(_below(tree, "servers"))
+        if found is None or not isinstance(items, list):
+            return tree, []
+        kept, notes = [], []
+        for index, item in enumerate(items):
+            rest, aside = _set_aside(item, _SERVER_LATER, f"{path}.servers[{index}]")
+            kept.append(rest)
+            notes += [fault for fault, _ in aside]
+        return _with_child(tree, found, kept), notes
+
+    return _read_service(ServiceOptions, tree, path, servers)
+
+
+def read_task_service(tree: Tree, path: str) -> Reading:
+    """The :class:`TaskServiceOptions` that *tree*, of labels, describes."""
+
+    def server(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
+        found = _child(tree, "server")
+        if found is None:
+            return tree, []
+        rest, aside = _set_aside(bare(tree)[found], _SERVER_LATER, f"{path}.server")
+        return _with_child(tree, found, rest), [fault for fault, _ in aside]
+
+    reading = _read_service(TaskServiceOptions, tree, path, server)
+    if reading.value is None:
+        return reading
+    server = _below(_below(tree, "loadBalancer"), "server")
+    if _below(server, "url") is not None and any(_below(server, name) is not None for name in ("port", "scheme")):
+        key, url = f"{path}.loadBalancer.server.url", _below(server, "url")
+        fault = Fault(key, str(bare(url)), origin_of(url), "no port and no scheme beside it")
+        return Reading(None, (fault,), reading.notes)
+    return reading
+
+
+def _read_service(cls: type[Any], tree: Tree, path: str, deeper: Any) -> Reading:
+    found = _child(tree, "loadBalancer")
+    if found is None:
+        return _read(cls, tree, path, [])
+    below = f"{path}.loadBalancer"
+    rest, aside = _set_aside(bare(tree)[found], _LOAD_BALANCER_LATER, below)
+    rest, notes = deeper(rest, below)
+    return _read(cls, _with_child(tree, found, rest), path, [*(fault for fault, _ in aside), *notes])
+
+
+def read_middleware(tree: Tree, path: str, kinds: Mapping[str, type[Any]]) -> Reading:
+    """The ``(kind, settings)`` that *tree* describes, kind in lower case.
+
+    :param kinds: the class of settings of each kind that there is, by its name in lower case.
+    """
+    options = bare(tree)
+    if not isinstance(options, Mapping) or not options:
+        return Reading(None, (Fault(path, None, origin_of(tree), _one_of(kinds), problem="a middleware of no kind"),))
+    if len(options) > 1:
+        several = ", ".join(map(str, options))
+        problem = f"a middleware of several kinds: {several}"
+        return Reading(None, (Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem),))
+    ((name, node),) = options.items()
+    kind = str(name).lower()
+    key = f"{path}.{name}"
+    if kind not in kinds:
+        if kind in {one.lower() for one in _KINDS}:
+            problem = "a middleware of Traefik's that swarmgate does not have yet"
+            return Reading(None, (), (Fault(key, None, origin_of(node), problem=problem),))
+        nearest = nearest_of(kind, [*_spelled(kinds)])
+        fault = Fault(key, None, origin_of(node), _one_of(kinds), nearest, "unknown kind of middleware")
+        return Reading(None, (fault,))
+    try:
+        settings = structure_as(kinds[kind] | None, node, key)
+    except StructureError as error:
+        return Reading(None, error.faults)
+    if settings is None:
+        return Reading(None, (), (Fault(key, None, origin_of(node), problem="switched off"),))
+    return Reading((kind, settings))
+
+
+def _spelled(kinds: Collection[str]) -> list[str]:
+    """*kinds* as Traefik spells them."""
+    return [*(one for one in _KINDS if one.lower() in kinds), *(one for one in kinds if one not in _LOWER_KINDS)]
+
+
+_LOWER_KINDS = frozenset(one.lower() for one in _KINDS)
+
+
+def _one_of(kinds: Collection[str]) -> str:
+    return f"one of {', '.join(_spelled(kinds))}" if kinds else "one of those that swarmgate has"
+
+
+# ---- trees
+
+
+def _read(cls: type[Any], tree: Tree, path: str, notes: list[Fault]) -> Reading:
+    try:
+        return Reading(structure(cls, tree, path), (), tuple(notes))
+    except StructureError as error:
+        return Reading(None, error.faults, tuple(notes))
+
+
+def _set_aside(tree: Tree, names: Iterable[str], path: str) -> tuple[Tree, list[tuple[Fault, Tree]]]:
+    """*tree* without the options *names*, and for each that was there a note and its value."""
+    options = bare(tree)
+    if not isinstance(options, Mapping):
+        return tree, []
+    canonical = {name.lower(): name for name in names}
+    aside = [
+        (Fault(f"{path}.{canonical[str(name).lower()]}", None, origin_of(node), problem=_LATER), node)
+        for name, node in options.items()
+        if str(name).lower() in canonical
+    ]
+    rest = {name: node for name, node in options.items() if str(name).lower() not in canonical}
+    return (_in_place(tree, rest) if aside else tree), aside
+
+
+def _child(tree: Tree, name: str) -> Any:
+    """The spelling under which *tree* has the option *name*, None if it hasn't."""
+    options = bare(tree)
+    if not isinstance(options, Mapping):
+        return None
+    return next((one for one in options if str(one).lower() == name.lower()), None)
+
+
+def _below(tree: Tree, name: str) -> Tree:
+    """The value of *tree*'s option *name*, None if it has none."""
+    found = _child(tree, name)
+    return bare(tree)[found] if found is not None else None
+
+
+def _with_child(tree: Tree, name: str, child: Tree) -> Tree:
+    return _in_place(tree, {**bare(tree), name: child})
+
+
+def _in_place(tree: Tree, value: Any) -> Tree:
+    """*value* with the origin of *tree*."""
+    return attrs.evolve(tree, value=value) if hasattr(tree, "origin") else value
