@@ -96,7 +96,7 @@ def snapshot(*parts: SwarmService | Task | Network | Node) -> Snapshot:
     """Return the snapshot of these parts, in any order, with ``golf`` and ``n1`` where no network or node is given."""
 
     def kind(wanted: type[T]) -> tuple[T, ...]:
-        return tuple(sorted((part for part in parts if isinstance(part, wanted)), key=lambda part: part.id))  # type: ignore[attr-defined]
+        return tuple(sorted((part for part in parts if isinstance(part, wanted)), key=lambda part: part.id))
 
     return Snapshot(kind(SwarmService), kind(Task), kind(Network) or (network(),), kind(Node) or (node(),))
 

@@ -119,14 +119,14 @@ class SwarmProvider(Service):
 
     def startService(self) -> None:
         """Look, and listen to events."""
-        super().startService()
+        Service.startService(self)  # type: ignore[no-untyped-call]
         self._step()
         if self._watch:
             self._listen()
 
     def stopService(self) -> Deferred[None]:
         """Stop looking and listening; fires when what was under way has ended and the Swarm has been closed."""
-        super().stopService()
+        Service.stopService(self)  # type: ignore[no-untyped-call]
         for timer in (self._timer, self._listen_timer):
             if timer is not None:
                 timer.cancel()
@@ -164,7 +164,8 @@ class SwarmProvider(Service):
         full = self._rung or self._snapshot is None or began - self._last_full >= FULL_LOOK
         unasked = full and not self._rung
         self._rung = False
-        self._under_way = done = Deferred()
+        done: Deferred[None] = Deferred()
+        self._under_way = done
         look: Deferred[Any] = self._swarm.look() if full else self._swarm.tasks()
         self._look = look
         look.addTimeout(LOOK_TIMEOUT, self._clock, onTimeoutCancel=_timed_out)
