@@ -132,13 +132,13 @@ def option(
     :param key: its name in trees where that isn't the field's name in camelCase, as ``trustedIPs``.
     :param parse: makes the value from text (of each item, if it is a tuple), in place of the type's own way; raises
         ``ValueError`` with what is expected, as ``"a regular expression"``.
-    :param secret: errors never repeat the value.
+    :param secret: errors never repeat the value, nor does the ``repr()`` of what holds it.
     :param validator: attrs validators; a ``ValueError`` of theirs says what is expected.
     """
     metadata = {"doc": doc, "key": key, "parse": parse, "secret": secret}
     if factory is not None:
-        return attrs.field(factory=factory, metadata=metadata, validator=validator, kw_only=True)
-    return attrs.field(default=default, metadata=metadata, validator=validator, kw_only=True)
+        return attrs.field(factory=factory, metadata=metadata, validator=validator, kw_only=True, repr=not secret)
+    return attrs.field(default=default, metadata=metadata, validator=validator, kw_only=True, repr=not secret)
 
 
 def not_yet(*keys: str) -> Callable[[type[T]], type[T]]:

@@ -9,10 +9,26 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from swarmgate.middlewares import rate_limit
+from swarmgate.middlewares import (
+    basic_auth,
+    headers,
+    ip_allow_list,
+    ip_white_list,
+    rate_limit,
+    redirect_scheme,
+    strip_prefix,
+)
 from swarmgate.middlewares.interface import Context, Middleware
 
-_MODULES: tuple[ModuleType, ...] = (rate_limit,)
+_MODULES: tuple[ModuleType, ...] = (
+    basic_auth,
+    headers,
+    ip_allow_list,
+    ip_white_list,
+    rate_limit,
+    redirect_scheme,
+    strip_prefix,
+)
 
 #: The settings class of each kind, by its option name in lower case.
 KINDS: dict[str, type[Any]] = {module.KIND.lower(): module.Settings for module in _MODULES}
