@@ -131,7 +131,7 @@ class ArchitectureTests(SynchronousTestCase):
             if not ast.get_docstring(tree) and tree.body:
                 missing.append(path)
             for node in tree.body:
-                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                    if not ast.get_docstring(node):
-                        missing.append(f"{path}: {node.name}")
+                public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+                if public and not ast.get_docstring(node):
+                    missing.append(f"{path}: {node.name}")
         self.assertEqual(missing, [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,7 +27,7 @@ def read(reader: BodyReader, pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """*data* in pieces, cut at *places*."""
     marks = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(marks)]
 
 
 class ChunkedTests(SynchronousTestCase):

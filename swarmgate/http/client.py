@@ -57,8 +57,8 @@ class ClientSettings:
 
     entry_point: str
     forwarded: ForwardedPolicy
-    limits: HeadLimits = HeadLimits()
-    paths: PathPolicy = PathPolicy()
+    limits: HeadLimits = attrs.field(factory=HeadLimits)
+    paths: PathPolicy = attrs.field(factory=PathPolicy)
     underscores: str = "keep"
     head_timeout: float = 10.0
     idle_timeout: float = 180.0

@@ -51,7 +51,7 @@ class EntryPoint(Service):
         deadlines: Deadlines,
         serve: Callable[[Exchange], None],
         record: Callable[[Exchange], None] | None = None,
-        life_cycle: LifeCycle = LifeCycle(),  # noqa: B008 - frozen
+        life_cycle: LifeCycle | None = None,
         reuse_port: bool = False,
     ) -> None:
         self.name = settings.entry_point
@@ -63,7 +63,7 @@ class EntryPoint(Service):
         self._address = (host, port)
         self._settings = settings
         self._deadlines = deadlines
-        self._life_cycle = life_cycle
+        self._life_cycle = life_cycle or LifeCycle()
         self._reuse_port = reuse_port
         # Per process.
         self.draining = False

@@ -1,4 +1,4 @@
-"""What the gate tells a server about the client: the X-Forwarded fields and X-Real-Ip (Traefik ``forwardedHeaders``)."""
+"""What the gate tells a server about the client: X-Forwarded fields and X-Real-Ip (Traefik ``forwardedHeaders``)."""
 
 from __future__ import annotations
 

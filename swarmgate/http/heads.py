@@ -75,25 +75,18 @@ _MEANINGS = {
 _NOT_NOMINABLE = frozenset((b"host", b"close", b"keep-alive", b"upgrade", b"te")) | MANAGED
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 #: Fields that must not come after a body, since they would be acted on too late (RFC 9110, 6.5.1).
-FORBIDDEN_TRAILERS = frozenset(
-    (
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"host",
-        b"max-forwards",
-        b"set-cookie",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"www-authenticate",
-    )
-    + tuple(_MEANINGS)
-)
+FORBIDDEN_TRAILERS = _MEANINGS.keys() | {
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"max-forwards",
+    b"set-cookie",
+    b"trailer",
+    b"www-authenticate",
+}
 
 
 @attrs.frozen
