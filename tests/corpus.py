@@ -200,7 +200,7 @@ _LENGTHS = (
         501,
     ),
     refuse("A31", post(b"Transfer-Encoding : chunked", b"0\r\n\r\n"), "space before the colon (RFC 9112 5.1)"),
-    refuse("A32", post(b"Transfer-Encoding: xchunked", b"0\r\n\r\n"), "unknown coding", 501),
+    refuse("A32", post(b"Transfer-Encoding: xchunked", b"0\r\n\r\n"), "almost chunked", 400, 501),
     refuse("A33", post(b'Transfer-Encoding: "chunked"', b"0\r\n\r\n"), "quoted coding", 400, 501),
     refuse("A34", post(b"Transfer-Encoding:\r\n chunked", b"0\r\n\r\n"), "folded coding (RFC 9112 5.2)"),
     forward(
@@ -958,6 +958,27 @@ def cuts(case: Case, most: int = 200) -> list[int]:
     near = most // 4
     between = range(near, size - near, max(1, (size - 2 * near) // (most - 2 * near)))
     return sorted({*range(1, near), *between, *range(size - near, size)})
+
+
+@attrs.frozen
+class Complaint:
+    """What went wrong in one play."""
+
+    play: Play
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        case = self.play.case
+        return f"{case.name} {self.play.form} ({case.why}): {'; '.join(self.faults)}"
+
+
+def summary(complaints: Sequence[Complaint]) -> str:
+    """One line for each case that went wrong: the first of its complaints, and how many there are like it."""
+    grouped: dict[str, list[Complaint]] = {}
+    for one in complaints:
+        grouped.setdefault(one.play.case.name, []).append(one)
+    lines = [f"{ones[0]}" + (f" - and in {len(ones) - 1} other forms" * (len(ones) > 1)) for ones in grouped.values()]
+    return f"{len(complaints)} plays of {len(grouped)} cases went wrong:\n" + "\n".join(lines)
 
 
 @attrs.frozen

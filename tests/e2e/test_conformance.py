@@ -27,8 +27,7 @@ class ConformanceTests(SynchronousTestCase):
             kind.gate = Gate(routes({"echo": [self.backend_port]}, hosts))
         complaints = asyncio.run(rehearse(kind.gate.port, kind.backend_port, plays))
         if complaints:
-            listed = "\n".join(complaints[:60])
-            self.fail(f"{len(complaints)} plays went wrong:\n{listed}\n{kind.gate.said()}")
+            self.fail(f"{corpus.summary(complaints)}\n{kind.gate.said()}")
 
     def test_alone(self) -> None:
         """A request that comes by itself gets the right verdict."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Self
 
-from tests.corpus import Play, Seen, Wait, answers, echo, judge
+from tests.corpus import Complaint, Play, Seen, Wait, answers, echo, judge
 from tests.wire import Malformed, Message, read_request
 
 #: How long anything that must happen may take, in seconds.
@@ -216,9 +216,9 @@ class Stage:
         self._backend = backend
         self._clients = 0
 
-    async def perform(self, plays: Sequence[Play], together: int = 300) -> list[str]:
-        """What went wrong, one line each."""
-        complaints: list[str] = []
+    async def perform(self, plays: Sequence[Play], together: int = 300) -> list[Complaint]:
+        """What went wrong."""
+        complaints: list[Complaint] = []
         for first in range(0, len(plays), together):
             complaints += await self._together(plays[first : first + together])
         return complaints
@@ -227,7 +227,7 @@ class Stage:
         self._clients += 1
         return f"127.{1 + (self._clients >> 16)}.{self._clients >> 8 & 255}.{self._clients & 255}"
 
-    async def _together(self, plays: Sequence[Play]) -> list[str]:
+    async def _together(self, plays: Sequence[Play]) -> list[Complaint]:
         addresses = [self._address() for _ in plays]
         clients = await asyncio.gather(*(connect(self._port, address) for address in addresses))
         for step in range(max(len(play.pieces) for play in plays)):
@@ -275,7 +275,7 @@ def _reached(play: Play, client: Client, wait: Wait) -> bool:
     return True
 
 
-async def rehearse(port: int, backend_port: int, plays: Iterable[Play]) -> list[str]:
+async def rehearse(port: int, backend_port: int, plays: Iterable[Play]) -> list[Complaint]:
     """Play all of *plays* through the gate on *port*, with a backend on *backend_port*; what went wrong."""
     backend = Backend()
     server = await backend.listen(backend_port)
