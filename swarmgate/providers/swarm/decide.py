@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from swarmgate.dynamic.constraints import parse_constraints
-from swarmgate.dynamic.default_rule import DefaultRule, normalize
+from swarmgate.dynamic.constraints import Constraint, parse_constraints
+from swarmgate.dynamic.default_rule import DefaultRule, normalize, parse_default_rule
 from swarmgate.dynamic.labels import Labelled, LabelledService, decode
 from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.providers.swarm.snapshot import Network, Node, Snapshot, SwarmService, Task, own_task
@@ -34,24 +34,24 @@ class Options:
     :ivar default_rule: template of the rule of routers that have none.
     :ivar constraints: expression that a service's labels have to satisfy, ``""`` for none.
     :ivar prefixes: what labels begin with, the preferred one first.
-    :raises ValueError: the template or the expression can't be understood.
+    :raises RuleError: the template or the expression can't be understood.
     """
 
-    kinds: Mapping[str, Any] = attrs.field(factory=dict)
+    kinds: Mapping[str, type[Any]] = attrs.field(factory=dict)
     exposed_by_default: bool = True
     network: str = ""
     default_rule: str = "Host(`{{ normalize .Name }}`)"
     constraints: str = ""
     prefixes: tuple[str, ...] = ("swarmgate", "traefik")
     rule: DefaultRule = attrs.field(init=False, eq=False, repr=False)
-    admits: Any = attrs.field(init=False, eq=False, repr=False)
+    admits: Constraint = attrs.field(init=False, eq=False, repr=False)
 
     @rule.default
     def _rule(self) -> DefaultRule:
-        return DefaultRule.parse(self.default_rule)
+        return parse_default_rule(self.default_rule)
 
     @admits.default
-    def _admits(self) -> Any:
+    def _admits(self) -> Constraint:
         return parse_constraints(self.constraints)
 
 
@@ -300,14 +300,14 @@ class _Draft:
         """Decide on routers and services."""
         name = normalize(self._service.name)
         settings = dict(self._labelled.services)
-        automatic = not settings
+        automatic = not settings and not self._labelled.dropped_services
         if automatic:
             settings[name] = LabelledService(name)
         routers = dict(self._labelled.routers)
-        if not routers and not self._speaks_only_others():
+        if not routers and not self._labelled.dropped_routers and not self._speaks_only_others():
             routers[name] = Router(name, "", "", origin=self._origin)
         for router in routers.values():
-            self._route(router, list(settings))
+            self._route(router, sorted({*settings, *self._labelled.dropped_services}))
         served = {router.service for router in self.routers}
         for each, setting in settings.items():
             # Routers may all lead elsewhere, as to api@internal: the service nobody asked for is then not missed.
@@ -329,25 +329,25 @@ class _Draft:
     def _route(self, router: Router, services: list[str]) -> None:
         subject = f"router {router.name}"
         if not router.rule:
-            try:
-                rule = self._world.options.rule.render(normalize(self._service.name), self._service.name, self._labels)
-            except ValueError as error:
-                self._tell(subject, f"the default rule can't be made: {error}", "defaultRule")
-                return
+            rule = self._world.options.rule.render(self._service.name, self._labels)
             if not rule:
-                self._tell(subject, "it has no rule, and the default rule comes to nothing", "defaultRule")
+                reason = f"it has no rule, and the default rule ({self._world.options.rule.text}) comes to nothing"
+                self._tell(subject, reason)
                 return
             router = attrs.evolve(router, rule=rule)
         if not router.service:
-            if len(services) != 1:
-                key = f"{self._prefix}.http.routers.{router.name}.service"
-                self._tell(subject, f"which of the services {_listed(services)} should it lead to?", key)
-            else:
+            if len(services) == 1:
                 router = attrs.evolve(router, service=services[0])
+            else:
+                reason = f"which of the services {_listed(services)} should it lead to?"
+                self._tell(subject, reason, f"{self._prefix}.http.routers.{router.name}.service")
+                router = attrs.evolve(router, fault=router.fault or reason)
+        if router.service in self._labelled.dropped_services:
+            router = attrs.evolve(router, fault=router.fault or f"the labels of its service {router.service} are wrong")
         self.routers.append(router)
 
     def _serve(self, setting: LabelledService) -> None:
-        self.services.append(Service(setting.name, self._servers(setting), **setting.settings))
+        self.services.append(Service(setting.name, self._servers(setting), setting.pass_host_header))
 
     def _servers(self, setting: LabelledService) -> tuple[Server, ...]:
         """Return the servers of a service, and tell why there are none."""
@@ -395,7 +395,7 @@ def merge(shares: Iterable[Share]) -> Configuration:
 
     Where two services define a router, service or middleware of one name, equal definitions are one (and servers add
     up); of different ones that of the older service stays. What the younger has lost is a problem, and its routers
-    that need it lead nowhere: they would lead to something else than what was meant.
+    that need it have a fault: they would pass what was not meant, or lead to where nobody wanted.
     """
     merged = _Merged()
     for share in sorted(shares, key=lambda share: (share.service.created, share.service.id)):
@@ -435,11 +435,10 @@ class _Merged:
             if _bare(router.service) in lost_services:
                 missing.append(router.service)
             if missing:
-                # A router without a service still takes its requests, and answers them 404.
-                router = attrs.evolve(router, service="")
-            if self._claim("router", router, self.routers, share, _same_router) and missing:
-                reason = f"{_listed(missing)} is not what this service defines: an older one has the name"
+                reason = f"what this service defines as {_listed(missing)} is not in force: an older one has the name"
+                router = attrs.evolve(router, fault=router.fault or reason)
                 self._tell(share, f"router {router.name}", reason)
+            self._claim("router", router, self.routers, share, _same_router)
 
     def _claim(self, kind: str, value: V, into: dict[str, V], share: Share, same: Any) -> bool:
         """Put a value under its name; return False, and tell, if an older service has another one there."""
