@@ -95,6 +95,8 @@ class Exchange:
     :ivar server: the URL of the server that answered or was tried last, ``""`` if none was.
     :ivar user: the name that a middleware has authenticated, ``""`` for none.
     :ivar status: of the answer that was begun, 0 before.
+    :ivar response: the head of the answer as it was sent, None before.
+    :ivar origin_fields: of the head of the server's answer, as it came.
     :ivar origin_status: of the server's answer, 0 if no server has answered.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
@@ -116,6 +118,7 @@ class Exchange:
         "connection",
         "ended",
         "entry_point",
+        "origin_fields",
         "origin_seconds",
         "origin_sent",
         "origin_started",
@@ -124,6 +127,7 @@ class Exchange:
         "pending",
         "received",
         "request",
+        "response",
         "retries",
         "route",
         "router",
@@ -164,6 +168,8 @@ class Exchange:
         # The answer.
         self._response_transforms: tuple[BodyTransform, ...] = ()
         self.status = 0
+        self.response: Response | None = None
+        self.origin_fields: Fields | None = None
         self.origin_status = 0
         self.origin_started = 0.0
         self.origin_seconds = 0.0
@@ -222,6 +228,7 @@ class Exchange:
     def respond(self, response: Response, data: bytes, done: bool) -> None:
         """A server's answer has begun, with *data* of its body; *done*: and ended."""
         self.origin_status = response.status
+        self.origin_fields = response.fields
         self.origin_seconds = perf_counter() - self.origin_started
         self.origin_sent = len(data)
         self._send_head(response, data, done)
@@ -249,6 +256,7 @@ class Exchange:
                     connection.cancel()
                 data, done = b"Internal Server Error", True
         self.status = response.status
+        self.response = response
         transforms = self._response_transforms
         if transforms:
             response.length = UNKNOWN

@@ -46,6 +46,7 @@ class Request:
 
     :ivar method: as sent; methods are case-sensitive (RFC 9110, 9.1).
     :ivar path: the path that is forwarded: normalised, its escapes in upper case, unreserved characters unescaped.
+    :ivar asked_path: the path before a middleware changed it, None if none has.
     :ivar query: what follows the first ``?``, without it; None without one.
     :ivar minor: the minor version of HTTP/1, 0 or 1.
     :ivar authority: what the Host field of the forwarded request will say.
@@ -63,6 +64,7 @@ class Request:
 
     __slots__ = (
         "_routing_path",
+        "asked_path",
         "authority",
         "client_ip",
         "expects_continue",
@@ -94,6 +96,7 @@ class Request:
     ) -> None:
         self.method = method
         self.path = path
+        self.asked_path: bytes | None = None
         self.query = query
         self.minor = minor
         self.authority = authority
@@ -127,6 +130,8 @@ class Request:
 
     def set_path(self, path: bytes) -> None:
         """Forward *path*, already normalised, in place of the present one."""
+        if self.asked_path is None:
+            self.asked_path = self.path
         self.path = path
         self._routing_path = None
 
