@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import attrs
 
-from swarmgate.dynamic.rules import RuleError, parse_expression
+from swarmgate.dynamic.rules import RuleError, unquote
 from swarmgate.structure import nearest_of
 
 _FIELDS = (".Name", ".ContainerName", ".Labels")
@@ -217,7 +216,7 @@ class _Action:
         if kind == "field":
             return self._field(given, position)
         if kind == "text":
-            return _constant(_text_of(given, position))
+            return _constant(unquote(given, position))
         if kind == "number":
             return _constant(given)
         if given == "(":
@@ -252,18 +251,3 @@ class _Action:
             )
         problem = f"unknown field {given}: expected one of {', '.join(_FIELDS)}"
         raise RuleError(problem, position, nearest_of(given, _FIELDS))
-
-
-def _text_of(token: str, position: int) -> str:
-    """What a text in quotes says: it is read as a rule's argument is."""
-    found: list[Any] = []
-
-    def keep(name: str, at: int, arguments: Any) -> Any:
-        found.extend(arguments)
-        return None
-
-    try:
-        parse_expression(f"text({token})", keep)
-    except RuleError as error:
-        raise RuleError(str(error).partition(", at character")[0], position) from None
-    return str(found[0].text)

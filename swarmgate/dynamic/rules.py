@@ -142,8 +142,7 @@ def parse_expression(text: str, make_matcher: MakeMatcher) -> Rule:
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-_RAW = re.compile(r"`([^`]*)`")
-_ESCAPED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_QUOTED = re.compile(r"""`[^`]*`|"(?:[^"\\\n]|\\.)*\"""")
 
 
 class _Expression:
@@ -211,14 +210,10 @@ class _Expression:
     def _argument(self) -> Argument:
         self._skip_space()
         start = self._position
-        raw = _RAW.match(self._text, start)
-        escaped = _ESCAPED.match(self._text, start)
-        if raw is not None:
-            self._position = raw.end()
-            return Argument(raw[1].replace("\r", ""), start)
-        if escaped is not None:
-            self._position = escaped.end()
-            return Argument(_unescape(escaped[1], start + 1), start)
+        quoted = _QUOTED.match(self._text, start)
+        if quoted is not None:
+            self._position = quoted.end()
+            return Argument(unquote(quoted[0], start), start)
         if self._text[start : start + 1] in ("`", '"'):
             raise RuleError(f"a value without its closing {self._text[start]}", start)
         raise self._unexpected("a value in backticks or double quotes")
@@ -248,8 +243,16 @@ _ESCAPE = re.compile(
 _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"'}
 
 
-def _unescape(text: str, position: int) -> str:
-    """What Go makes of the inside of a double-quoted string, which starts at *position*."""
+def unquote(quoted: str, position: int = 0) -> str:
+    """What Go makes of a text in backticks or double quotes, the latter with its escapes.
+
+    :param quoted: with its quotes.
+    :param position: of its opening quote, for errors.
+    :raises RuleError: an escape that there isn't.
+    """
+    text = quoted[1:-1]
+    if quoted[0] == "`":
+        return text.replace("\r", "")
 
     def octets(found: re.Match[str]) -> bytes:
         plain, hexadecimal, octal, short, long = found.groups()
@@ -261,7 +264,7 @@ def _unescape(text: str, position: int) -> str:
             return bytes((int(octal, 8),))
         code = int(short or long or "110000", 16)
         if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-            raise RuleError("an escape that Go's strings don't have", position + found.start())
+            raise RuleError("an escape that Go's strings don't have", position + 1 + found.start())
         return chr(code).encode()
 
     if "\\" not in text:

@@ -1,0 +1,158 @@
+"""Traefik's dynamic configuration files: ``http.routers``, ``http.services``, ``http.middlewares``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from swarmgate.documents import read_document
+from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.options import (
+    Reading,
+    RouterOptions,
+    ServiceOptions,
+    read_file_service,
+    read_middleware,
+    read_router,
+)
+from swarmgate.structure import Fault, StructureError, Tree, bare, nearest_of, origin_of
+
+_SECTIONS = ("http",)
+_SECTIONS_LATER = ("tcp", "udp", "tls")
+_HTTP = ("routers", "services", "middlewares")
+_HTTP_LATER = ("serversTransports", "models")
+
+
+def decode_file(text: str, name: str, kinds: Mapping[str, type[Any]], provider: str = "file") -> Configuration:
+    """What a file says; its problems are what Traefik has and swarmgate hasn't.
+
+    :param name: the file's name, whose end says which language it is in, and which messages repeat.
+    :param kinds: the class of settings of each kind of middleware that there is, by its name in lower case.
+    :param provider: whose configuration it is, for messages.
+    :raises StructureError: something in it is wrong; with everything that is.
+    """
+    return _Decoding(name, kinds, provider).decode(read_document(text, name))
+
+
+class _Decoding:
+    """One file, and what was found so far."""
+
+    def __init__(self, name: str, kinds: Mapping[str, type[Any]], provider: str) -> None:
+        self._file = f"file {name}"
+        self._kinds = kinds
+        self._provider = provider
+        self._faults: list[Fault] = []
+        self._problems: list[Problem] = []
+
+    def decode(self, tree: Tree) -> Configuration:
+        sections = self._sections(tree, "", _SECTIONS, _SECTIONS_LATER)
+        parts = self._sections(sections.get("http"), "http", _HTTP, _HTTP_LATER)
+        routers: dict[str, Router] = {}
+        services: dict[str, Service] = {}
+        middlewares: dict[str, Middleware] = {}
+        for name, path, node in self._named(parts, "routers"):
+            router: RouterOptions | None = self._read("router", name, read_router, node, path)
+            if router is not None:
+                routers[name] = self._router(name, path, node, router)
+        for name, path, node in self._named(parts, "services"):
+            service: ServiceOptions | None = self._read("service", name, read_file_service, node, path)
+            if service is not None:
+                balancer = service.load_balancer
+                servers = tuple(Server(one.url, one.weight) for one in balancer.servers)
+                services[name] = Service(name, tuple(dict.fromkeys(servers)), balancer.pass_host_header)
+        for name, path, node in self._named(parts, "middlewares"):
+            found = self._read("middleware", name, self._read_middleware, node, path)
+            if found is not None:
+                middlewares[name] = Middleware(name, *found)
+        if self._faults:
+            raise StructureError(self._faults)
+        return Configuration(routers, services, middlewares, tuple(self._problems))
+
+    def _router(self, name: str, path: str, node: Tree, options: RouterOptions) -> Router:
+        for key, value in (("rule", options.rule), ("service", options.service)):
+            if not value:
+                self._faults.append(Fault(f"{path}.{key}", None, origin_of(node), problem="missing"))
+        return Router(
+            name,
+            rule=options.rule,
+            service=options.service,
+            entry_points=options.entry_points,
+            middlewares=options.middlewares,
+            priority=options.priority,
+            syntax=options.rule_syntax,
+            origin=origin_of(node) or self._file,
+        )
+
+    def _read_middleware(self, tree: Tree, path: str) -> Reading:
+        return read_middleware(tree, path, self._kinds)
+
+    def _read(self, noun: str, name: str, read: Callable[[Tree, str], Reading], node: Tree, path: str) -> Any:
+        """What *read* makes of a part; its faults and notes are remembered."""
+        reading = read(node, path)
+        self._faults += reading.faults
+        subject = f"{noun} {name}@{self._provider}"
+        self._problems += [problem_of(fault, subject, self._file) for fault in reading.notes]
+        return reading.value
+
+    def _sections(self, tree: Tree, path: str, known: tuple[str, ...], later: tuple[str, ...]) -> dict[str, Tree]:
+        """The options of *tree* that are *known*; what is wrong with the others is remembered."""
+        found: dict[str, Tree] = {}
+        for name, node in self._options(tree, path):
+            key = f"{path}.{name}" if path else name
+            spelled = {one.lower(): one for one in (*known, *later)}.get(name.lower())
+            if spelled in found:
+                self._faults.append(Fault(key, None, origin_of(node), problem="given twice"))
+            elif spelled in known:
+                found[spelled] = node
+            elif spelled is None:
+                nearest = nearest_of(name, (*known, *later))
+                self._faults.append(Fault(key, None, origin_of(node), nearest=nearest, problem="unknown option"))
+            elif bare(node):
+                fault = Fault(
+                    key, None, origin_of(node), problem="an option of Traefik's that swarmgate does not have yet"
+                )
+                self._problems.append(problem_of(fault, self._file, self._file))
+        return found
+
+    def _named(self, parts: Mapping[str, Tree], kind: str) -> list[tuple[str, str, Tree]]:
+        """Name, path and tree of each part of a kind."""
+        path = f"http.{kind}"
+        return [(name, f"{path}.{name}", node) for name, node in self._options(parts.get(kind), path)]
+
+    def _options(self, tree: Tree, path: str) -> list[tuple[str, Tree]]:
+        options = bare(tree)
+        if options is None:
+            return []
+        if not isinstance(options, Mapping):
+            self._faults.append(Fault(path, None, origin_of(tree), "options below it", problem="no table"))
+            return []
+        return [(str(name), node) for name, node in options.items()]
+
+
+def problem_of(fault: Fault, subject: str, file: str) -> Problem:
+    """*fault* as a problem of *subject*; *file* is where it was written if the fault doesn't tell."""
+    return Problem(subject, fault.origin or file, fault.reason, fault.key, fault.given or "", fault.nearest)
+
+
+def merge_files(files: Mapping[str, Configuration]) -> Configuration:
+    """What several files say together; where two use one name, the first file by name has it.
+
+    :param files: by the file's name.
+    """
+    merged: dict[str, dict[str, Any]] = {"router": {}, "service": {}, "middleware": {}}
+    problems: list[Problem] = []
+    owners: dict[tuple[str, str], str] = {}
+    for file in sorted(files):
+        configuration = files[file]
+        problems += configuration.problems
+        kinds = {"router": configuration.routers, "service": configuration.services}
+        for noun, parts in {**kinds, "middleware": configuration.middlewares}.items():
+            for name, part in parts.items():
+                owner = owners.setdefault((noun, name), file)
+                if owner == file:
+                    merged[noun][name] = part
+                    continue
+                reason = f"file {owner} has a {noun} of that name already, which is in force"
+                origin = getattr(part, "origin", "") or f"file {file}"
+                problems.append(Problem(f"{noun} {name}@file", origin, reason, f"http.{noun}s.{name}"))
+    return Configuration(merged["router"], merged["service"], merged["middleware"], tuple(problems))
