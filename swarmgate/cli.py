@@ -101,6 +101,8 @@ def _run(configuration: StaticConfiguration) -> int:
     reactor = start_reactor()
     from swarmgate import service  # Not before: what it imports may import the reactor.
 
+    if _complain(service.fault_of(configuration)):
+        return 2
     return service.run(configuration, reactor)
 
 
@@ -111,7 +113,17 @@ def _demo() -> int:
     return demo.run(reactor)
 
 
+def _complain(fault: str) -> bool:
+    if fault:
+        print(f"swarmgate: {fault}", file=sys.stderr)
+    return bool(fault)
+
+
 def _check(configuration: StaticConfiguration) -> int:
+    from swarmgate import service  # The other commands start sooner without it.
+
+    if _complain(service.fault_of(configuration)):
+        return 2
     for notice in configuration.notices:
         print(notice)
     names = ", ".join(f"{name} ({one.address})" for name, one in configuration.entry_points.items())

@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from typing import Any
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
+from swarmgate import __version__
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import StaticConfiguration
+from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.dynamic.model import Configuration, Router
+from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
@@ -29,11 +33,12 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares import KINDS
 from swarmgate.middlewares.interface import Context
-from swarmgate.observe.access_log import AccessLog
+from swarmgate.observe.access_log import AccessLog, AccessLogSettings
+from swarmgate.observe.output import Output
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
-from swarmgate.providers.swarm.engine import Endpoint, Engine
+from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container
 from swarmgate.providers.swarm.interface import ISwarm
 from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import Gate
@@ -47,6 +52,8 @@ _log = Logger("swarmgate")
 PING = "ping@internal"
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
+#: Seconds that stand for no limit where a library wants a number.
+_NO_TIMEOUT = 86400.0
 
 
 class GateService(Service):
@@ -115,27 +122,24 @@ class GateService(Service):
         options = configuration.providers.swarm
         if options is not None:
             if swarm is None:
-                swarm = Engine(self._reactor, _endpoint(configuration), find_own_container())
+                swarm = Engine(self._reactor, _endpoint(options), find_own_container())
             providers.append(
                 SwarmProvider(
                     self._reactor,
                     swarm,
                     lambda published: self._aggregator.publish("swarm", published),
-                    SwarmOptions(
-                        kinds=KINDS,
-                        exposed_by_default=options.exposed_by_default,
-                        network=options.network,
-                        default_rule=options.default_rule,
-                        constraints=options.constraints,
-                        prefixes=options.label_prefixes,
-                    ),
+                    _swarm_options(options),
                     watch=options.watch,
                     refresh=options.refresh_seconds,
                     apart=self._in_thread,
                 )
             )
         if configuration.providers.file is not None:
-            providers.append(FileProvider(self._reactor, configuration.providers.file, KINDS, self._aggregator.publish))
+            providers.append(
+                FileProvider(
+                    self._reactor, configuration.providers.file, KINDS, self._aggregator.publish, self._in_thread
+                )
+            )
         return providers
 
     def _context(self, **given: Any) -> Context:
@@ -259,6 +263,43 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
     )
 
 
+def _access_log(configuration: StaticConfiguration, reactor: Any) -> AccessLog | None:
+    options = configuration.access_log
+    if options is None:
+        return None
+    settings = AccessLogSettings(
+        format=options.format,
+        statuses=options.filters.status_codes,
+        retried=options.filters.retry_attempts,
+        min_duration=options.filters.min_duration,
+        default_mode=options.fields.default_mode,
+        names=options.fields.names,
+        header_mode=options.fields.headers.default_mode,
+        headers=options.fields.headers.names,
+        internals=options.add_internals,
+    )
+    return AccessLog(Output(options.file_path), settings, reactor)
+
+
+def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
+    return SwarmOptions(
+        kinds=KINDS,
+        exposed_by_default=options.exposed_by_default,
+        network=options.network,
+        default_rule=options.default_rule,
+        constraints=options.constraints,
+        prefixes=options.label_prefixes,
+    )
+
+
+def _endpoint(options: SwarmProviderOptions) -> Endpoint:
+    tls = options.tls
+    timeout = options.http_client_timeout or _NO_TIMEOUT
+    if tls is None:
+        return Endpoint(options.endpoint, timeout=timeout)
+    return Endpoint(options.endpoint, tls.ca, tls.cert, tls.key, True, tls.insecure_skip_verify, timeout=timeout)
+
+
 def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
     options = configuration.servers_transport
     timeouts = options.forwarding_timeouts
@@ -267,11 +308,22 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
         response_timeout=timeouts.response_header_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
-        idle_connections=options.max_idle_conns_per_host,
+        idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),
     )
 
 
-def make_service(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> IService:
+def fault_of(configuration: StaticConfiguration) -> str:
+    """What of *configuration* only its use shows to be wrong, as a line for people; ``""`` for nothing."""
+    options = configuration.providers.swarm
+    if options is not None:
+        try:
+            _swarm_options(options)
+        except RuleError as error:
+            return f"providers.swarm: {error}"
+    return ""
+
+
+def make_service(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> GateService:
     """The gate that *configuration* describes.
 
     :param swarm: the Swarm to look at in place of the one behind ``providers.swarm.endpoint``.
@@ -290,7 +342,7 @@ def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None =
 
     :returns: the exit status: 0, or 1 if it could not start.
     """
-    start_logging(configuration)
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
     service = make_service(configuration, reactor, swarm)
     failed: list[Any] = []
 

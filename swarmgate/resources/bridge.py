@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site, version
 from zope.interface import implementer
 
 from swarmgate.http import message
@@ -24,6 +24,8 @@ from swarmgate.http.heads import parse_host
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
 
+#: What twisted.web says of itself unless a resource says otherwise; the gate does not tell strangers its version.
+_SERVER = version
 #: Octets of a request's body that an ordinary resource is given; it is in memory or a temporary file meanwhile.
 _LONGEST_BODY = 16 * 1024 * 1024
 
@@ -110,7 +112,7 @@ class _Channel:
                 length = int(value)
             elif key == b"transfer-encoding":
                 self._chunked = True
-            elif key != b"connection":
+            elif key != b"connection" and (key, value) != (b"server", _SERVER):
                 fields.append((name, value))
         self._head = Response(int(code), reason, fields, length)
 
