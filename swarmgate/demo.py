@@ -45,12 +45,11 @@ class DemoService:
     ask: str
 
 
-def _labels(name: str, rule: str, **more: str) -> dict[str, str]:
+def _labels(name: str, rule: str) -> dict[str, str]:
     return {
         "traefik.enable": "true",
         f"traefik.http.routers.{name}.rule": rule,
         f"traefik.http.services.{name}.loadbalancer.server.port": "8000",
-        **{key.replace("__", ".").replace("NAME", name): value for key, value in more.items()},
     }
 
 
@@ -88,7 +87,7 @@ SERVICES = (
     DemoService(
         "misspelt",
         1,
-        {"traefik.enable": "true", "traefik.http.routers.misspelt.rule": "Hots(`misspelt.localhost`)"},
+        _labels("misspelt", "Hots(`misspelt.localhost`)"),
         "a label with a mistake: the log tells what is wrong, and 404 is answered",
         "-H 'Host: misspelt.localhost' {gate}/",
     ),
@@ -111,6 +110,15 @@ class Backend(Resource):
         request.setHeader(b"Server", b"demo")
         path = request.uri.decode("ascii", "replace")
         return f"{self._name} at {self._address}: answer {next(self._count)} to {path}\n".encode()
+
+
+class _QuietSite(Site):
+    """A server whose access log would say what the gate's says."""
+
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        pass
 
 
 class Town(Service):
@@ -148,8 +156,7 @@ class Town(Service):
         number = next(self._hosts)
         address = f"127.100.{number // 250}.{number % 250 + 1}"
         task = self.swarm.start_task(name, address, slot=slot)
-        site = Site(Backend(f"{name}.{slot}", address))
-        site.noisy = False
+        site = _QuietSite(Backend(f"{name}.{slot}", address))
         self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
         return task
 
@@ -199,6 +206,7 @@ def run(reactor: Any, port: int = 0) -> int:
             "--providers.swarm",
             "--providers.swarm.exposedbydefault=false",
             "--ping.entrypoint=web",
+            "--accesslog",
         ],
         {},
     )
