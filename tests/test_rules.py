@@ -106,6 +106,11 @@ class ReadingTests(SynchronousTestCase):
             "v2",
         )
 
+    def test_octets_that_are_no_text(self) -> None:
+        """A path of any octets can be written, and is shown as it was written."""
+        rule = parse_rule(r'Path("/\xff")')
+        self.assertEqual(str(rule), r'Path("/\xff")')
+
 
 class FaultTests(SynchronousTestCase):
     """What is said of rules that aren't any."""
@@ -177,6 +182,7 @@ class FaultTests(SynchronousTestCase):
     def test_name_in_letters_beyond_ascii(self) -> None:
         """An international name is refused with the spelling that works."""
         self.assertEqual(self.fault("Host(`bücher.example`)").nearest, "xn--bcher-kva.example")
+        self.assertEqual(self.fault(f"Host(`{'ü' * 70}.example`)").nearest, "")
 
     def test_unknown_syntax(self) -> None:
         """A rule syntax that isn't one is refused."""
@@ -192,7 +198,8 @@ class FaultTests(SynchronousTestCase):
 
 
 _words = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=8)
-_values = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
+_characters = st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from('`"\\\r\n\x00 '))
+_values = st.text(_characters, min_size=1, max_size=8)
 _paths = _values.map(lambda text: "/" + text)
 _networks = st.ip_addresses().map(str)
 

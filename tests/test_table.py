@@ -165,6 +165,13 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(self.compile(router(service="shp"), SHOP).problems[0].nearest, "shop")
         self.assertEqual(self.compile(router(service="pong@internal")).problems[0].nearest, "ping@internal")
 
+    def test_router_with_a_fault_is_shut(self) -> None:
+        """A router of which its provider has told a fault takes its requests, and passes none."""
+        table = self.compile(router(fault="unknown option rul"), SHOP)
+        self.assertEqual(table.problems, ())
+        (route,) = table.routes["web"]
+        self.assertEqual((route.service, route.problem), (None, "unknown option rul"))
+
     def test_rule_that_cannot_be_read_drops_the_router(self) -> None:
         """A router with a broken rule matches nothing; its neighbours are not touched."""
         table = self.compile(router(rule="Hots(`a.example`)"), router("good"), SHOP)
@@ -179,6 +186,10 @@ class FaultTests(SynchronousTestCase):
         table = self.compile(router(entry_points=("wbe",)), SHOP)
         self.check(table, "entryPoints=wbe")
         self.assertEqual(table.routes, {"web": ()})
+
+    def test_no_entry_point_for_all(self) -> None:
+        """A router that is nowhere, since the only entry point is the gate's own, is told of."""
+        self.check(self.compile(router(), SHOP, traefik=EntryPointFacts()), "names no entry point")
 
     def test_priority_of_the_gates_own_routers(self) -> None:
         """A user's router can't come before ping, and one that tries is shut."""
@@ -226,6 +237,26 @@ class DescribingTests(SynchronousTestCase):
             "middlewares none -> m@swarm"
         )
         self.assertEqual(self.lines([router(), SHOP, middleware("m")], [other, SHOP, middleware("m")]), [changed])
+
+    def test_routes_of_each_kind(self) -> None:
+        """The line says where a route leads, and when it leads elsewhere."""
+        other = Service("other")
+        self.assertEqual(
+            self.lines([router(), SHOP, other], [router(service="other"), SHOP, other]),
+            ["route web@swarm on web changed: service shop@swarm -> other@swarm"],
+        )
+        (added, _) = self.lines([], [router()])
+        self.assertIn("-> 404: there is no service shop@swarm", added)
+        ping = compile_table({"swarm": configuration(router(service="ping@internal"))}, WEB, {"ping@internal"})
+        self.assertIn("-> ping@internal", describe_changes(RoutingTable(), ping)[0])
+
+    def test_changes_of_a_service(self) -> None:
+        """A line stays readable however many servers there are, and says what else is different."""
+        servers = tuple(Server(f"http://10.0.0.{number}:80") for number in range(9))
+        (line,) = self.lines([Service("x")], [Service("x", servers)])
+        self.assertTrue(line.endswith("http://10.0.0.4:80 and 4 more; 9 servers now"), line)
+        (line,) = self.lines([Service("x", servers)], [Service("x", servers[::-1], pass_host_header=False)])
+        self.assertEqual(line, "service x@swarm changed: servers in another order; passHostHeader false")
 
     def test_settings_are_not_told(self) -> None:
         """That a middleware has other settings is said; what they are, passwords perhaps, is not."""

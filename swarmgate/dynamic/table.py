@@ -221,6 +221,8 @@ class _World:
 
     def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:
         if not router.entry_points:
+            if not self._default_entry_points:
+                self._tell(qualified, router, "it names no entry point, and there is none for all", "entryPoints", "")
             return self._default_entry_points
         known: list[str] = []
         for name in dict.fromkeys(router.entry_points):
@@ -325,8 +327,9 @@ def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
 
 
 def _server_differences(was: Service, now: Service) -> Iterator[str]:
-    gone = [one for one in was.servers if one not in now.servers]
-    come = [one for one in now.servers if one not in was.servers]
+    before, after = frozenset(was.servers), frozenset(now.servers)
+    gone = [one for one in was.servers if one not in after]
+    come = [one for one in now.servers if one not in before]
     if gone:
         yield f"without {_servers(gone)}"
     if come:
