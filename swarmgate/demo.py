@@ -156,7 +156,7 @@ class Town(Service):
         number = next(self._hosts)
         address = f"127.100.{number // 250}.{number % 250 + 1}"
         task = self.swarm.start_task(name, address, slot=slot)
-        site = _QuietSite(Backend(f"{name}.{slot}", address))
+        site: Any = _QuietSite(Backend(f"{name}.{slot}", address))  # type: ignore[no-untyped-call]
         self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
         return task
 

@@ -42,6 +42,7 @@ from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_containe
 from swarmgate.providers.swarm.interface import ISwarm
 from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import Gate
+from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
@@ -50,6 +51,7 @@ from swarmgate.transport.network import Network
 _log = Logger("swarmgate")
 
 PING = "ping@internal"
+NOOP = "noop@internal"
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
 #: Seconds that stand for no limit where a library wants a number.
@@ -67,7 +69,7 @@ class GateService(Service):
         self.is_terminating = False
         self.deadlines = Deadlines(reactor)
         self._access_log = _access_log(configuration, reactor)
-        resources = {}
+        resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
@@ -190,7 +192,7 @@ class GateService(Service):
             upstream.retire()
         self.deadlines.stop()
         if self._access_log is not None:
-            yield _deferred(self._access_log.stop())
+            self._access_log.stop()
 
     def reopen_logs(self) -> None:
         """Open the log files anew, after they were moved away."""
@@ -258,6 +260,7 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
         idle_timeout=timeouts.idle_timeout,
         progress_timeout=configuration.servers_transport.forwarding_timeouts.body_progress_timeout,
         request_timeout=timeouts.read_timeout,
+        answer_timeout=timeouts.write_timeout,
         requests_at_most=options.transport.keep_alive_max_requests,
         seconds_at_most=options.transport.keep_alive_max_time,
     )

@@ -37,7 +37,9 @@ class RespondingTimeouts:
     """Deadlines of an entry point's connections, in seconds; 0 means none."""
 
     read_timeout: Duration = option(
-        default=Duration(60), doc="Longest time from a request's first byte to the end of its body; 0: no limit."
+        default=Duration(0),
+        doc="Longest time from a request's head to the end of its body, however steadily it comes; 0: no limit but "
+        "bodyProgressTimeout. Traefik's default is 60s, which cuts long uploads.",
     )
     write_timeout: Duration = option(
         default=Duration(0), doc="Longest time for writing an answer, from its head to its end; 0: no limit."
@@ -172,7 +174,7 @@ class ForwardingTimeouts:
     )
     body_progress_timeout: Duration = option(
         default=Duration(60),
-        doc="Longest pause in an answer's body while the client is reading; 0: no limit. swarmgate's own.",
+        doc="Longest pause in a body, in either direction; 0: no limit. swarmgate's own.",
     )
 
 
@@ -297,8 +299,8 @@ class Providers:
     file: FileProvider | None = option(default=None, doc="Route what files say.")
     providers_throttle_duration: Duration = option(
         default=Duration(0),
-        doc="Least time between two new routing tables; looks at the Swarm gather changes already. Traefik's default "
-        "is 2s.",
+        doc="Taken, without effect: changes that come together are one new routing table anyway. Traefik's default is "
+        "2s.",
     )
 
 
@@ -338,8 +340,8 @@ class StatusRange:
             raise ValueError(cls.expected)
         return cls(int(match[1]), int(match[2] or match[1]))
 
-    def __contains__(self, status: int) -> bool:
-        return self.first <= status <= self.last
+    def __contains__(self, status: object) -> bool:
+        return isinstance(status, int) and self.first <= status <= self.last
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
@@ -383,7 +385,7 @@ class AccessLog:
 
     file_path: str = option(default="", doc="Where to; empty: standard output. SIGUSR1 opens the file anew.")
     format: Literal["common", "json"] = option(default="common", doc="The form of its lines.")
-    buffering_size: int = option(default=0, doc="Lines that may wait to be written.", validator=at_least(0))
+    buffering_size: int = option(default=0, doc="Taken, without effect: lines are always written in the background.", validator=at_least(0))
     filters: AccessLogFilters = option(factory=AccessLogFilters, doc="Which requests.")
     fields: AccessLogFields = option(factory=AccessLogFields, doc="Which fields.")
     add_internals: bool = option(default=False, doc="Log requests for ping, too.")

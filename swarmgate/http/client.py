@@ -50,6 +50,7 @@ class ClientSettings:
     :ivar idle_timeout: how long a connection is kept between two requests (``respondingTimeouts.idleTimeout``).
     :ivar progress_timeout: the longest pause within a request's body.
     :ivar request_timeout: from a request's head to the end of its body (``respondingTimeouts.readTimeout``).
+    :ivar answer_timeout: from the head of an answer to its end (``respondingTimeouts.writeTimeout``).
     :ivar underscores: ``keep``, ``delete`` or ``reject`` (``http.underscoreHeadersStrategy``).
     :ivar requests_at_most: requests of one connection, 0 for any number (``transport.keepAliveMaxRequests``).
     :ivar seconds_at_most: age of a connection that takes another request (``transport.keepAliveMaxTime``).
@@ -64,6 +65,7 @@ class ClientSettings:
     idle_timeout: float = 180.0
     progress_timeout: float = 60.0
     request_timeout: float = 0.0
+    answer_timeout: float = 0.0
     requests_at_most: int = 0
     seconds_at_most: float = 0.0
     secure: bool = False
@@ -422,6 +424,8 @@ class ClientConnection:
         self.transport.write(head)
         if done:
             self._answered(exchange)
+        elif settings.answer_timeout:
+            self.deadline = self._in(settings.answer_timeout)
 
     def send_interim(self, response: Response) -> None:
         self.transport.write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))

@@ -68,7 +68,7 @@ class Gate:
         clock: IReactorTime,
         deadlines: Deadlines,
         upstream_settings: UpstreamSettings,
-        resources: Mapping[str, IResource],
+        resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
     ) -> None:
         # Given.
@@ -81,7 +81,10 @@ class Gate:
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
-        self._internal: dict[str, Leaf] = {name: ResourceLeaf(name, leaf) for name, leaf in resources.items()}
+        self._internal: dict[str, Leaf] = {
+            name: ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
+            for name, resource in resources.items()
+        }
         self._leaves: dict[str, tuple[Service, Leaf]] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
