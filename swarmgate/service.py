@@ -279,6 +279,7 @@ def _access_log(configuration: StaticConfiguration, reactor: Any) -> AccessLog |
         names=options.fields.names,
         header_mode=options.fields.headers.default_mode,
         headers=options.fields.headers.names,
+        keep_query=options.fields.query_parameters.default_mode == "keep",
         internals=options.add_internals,
     )
     return AccessLog(Output(options.file_path), settings, reactor)

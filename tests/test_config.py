@@ -163,7 +163,7 @@ class DefaultTests(SynchronousTestCase):
         timeouts, forwarding = web.transport.responding_timeouts, configuration.servers_transport.forwarding_timeouts
         self.assertEqual(
             (timeouts.head_timeout, timeouts.read_timeout, timeouts.write_timeout, timeouts.idle_timeout),
-            (10, 60, 0, 180),
+            (10, 0, 0, 180),
         )
         self.assertEqual(
             (forwarding.dial_timeout, forwarding.response_header_timeout, forwarding.idle_conn_timeout), (3, 60, 90)

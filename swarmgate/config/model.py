@@ -366,7 +366,13 @@ class AccessLogHeaders:
     )
 
 
-@not_yet("queryParameters")
+@attrs.frozen
+class AccessLogQuery:
+    """Whether queries are logged."""
+
+    default_mode: Literal["keep", "drop"] = option(default="keep", doc="drop leaves the query out of the path.")
+
+
 @attrs.frozen
 class AccessLogFields:
     """Which fields are logged."""
@@ -376,6 +382,7 @@ class AccessLogFields:
         factory=dict, doc="What becomes of this field, as ``ClientUsername``."
     )
     headers: AccessLogHeaders = option(factory=AccessLogHeaders, doc="Headers.")
+    query_parameters: AccessLogQuery = option(factory=AccessLogQuery, doc="Queries.")
 
 
 @not_yet("otlp", "dualOutput")
@@ -384,8 +391,10 @@ class AccessLog:
     """A line for each request."""
 
     file_path: str = option(default="", doc="Where to; empty: standard output. SIGUSR1 opens the file anew.")
-    format: Literal["common", "json"] = option(default="common", doc="The form of its lines.")
-    buffering_size: int = option(default=0, doc="Taken, without effect: lines are always written in the background.", validator=at_least(0))
+    format: Literal["common", "genericCLF", "json"] = option(default="common", doc="The form of its lines.")
+    buffering_size: int = option(
+        default=0, doc="Taken, without effect: lines are always written in the background.", validator=at_least(0)
+    )
     filters: AccessLogFilters = option(factory=AccessLogFilters, doc="Which requests.")
     fields: AccessLogFields = option(factory=AccessLogFields, doc="Which fields.")
     add_internals: bool = option(default=False, doc="Log requests for ping, too.")
