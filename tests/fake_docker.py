@@ -14,6 +14,7 @@ import queue
 import re
 import socket
 import socketserver
+import ssl
 import tempfile
 import threading
 from typing import Any, Self
@@ -106,6 +107,7 @@ def told_node(number: int = 1) -> dict[str, Any]:
 class FakeDocker:
     """An engine on a unix socket of its own, between ``with FakeDocker() as engine:`` and its end.
 
+    :param tls: listen on loopback instead, with TLS.
     :ivar lists: what the lists tell, by path without version; bytes are sent as they are.
     :ivar api: its oldest and its newest API version.
     :ivar refused: status and message by path without version.
@@ -113,8 +115,10 @@ class FakeDocker:
     :ivar requests: the paths asked for, with version and query.
     """
 
-    def __init__(self, api: tuple[str, str] = ("1.24", "1.45")) -> None:
+    def __init__(self, api: tuple[str, str] = ("1.24", "1.45"), tls: ssl.SSLContext | None = None) -> None:
         self.api = api
+        self._tls = tls
+        self.port = 0
         self.lists: dict[str, Any] = {
             "/services": [told_service()],
             "/tasks": [told_task()],
@@ -133,7 +137,7 @@ class FakeDocker:
     @property
     def url(self) -> str:
         """Its endpoint."""
-        return f"unix://{self.path}"
+        return f"tcp://127.0.0.1:{self.port}" if self._tls else f"unix://{self.path}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -169,10 +173,26 @@ class FakeDocker:
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
 
+        class SecureServer(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+            def get_request(self) -> tuple[socket.socket, Any]:
+                assert engine._tls is not None
+                connection, address = super().get_request()
+                return engine._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+            def handle_error(self, *_: object) -> None:
+                pass  # a client that does not trust us
+
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         self._released.clear()
-        self._server = Server(self.path, Handler)
+        self._server: socketserver.BaseServer
+        if self._tls is None:
+            self._server = Server(self.path, Handler)
+        else:
+            self._server = SecureServer(("127.0.0.1", 0), Handler)
+            self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 

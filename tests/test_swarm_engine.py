@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
+import ssl
 import threading
+import warnings
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
@@ -192,6 +200,92 @@ class EngineTests(TestCase):
         self.docker.lists["/tasks"][7] = told_task(7, 7, version=9999, state="failed")
         after = yield self.swarm.tasks()
         self.assertEqual([7], [old.slot for old, new in zip(before.tasks, after, strict=True) if old is not new])
+
+
+class TLSTests(TestCase):
+    """An engine that is reached over TCP with TLS."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir(parents=True)
+        self.ca, authority = certificate(self.folder, "ca", None)
+        server, _ = certificate(self.folder, "server", authority)
+        self.cert, _ = certificate(self.folder, "client", authority)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(server, self.folder / "server-key.pem")
+        tls.load_verify_locations(self.ca)
+        tls.verify_mode = ssl.CERT_REQUIRED
+        self.docker = FakeDocker(tls=tls)
+        self.docker.start()
+        self.addCleanup(self.docker.stop)
+
+    def look(self, **options) -> Deferred:
+        """Return a look with these options of the endpoint."""
+        engine = Engine(reactor, Endpoint(timeout=5.0, **options))
+        self.addCleanup(engine.close)
+        return engine.look()
+
+    @inlineCallbacks
+    def test_certificates(self):
+        """With the client's certificate, and the authority that has signed the engine's, looks succeed."""
+        key = str(self.folder / "client-key.pem")
+        seen = yield self.look(url=self.docker.url, ca=str(self.ca), cert=str(self.cert), key=key)
+        self.assertEqual(1, len(seen.services))
+
+    @inlineCallbacks
+    def test_environment(self):
+        """The certificates can come from the folder that DOCKER_CERT_PATH names."""
+        for old, new in (("client.pem", "cert.pem"), ("client-key.pem", "key.pem")):
+            (self.folder / old).rename(self.folder / new)
+        environ = {"DOCKER_HOST": self.docker.url, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(self.folder)}
+        seen = yield self.look(environ=environ)
+        self.assertEqual(1, len(seen.services))
+
+    @inlineCallbacks
+    def test_untrusted(self):
+        """An engine with a certificate of somebody else's is not spoken to, unless that is asked for."""
+        options = {"url": self.docker.url, "cert": str(self.cert), "key": str(self.folder / "client-key.pem")}
+        error = yield self.assertFailure(self.look(**options), SwarmError)
+        self.assertIn("certificate", str(error).lower())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # urllib3 says with every request that it does not verify
+            yield self.look(insecure_skip_verify=True, **options)
+
+    @inlineCallbacks
+    def test_missing_file(self):
+        """A certificate that is not there is an error that says so."""
+        error = yield self.assertFailure(self.look(url=self.docker.url, cert="/nowhere", key="/nowhere"), SwarmError)
+        self.assertIn("certificate", str(error))
+
+
+def certificate(folder: Path, name: str, issuer):
+    """Write a certificate for 127.0.0.1 and its key; return its path, and what signs others."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    signer, signing = issuer or (subject, key)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
+        .sign(signing, hashes.SHA256())
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / f"{name}-key.pem").write_bytes(private)
+    return path, (subject, key)
 
 
 class ExplanationTests(SynchronousTestCase):

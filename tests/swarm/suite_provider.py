@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
 from swarmgate.dynamic.model import Configuration
@@ -24,12 +24,13 @@ class ProviderTests(EngineCase):
 
     timeout = 300
 
-    def setUp(self) -> None:
+    def setUp(self) -> Deferred[None]:
         super().setUp()
         self.published: list[tuple[float, Configuration]] = []
         self.provider = SwarmProvider(reactor, self.swarm, self.publish, Options(exposed_by_default=False))
         self.addCleanup(self.provider.stopService)
         self.provider.startService()
+        return self.provider.when_ready()
 
     def publish(self, configuration: Configuration) -> None:
         self.published.append((time.time(), configuration))
@@ -54,7 +55,6 @@ class ProviderTests(EngineCase):
     @inlineCallbacks
     def test_convergence(self):
         """Twenty services: nearly all are published 1.5 s after they run, and gone 1.5 s after they are removed."""
-        yield self.provider.when_ready()
         came, went = [], []
         for number in range(COUNT):
             name = f"web{number}"
@@ -116,3 +116,23 @@ class ProviderTests(EngineCase):
         self.assertEqual((), self.servers("lost"))
         (problem,) = [str(each) for each in self.published[-1][1].problems]
         self.assertIn("golf, other", problem)
+
+    @inlineCallbacks
+    def test_daemon_gone(self):
+        """While the daemon is gone all stays in force, and what has changed meanwhile is seen 5 s after its return."""
+        yield deferToThread(self.lab.service, "web", labels=self.labels("web"), networks=["golf"], replicas=2)
+        yield self.until(lambda: len(self.servers("web")) == 2)
+        before = len(self.published)
+        engine = self.lab.engines[-1]
+        engine.kill()
+        self.addCleanup(deferToThread, engine.await_up)
+        for _ in range(60):
+            yield self.pause()
+        self.assertEqual(before, len(self.published))
+        engine.start()
+        yield deferToThread(engine.await_up)
+        began = time.time()
+        yield self.world.label("web", "traefik.http.routers.other.rule", "Host(`other`)")
+        seen = yield self.until(lambda: "other" in self.published[-1][1].routers)
+        print(f"\nback after {seen - began:.2f} s")
+        self.assertLess(seen - began, 5)

@@ -1,10 +1,12 @@
 """From what the Docker API answers to the values of :mod:`.snapshot`.
 
 The lists can be large (a task is 2 to 5 kB of JSON, and there may be thousands), are asked for every second, and
-hardly change from one time to the next. To parse such an answer as a whole would hold the interpreter's lock for
-hundreds of milliseconds, in whichever thread it is done, and so stop the traffic. :class:`ListDecoder` cuts the list
-into its elements by their text, recognises those that it has seen before by their id and version (the head of each
-element; Swarm raises the version with every change), parses only the others, and lets other threads run in between.
+hardly change from one time to the next. To parse such an answer as a whole holds the interpreter's lock all the time,
+in whichever thread it is done, and so stops the traffic: 70 to 85 ms for 5,000 tasks, 9 MB. :class:`ListDecoder` cuts
+the list into its elements by their text, recognises those that it has seen before by their id and version (the head of
+each element; Swarm raises the version with every change), parses only the others, and lets other threads run in
+between. With one task in a hundred changed, on the same machine, a look at 5,000 tasks takes 25 ms of processor time
+all in all, and the reactor waits 3 ms at most.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ answer is made into frozen values there. The event stream has a thread to itself
 the event stream has none, as it may be silent for hours: whoever relies on it polls besides.
 
 Asked for are ``/version``, ``/services``, ``/tasks``, ``/networks``, ``/nodes`` and ``/events``, and nothing else, so
-a socket proxy has to allow just these. What is asked for by name of API version is the newest that the engine speaks,
-with 1.40 as the oldest that will do.
+a socket proxy has to allow just these. They are asked for in the newest version of the API that the engine speaks, of
+which 1.40 is the oldest that will do.
 """
 
 from __future__ import annotations
@@ -104,6 +104,14 @@ class Endpoint:
         return self.url or self.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
+@attrs.frozen
+class _Connection:
+    """A client, and what all paths begin with: where the API is, in the version that was agreed on."""
+
+    client: docker.APIClient
+    base: str
+
+
 @implementer(ISwarm)
 class Engine:
     """A Swarm seen through the engine of one of its managers.
@@ -118,7 +126,7 @@ class Engine:
         self._endpoint = endpoint
         self._pool = ThreadPool(0, 4, "swarm")
         self._pool.threadFactory = _DaemonThread
-        self._client: docker.APIClient | None = None
+        self._connection: _Connection | None = None
         self._decoding = threading.Lock()
         self._services = ListDecoder[SwarmService](service_from, service_fault)
         self._tasks = ListDecoder[Task](task_from, task_fault)
@@ -164,8 +172,8 @@ class Engine:
     def _stop_pool(self, _: Any) -> None:
         if self._pool.started:
             self._pool.stop()  # its threads have nothing to do: they end at once
-        if self._client is not None:
-            self._client.close()
+        if self._connection is not None:
+            self._connection.client.close()
 
     def _in_thread(self, call: Callable[[], T]) -> Deferred[T]:
         if self._closed:
@@ -201,35 +209,46 @@ class Engine:
 
     def _list(self, path: str, filters: Any, decode: ListDecoder[T]) -> tuple[T, ...]:
         try:
-            client = self._client
-            if client is None:
-                client = self._client = self._connect()
-            with self._get(client, path, filters, self._endpoint.timeout) as response:
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._connect()
+            with self._get(connection, path, filters, self._endpoint.timeout) as response:
                 body = b"".join(response.iter_content(1 << 16))
             with self._decoding:
                 return decode(body)
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, SwarmError) as error:
             # An engine that went away may come back as another version: the next call negotiates again.
-            self._client = None
+            self._connection = None
             raise self._explain(path, error) from error
 
-    def _connect(self) -> docker.APIClient:
-        options = self._endpoint.options()
-        client = docker.APIClient(version="auto", timeout=self._endpoint.timeout, user_agent="swarmgate", **options)
+    def _connect(self) -> _Connection:
+        # Named here is the version that is asked for where none is named; the package asks for nothing by itself then.
+        client = docker.APIClient(
+            version=".".join(map(str, OLDEST_API)),
+            timeout=self._endpoint.timeout,
+            user_agent="swarmgate",
+            **self._endpoint.options(),
+        )
+        # Otherwise REQUESTS_CA_BUNDLE would replace the authority that is configured, and HTTP_PROXY be in between.
+        client.trust_env = False
         if self._endpoint.username and self._endpoint.password:
             client.auth = (self._endpoint.username, self._endpoint.password)
-        version = str(client.api_version)
-        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_API:
+        with self._get(_Connection(client, client.base_url), "/version", None, self._endpoint.timeout) as response:
+            told = response.json()
+        version = told.get("ApiVersion") if isinstance(told, dict) else None
+        if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+", version):
+            raise SwarmError(f"GET /version has no ApiVersion such as 1.44 in it, but {version!r}")
+        if tuple(int(part) for part in version.split(".")) < OLDEST_API:
             raise SwarmError(f"its API is {version}, and {OLDEST_API[0]}.{OLDEST_API[1]} (Docker 19.03) is needed")
-        return client
+        return _Connection(client, f"{client.base_url}/v{version}")
 
-    def _get(self, client: docker.APIClient, path: str, filters: Any, silence: float | None) -> requests.Response:
+    def _get(self, connection: _Connection, path: str, filters: Any, silence: float | None) -> requests.Response:
         """Ask for a path; the answer's body is still to be read.
 
         :raises SwarmError: the answer is not 200.
         """
-        response: requests.Response = client.get(
-            f"{client.base_url}/v{client.api_version}{path}",
+        response: requests.Response = connection.client.get(
+            connection.base + path,
             params={"filters": json.dumps(filters)} if filters else None,
             timeout=(self._endpoint.timeout, silence),
             stream=True,
@@ -240,10 +259,10 @@ class Engine:
         return response
 
     def _listen(self, subscription: _Subscription) -> None:
-        client = None
+        connection = None
         try:
-            client = self._connect()
-            with self._get(client, "/events", _TOLD_EVENTS, None) as response:
+            connection = self._connect()
+            with self._get(connection, "/events", _TOLD_EVENTS, None) as response:
                 subscription.begun(response)
                 # What an event says is not read: that there was one is enough. A chunk is an event; without chunks
                 # (an HTTP/1.0 proxy) only single bytes come as soon as they are sent.
@@ -253,8 +272,8 @@ class Engine:
         except Exception as error:  # whatever it is, the subscriber has to be told that no event will come
             subscription.end(self._explain("/events", error))
         finally:
-            if client is not None:
-                client.close()
+            if connection is not None:
+                connection.client.close()
 
     def _explain(self, path: str, error: Exception) -> SwarmError:
         return SwarmError(f"{self._endpoint}: GET {path}: {reason(error)}")

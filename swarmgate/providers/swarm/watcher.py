@@ -119,14 +119,14 @@ class SwarmProvider(Service):
 
     def startService(self) -> None:
         """Look, and listen to events."""
-        Service.startService(self)  # type: ignore[no-untyped-call]
+        Service.startService(self)
         self._step()
         if self._watch:
             self._listen()
 
     def stopService(self) -> Deferred[None]:
         """Stop looking and listening; fires when what was under way has ended and the Swarm has been closed."""
-        Service.stopService(self)  # type: ignore[no-untyped-call]
+        Service.stopService(self)
         for timer in (self._timer, self._listen_timer):
             if timer is not None:
                 timer.cancel()
