@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -48,6 +50,12 @@ def sends(sent: bytes) -> Serve:
     return serve
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Break a connection off, so that the other side can't take that for a good end (RST)."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 class Fixture(SynchronousTestCase):
     """A gate that all tests of a class share, and a backend that each makes for itself.
 
@@ -77,9 +85,12 @@ class Fixture(SynchronousTestCase):
         """Run *scenario* to its end, once the gate has noticed that the backend of the test before is gone."""
 
         async def all_of_it() -> None:
+            self._clients: list[Client] = []
             async with asyncio.timeout(60):
                 await barrier(self.running.port)
                 await scenario
+            for client in self._clients:
+                client.transport.abort()
 
         try:
             asyncio.run(all_of_it())
@@ -94,7 +105,7 @@ class Fixture(SynchronousTestCase):
     async def client(self, sent: bytes = b"", address: str = "127.0.0.1") -> Client:
         """A connection to the gate, over which *sent* has been sent."""
         client = await connect(self.running.port, address)
-        self.addCleanup(client.transport.abort)
+        self._clients.append(client)
         client.send(sent)
         return client
 
@@ -106,6 +117,10 @@ class Fixture(SynchronousTestCase):
         client.transport.abort()
         self.assertEqual((len(finals), left), (1, b""), bytes(client.received))
         return finals[0]
+
+    async def until(self, client: Client, measure: Callable[[bytes], int], enough: int) -> None:
+        """Wait until *measure* finds *enough* in all that *client* got."""
+        self.assertTrue(await client.until(lambda: measure(bytes(client.received)) >= enough), bytes(client.received))
 
     async def got(self, client: Client, data: bytes) -> None:
         """Wait until all that *client* got ends with *data*."""
@@ -139,7 +154,7 @@ class ConnectionTests(Fixture):
                 client = await self.client()
                 for number in range(1, 51):
                     client.send(GET)
-                    await client.until(lambda number=number: client.received.count(b"\r\n\r\nok") >= number)
+                    await self.until(client, lambda got: got.count(b"\r\n\r\nok"), number)
                 finals, _, _ = answers(bytes(client.received), [], False)
                 self.assertEqual([message.status for message in finals], [200] * 50)
 
@@ -218,19 +233,28 @@ class ConnectionTests(Fixture):
 
     def test_http_1_0(self) -> None:
         """A client of HTTP/1.0 gets bodies of unknown length up to the connection's end, and no interim answers."""
-        sent = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
-        sent += b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        begun = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await one_request(reader)
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await begun.wait()
+            writer.write(b"7\r\n, world\r\n0\r\n\r\n")
 
         async def scenario() -> None:
-            async with self.backend(sends(sent)):
+            async with self.backend(serve):
                 for fields in (b"", b"Connection: keep-alive\r\n"):
+                    begun.clear()
                     client = await self.client(b"GET / HTTP/1.0\r\nHost: a\r\n" + fields + b"\r\n")
+                    await self.until(client, lambda got: got.count(b"hello"), 1)
+                    begun.set()
                     await client.until(lambda: False)
                     self.assertTrue(client.closed)
                     self.assertEqual(client.received.count(b"HTTP/1."), 1)
                     head, _, body = client.received.partition(b"\r\n\r\n")
-                    self.assertEqual(body, b"hello")
-                    self.assertNotIn(b"chunked", head.lower())
+                    self.assertEqual(body, b"hello, world")
+                    self.assertNotIn(b"transfer-encoding", head.lower())
 
         self.play(scenario())
 
@@ -318,7 +342,7 @@ class FailureTests(Fixture):
             await one_request(reader)
             writer.write(sent)
             await seen.wait()
-            writer.transport.abort()
+            reset(writer)
 
         async with self.backend(serve):
             client = await self.client(GET)
@@ -333,7 +357,7 @@ class FailureTests(Fixture):
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await one_request(reader)
-            writer.transport.abort()
+            reset(writer)
 
         async def scenario() -> None:
             async with self.backend(serve):
@@ -364,7 +388,8 @@ class StreamTests(Fixture):
                 client = await self.client(GET)
                 for number in range(20):
                     event = b"data: %d\n\n" % number
-                    self.assertTrue(await client.until(lambda event=event: event in client.received))
+                    await self.until(client, lambda got: got.count(b"data: "), number + 1)
+                    self.assertIn(event, client.received)
                     arrived.put_nowait(number)
                 await self.got(client, b"0\r\n\r\n")
 
@@ -484,11 +509,44 @@ class StreamTests(Fixture):
                 for size in (1, 2, 125, 126, 127, 4096, 16384):
                     client.send(pattern[:size])
                     before += size
-                    self.assertTrue(await client.until(lambda before=before: len(client.received) >= before))
+                    await self.until(client, len, before)
                     self.assertEqual(client.received[-size:], pattern[:size])
                 self.assertEqual(len(client.received), before)
                 client.transport.write_eof()
                 self.assertTrue(await client.until(lambda: False))
+
+        self.play(scenario())
+
+    def test_tunnel_leaves_nothing(self) -> None:
+        """Once a tunnel has ended, whoever ended it and however, the gate holds no socket of it any more."""
+        request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        backend_ends = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+            ended = asyncio.create_task(backend_ends.wait())
+            read = asyncio.create_task(reader.read())
+            await asyncio.wait((ended, read), return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            read.cancel()
+
+        async def scenario() -> None:
+            async with self.backend(serve):
+                before = self.running.descriptors()
+                for end in (
+                    lambda client: client.transport.write_eof(),
+                    lambda client: client.transport.abort(),
+                    lambda _: backend_ends.set(),
+                ):
+                    client = await self.client(request)
+                    await self.got(client, b"\r\n\r\nearly")
+                    end(client)
+                    self.assertTrue(await client.until(lambda: False))
+                deadline = asyncio.get_running_loop().time() + PATIENCE
+                while self.running.descriptors() > before:
+                    self.assertLess(asyncio.get_running_loop().time(), deadline, "sockets stay open")
+                    await barrier(self.running.port)
 
         self.play(scenario())
 

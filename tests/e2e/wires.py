@@ -216,7 +216,7 @@ class Stage:
         self._backend = backend
         self._clients = 0
 
-    async def perform(self, plays: Sequence[Play], together: int = 300) -> list[Complaint]:
+    async def perform(self, plays: Sequence[Play], together: int = 100) -> list[Complaint]:
         """What went wrong."""
         complaints: list[Complaint] = []
         for first in range(0, len(plays), together):
@@ -234,7 +234,7 @@ class Stage:
             await self._step(plays, clients, step)
         await asyncio.gather(*(client.until(lambda: False) for client in clients))
         self._backend.gather()
-        complaints = []
+        complaints: list[Complaint] = []
         for play, client, address in zip(plays, clients, addresses, strict=True):
             name = address.encode()
             seen = self._backend.seen.pop(name, [])
@@ -242,13 +242,13 @@ class Stage:
             found += self._backend.oddities.pop(name, [])
             client.transport.abort()
             if found:
-                complaints.append(f"{play.case.name} {play.form} ({play.case.why}): " + "; ".join(found))
-        complaints += [f"to nobody's name: {odd}" for odds in self._backend.oddities.values() for odd in odds]
-        complaints += [
-            f"to the name of {client!r}: {len(seen)} requests" for client, seen in self._backend.seen.items()
-        ]
+                complaints.append(Complaint(play, tuple(found)))
+        strange = [odd for odds in self._backend.oddities.values() for odd in odds]
+        strange += [f"{len(seen)} requests came from {client!r}" for client, seen in self._backend.seen.items()]
         self._backend.oddities.clear()
         self._backend.seen.clear()
+        if strange:
+            raise AssertionError(f"the backend saw what belongs to no case: {strange}")
         return complaints
 
     async def _step(self, plays: Sequence[Play], clients: Sequence[Client], step: int) -> None:
