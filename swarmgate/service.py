@@ -15,7 +15,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import Logger
 
 from swarmgate import __version__
 from swarmgate.config.model import EntryPoint as EntryPointOptions
@@ -34,6 +34,7 @@ from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares import KINDS
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
+from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
@@ -327,17 +328,26 @@ def fault_of(configuration: StaticConfiguration) -> str:
     return ""
 
 
-def make_service(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> GateService:
+def make_service(
+    configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None, logging: Logging | None = None
+) -> GateService:
     """The gate that *configuration* describes.
 
     :param swarm: the Swarm to look at in place of the one behind ``providers.swarm.endpoint``.
+    :param logging: whose file SIGUSR1 opens anew, beside the access log's; None under twistd, which has its own.
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
     service = GateService(configuration, reactor, swarm)
     reopen = getattr(signal, "SIGUSR1", None)
     if reopen is not None:
-        signal.signal(reopen, lambda number, frame: reactor.callFromThread(service.reopen_logs))
+
+        def reopen_all() -> None:
+            service.reopen_logs()
+            if logging is not None:
+                logging.reopen()
+
+        signal.signal(reopen, lambda number, frame: reactor.callFromThread(reopen_all))
     return service
 
 
@@ -346,8 +356,12 @@ def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None =
 
     :returns: the exit status: 0, or 1 if it could not start.
     """
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
-    service = make_service(configuration, reactor, swarm)
+    try:
+        logging = start_logging(configuration.log.level, configuration.log.format, configuration.log.file_path)
+    except OSError as error:
+        print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    service = make_service(configuration, reactor, swarm, logging)
     failed: list[Any] = []
 
     def cannot_start(failure: Any) -> None:
@@ -359,4 +373,5 @@ def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None =
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
     reactor.run()
+    logging.stop()
     return 1 if failed else 0

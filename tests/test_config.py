@@ -274,7 +274,7 @@ class FaultTests(SynchronousTestCase):
             "providers.swarm.endpoint=docker": "a Docker API such as unix:///var/run/docker.sock, tcp://host:2375 or "
             "ssh://user@host",
             "providers.swarm.refreshSeconds=0": "at least 0.1",
-            "accessLog.format=xml": "common or json",
+            "accessLog.format=xml": "common, genericCLF or json",
             "accessLog.filters.statusCodes=5xx": "a status or a range of them, such as 200 or 400-499",
             "accessLog.fields.headers.names.Cookie=hide": "keep, drop or redact",
             "ping.terminatingStatusCode=99": "a number from 200 to 599",
