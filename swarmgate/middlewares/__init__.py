@@ -10,24 +10,34 @@ from types import ModuleType
 from typing import Any
 
 from swarmgate.middlewares import (
+    add_prefix,
     basic_auth,
     headers,
     ip_allow_list,
     ip_white_list,
     rate_limit,
+    redirect_regex,
     redirect_scheme,
+    replace_path,
+    replace_path_regex,
     strip_prefix,
+    strip_prefix_regex,
 )
 from swarmgate.middlewares.interface import Context, Middleware
 
 _MODULES: tuple[ModuleType, ...] = (
+    add_prefix,
     basic_auth,
     headers,
     ip_allow_list,
     ip_white_list,
     rate_limit,
+    redirect_regex,
     redirect_scheme,
+    replace_path,
+    replace_path_regex,
     strip_prefix,
+    strip_prefix_regex,
 )
 
 #: The settings class of each kind, by its option name in lower case.

@@ -9,10 +9,9 @@ written by the gate alone and cannot be set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
-import re2
 
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT
@@ -20,6 +19,7 @@ from swarmgate.http.heads import parse_host
 from swarmgate.http.message import Fields, Request, Response, field, field_values
 from swarmgate.middlewares.fields import fields_of, name_of, spelling, value_of, without
 from swarmgate.middlewares.interface import Context, Middleware
+from swarmgate.middlewares.patterns import pattern_of
 from swarmgate.middlewares.redirect_scheme import split_authority
 from swarmgate.structure import at_least, option
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 KIND = "headers"
 
 _HTTP_SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
-_RE2 = re2.Options()
-_RE2.log_errors = False
 _NO_EFFECT = "Deprecated, without effect."
 
 
@@ -147,7 +145,10 @@ class Headers(Middleware):
         self._origins = [
             value_of(one, "accessControlAllowOriginList") for one in settings.access_control_allow_origin_list
         ]
-        self._patterns = [_pattern(one) for one in settings.access_control_allow_origin_list_regex]
+        self._patterns = [
+            pattern_of(one, "accessControlAllowOriginListRegex")
+            for one in settings.access_control_allow_origin_list_regex
+        ]
         self._preflight = _preflight(settings)
         self._vary = settings.add_vary_header
         self._plain = _Change(settings, tls=False)
@@ -328,17 +329,6 @@ def _authority_of(value: bytes) -> bytes:
     except BadRequest:
         told = value.decode("latin-1")
         raise ValueError(f"customRequestHeaders.Host: {told!r} is no host, expected one such as a.example:80") from None
-
-
-def _pattern(text: str) -> Any:
-    try:
-        return re2.compile(text, _RE2)
-    except re2.error as error:
-        told = error.args[0] if error.args else ""
-        told = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
-        raise ValueError(
-            f"accessControlAllowOriginListRegex: {text!r} is no regular expression (RE2): {told}"
-        ) from None
 
 
 def build(settings: Settings, context: Context) -> Middleware:

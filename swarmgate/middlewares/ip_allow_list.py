@@ -18,6 +18,7 @@ KIND = "ipAllowList"
 
 
 def not_empty(instance: Any, attribute: Any, value: tuple[IPNetwork, ...]) -> None:
+    """A validator: an empty list would refuse everybody, and is never meant."""
     if not value:
         raise ValueError("at least one address or network")
 

@@ -65,10 +65,9 @@ class RedirectScheme(Middleware):
 
     def request(self, exchange: Exchange) -> None:
         request = exchange.request
-        host, port = split_authority(request.authority)
+        host = split_authority(request.authority)[0]
         if request.scheme == self._scheme:
-            if port == _DEFAULT_PORTS.get(request.scheme):
-                port = b""
+            port = split_authority(without_default_port(request.authority, request.scheme))[1]
             if port == self._port:
                 return
         if not host:
@@ -83,6 +82,12 @@ def split_authority(authority: bytes) -> tuple[bytes, bytes]:
     """Host, IPv6 in its brackets, and port of an *authority*; ``b""`` for what it doesn't say."""
     host, colon, port = authority.rpartition(b":")
     return (host, port) if colon and port.isdigit() else (authority.removesuffix(b":"), b"")
+
+
+def without_default_port(authority: bytes, scheme: bytes) -> bytes:
+    """*authority*, as a URL of *scheme* writes it."""
+    host, port = split_authority(authority)
+    return host if port == _DEFAULT_PORTS.get(scheme) else authority
 
 
 def build(settings: Settings, context: Context) -> Middleware:

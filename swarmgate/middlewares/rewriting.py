@@ -7,7 +7,6 @@ that still changes it, the request is refused.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,7 +24,7 @@ _POLICY = PathPolicy(refused=())
 def rewrite(exchange: Exchange, path: bytes) -> bool:
     """Forward *path* in place of the present one. Returns False if it was refused, with 400."""
     try:
-        accepted = path == _POLICY.normalise(path)
+        accepted = path.startswith(b"/") and path == _POLICY.normalise(path)
     except BadRequest:
         accepted = False
     if accepted:
@@ -33,6 +32,11 @@ def rewrite(exchange: Exchange, path: bytes) -> bool:
     else:
         exchange.answer(400, b"Bad Request\n", (PLAIN_TEXT, NO_SNIFFING))
     return accepted
+
+
+def quoted(text: str) -> str:
+    """*text* as it is spelled in paths; escapes in it stay."""
+    return quote(text, safe="/%:@!$&'()*+,;=~")
 
 
 def path_of(text: str, name: str) -> bytes:
@@ -44,9 +48,9 @@ def path_of(text: str, name: str) -> bytes:
     try:
         if not text.startswith("/"):
             raise BadRequest("it does not begin with /")
-        path = _POLICY.normalise(quote(text, safe="/%:?#[]@!$&'()*+,;=~").encode("ascii"))
-        if re.search(rb"[?#]", path):
+        if "?" in text or "#" in text:
             raise BadRequest("? or # in it")
+        path = _POLICY.normalise(quoted(text).encode("ascii"))
     except BadRequest as error:
         raise ValueError(f'{name}: "{text}" is no path: {error.reason}; expected one such as /api') from None
     return path
