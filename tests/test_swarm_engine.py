@@ -31,7 +31,7 @@ class EngineTests(TestCase):
     def setUp(self) -> None:
         self.docker = FakeDocker()
         self.docker.start()
-        self.addCleanup(self.docker.stop)
+        self.addCleanup(self.docker.__exit__)
         self.swarm = self.engine()
 
     def engine(self, url: str = "", timeout: float = 5.0, **options) -> Engine:
@@ -219,7 +219,7 @@ class TLSTests(TestCase):
         tls.verify_mode = ssl.CERT_REQUIRED
         self.docker = FakeDocker(tls=tls)
         self.docker.start()
-        self.addCleanup(self.docker.stop)
+        self.addCleanup(self.docker.__exit__)
 
     def look(self, **options) -> Deferred:
         """Return a look with these options of the endpoint."""
