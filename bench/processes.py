@@ -117,6 +117,10 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
-            env={**os.environ, **(environment or {})},
+            # Options of whoever runs this are not for the gate that is measured.
+            env={
+                **{key: value for key, value in os.environ.items() if not key.startswith("SWARMGATE_")},
+                **(environment or {}),
+            },
         )
     return Running(name, pinned, folder, process)

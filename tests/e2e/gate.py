@@ -66,6 +66,8 @@ class Gate:
                     *(f"--providers.file.filename={home}/routes.yml", f"--accessLog.filePath={self.access_log}"),
                     *("--ping.entryPoint=web", *options),
                 ],
+                # Options of whoever runs the tests are not for this gate.
+                env={name: value for name, value in os.environ.items() if not name.startswith("SWARMGATE_")},
                 cwd=Path(__file__).parent.parent.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=errors,

@@ -1,6 +1,6 @@
 """Large bodies and readers that stop: the gate holds back whoever sends, and keeps next to nothing.
 
-``SWARMGATE_E2E_BODY_MIB=1024`` makes the bodies a GiB each; 64 MiB otherwise.
+``E2E_BODY_MIB=1024`` makes the bodies a GiB each; 64 MiB otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tests.e2e.test_forwarding import OK, Fixture
 from tests.e2e.wires import barrier
 
-SIZE = int(os.environ.get("SWARMGATE_E2E_BODY_MIB", "64")) * 2**20
+SIZE = int(os.environ.get("E2E_BODY_MIB", "64")) * 2**20
 BLOCK = bytes(range(256)) * 256
 #: What the gate's memory may grow by, in bytes.
 GROWTH = 8 * 2**20
