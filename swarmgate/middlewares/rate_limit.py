@@ -4,7 +4,8 @@ A request takes a token from its source's bucket. If none is left it waits for t
 the time between two; otherwise it is answered 429, with ``Retry-After`` in seconds and ``X-Retry-In`` to the point.
 
 All routers that use a middleware share its buckets, and a new configuration keeps them for as long as the middleware
-itself does not change. A bucket is remembered until it is full again, for 65,536 sources.
+itself does not change; with Traefik, each router counts for itself, and every change of the configuration fills all
+buckets. A bucket is remembered until it is full again, for 65,536 sources.
 """
 
 from __future__ import annotations
