@@ -69,7 +69,14 @@ class RequestTests(SynchronousTestCase):
 
     def test_spellings_with_underscores(self) -> None:
         """A name that a server could take for a field that the gate acts on is dropped; others are kept by choice."""
-        lines = (b"GET / HTTP/1.1", b"Host: a", b"X_Forwarded_For: 1", b"Content_Length: 5", b"api_key: k")
+        lines = (
+            b"GET / HTTP/1.1",
+            b"Host: a",
+            b"X_Forwarded_For: 1",
+            b"X.Real.Ip: 1",
+            b"Content_Length: 5",
+            b"api_key: k",
+        )
         self.assertEqual(parse(*lines).fields, [(b"api_key", b"k")])
         block = b"\r\n".join(lines) + b"\r\n\r\n"
         self.assertEqual(parse_request(block, LIMITS, PATHS, "delete").fields, [])

@@ -93,7 +93,8 @@ class ChunkedBody:
         self.trailers: Fields = []
 
     def feed(self, data: bytes) -> bytes:
-        if self._held:
+        seen = len(self._held)
+        if seen:
             data = self._held + data
             self._held = b""
         size = len(data)
@@ -101,7 +102,7 @@ class ChunkedBody:
         pieces: list[bytes] = []
         while at < size and not self.done:
             if self._trailing:
-                at = self._read_trailers(data, at)
+                at = self._read_trailers(data, at, seen)
             elif self._remaining > 2:
                 piece = data[at : at + self._remaining - 2]
                 pieces.append(piece)
@@ -134,7 +135,7 @@ class ChunkedBody:
             self._trailing = True
         return found.end()
 
-    def _read_trailers(self, data: bytes, at: int) -> int:
+    def _read_trailers(self, data: bytes, at: int, seen: int) -> int:
         if data.startswith(b"\r\n", at):
             end = at + 2
         else:
@@ -142,7 +143,7 @@ class ChunkedBody:
             if found < 0:
                 if len(data) - at >= LONGEST_TRAILERS:
                     raise MessageError("trailers too long")
-                if _HOPELESS.search(data, at):
+                if _HOPELESS.search(data, max(at, seen - 1)):
                     raise MessageError("malformed trailers")
                 self._held = data[at:]
                 return len(data)

@@ -3,7 +3,7 @@
 What must hold:
 
 * Nothing of a request goes on before its head has been accepted whole. A chunked body is held back until it has
-  ended, has grown to 16 KiB or has taken half a second, so that one that is framed wrongly does not reach a server.
+  ended, has grown to 16 KiB or has taken a second, so that one that is framed wrongly does not reach a server.
 * Answers leave in the order of the requests: the next one is read when the last has been sent.
 * After a refusal nothing more is read as a request: where the next one begins cannot be known.
 * What is buffered is bounded: by the limits of a head, and by one read's worth of what came too early.
@@ -31,13 +31,15 @@ from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
 
 _HOLD_BACK_AT_MOST = 16384
-_HOLD_BACK_FOR = 0.5
+_HOLD_BACK_FOR = 1.0
 #: How long and how much is still read and thrown away after a refusal, so that the client gets to read it: closing a
 #: socket with unread octets makes the kernel send a reset (RFC 9112, 9.6).
 _LINGER_FOR = 1.0
 _LINGER_AT_MOST = 65536
 #: How long a client that has closed its side of the connection is still answered.
 _HALF_CLOSED_FOR = 1.0
+#: How long a tunnel lives on when one side of it has ended.
+_HALF_OPEN_FOR = 60.0
 #: How long a connection that was closed may take to send what is left.
 _FLUSH_FOR = 10.0
 
@@ -169,11 +171,12 @@ class ClientConnection:
             if self._lingering >= 0 or self._closing:
                 self._linger(len(data))
                 return
-            if self._buffer:
+            seen = len(self._buffer)
+            if seen:
                 data = self._buffer + data
             elif self._requests:
                 self.deadline = self._in(self._settings.head_timeout)
-            self._read(data)
+            self._read(data, seen)
         elif self._tunnel is not None:
             self._tunnel.transport.write(data)
         elif self._reader is not None:
@@ -185,7 +188,8 @@ class ClientConnection:
 
     def readConnectionLost(self) -> None:
         if self._tunnel is not None:
-            self._tunnel.transport.loseWriteConnection()
+            self._tunnel.client_has_ended()
+            self.deadline = self._in(_HALF_OPEN_FOR)
         elif self._exchange is None or self._reader is not None:
             # Between requests, or in the middle of one: there is nothing to answer.
             self.transport.loseConnection()
@@ -234,8 +238,12 @@ class ClientConnection:
 
     # Requests.
 
-    def _read(self, data: bytes) -> None:
-        """Take requests from *data* for as long as each is answered at once."""
+    def _read(self, data: bytes, seen: int = 0) -> None:
+        """Take requests from *data* for as long as each is answered at once.
+
+        :param seen: how many of its octets were looked at before, in vain: a head that trickles in is not searched
+            from its begin each time.
+        """
         self._buffer = b""
         self._reading = True
         try:
@@ -243,13 +251,15 @@ class ClientConnection:
                 if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
                     # An empty line before a request is forgiven (RFC 9112, 2.2), one alone is not yet a request.
                     data = data[2:]
+                    seen = max(0, seen - 2)
                     continue
-                end = data.find(b"\r\n\r\n")
+                end = data.find(b"\r\n\r\n", max(0, seen - 3))
                 if end < 0:
-                    refuse_early(data, self._settings.limits)
+                    refuse_early(data, self._settings.limits, seen)
                     self._buffer = data
                     return
                 end += 4
+                seen = 0
                 if end == len(data):
                     self._begin(data, b"")
                 else:

@@ -69,6 +69,7 @@ _MEANINGS = {
     b"proxy-authenticate": _DROP,
     b"proxy-authorization": _DROP,
     b"http2-settings": _DROP,
+    b"trailer": _DROP,
     **dict.fromkeys(MANAGED, _MANAGED),
 }
 #: Names that a Connection field cannot take away: the gate itself gives them a meaning.
@@ -84,7 +85,6 @@ FORBIDDEN_TRAILERS = _MEANINGS.keys() | {
     b"cookie",
     b"max-forwards",
     b"set-cookie",
-    b"trailer",
     b"www-authenticate",
 }
 
@@ -103,15 +103,18 @@ class HeadLimits:
     fields: int = 100
 
 
+_DASHES = bytes.maketrans(b"_.", b"--")
+
+
 def _meaning(name: bytes) -> int:
     key = name.lower()
     meaning = _MEANINGS.get(key)
     if meaning is not None:
         return meaning
-    if b"_" in key:
-        # A server that turns both "-" and "_" into "_", as CGI does, would take it for the field proper.
-        return _DROP if key.replace(b"_", b"-") in _MEANINGS else _UNDERSCORE
-    return _PLAIN
+    # A server that turns "-" and other marks into "_", as CGI does, would take it for the field proper.
+    if key.translate(_DASHES) in _MEANINGS:
+        return _DROP
+    return _UNDERSCORE if b"_" in key else _PLAIN
 
 
 class _Meanings(dict[bytes, int]):
@@ -127,12 +130,13 @@ class _Meanings(dict[bytes, int]):
 _meanings = _Meanings()
 
 
-def refuse_early(start: bytes, limits: HeadLimits) -> None:
+def refuse_early(start: bytes, limits: HeadLimits, seen: int = 0) -> None:
     """Refuse a head that is not complete yet, if nothing that follows can make it acceptable.
 
+    :param seen: how many octets of it have been looked at before.
     :raises BadRequest: it holds an impossible byte, or is too long already.
     """
-    if _HOPELESS.search(start):
+    if _HOPELESS.search(start, max(0, seen - 1)):
         raise BadRequest("malformed head")
     if len(start) > limits.line and start.find(b"\r\n", 0, limits.line) < 0:
         raise BadRequest("request line too long", 414)
@@ -267,8 +271,8 @@ def parse_request(block: bytes, limits: HeadLimits, paths: PathPolicy, underscor
     keep_alive = minor == 1
     if connection is not None:
         keep_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
-        if upgrade and b"upgrade" not in connection:
-            upgrade = b""
+        if upgrade and (minor == 0 or b"upgrade" not in connection):
+            upgrade = b""  # RFC 9110, 7.8
         fields = _without_nominated(fields, connection)
     elif upgrade:
         upgrade = b""

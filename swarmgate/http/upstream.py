@@ -172,6 +172,7 @@ class ServerConnection:
         "_buffer",
         "_chooser",
         "_exchange",
+        "_half_ended",
         "_interim",
         "_paused",
         "_reader",
@@ -202,6 +203,7 @@ class ServerConnection:
         self._interim = 0
         self._buffer = b""
         self._tunnel: Any = None
+        self._half_ended: Any = None
         self._paused = False
 
     # From the network.
@@ -247,7 +249,7 @@ class ServerConnection:
 
     def readConnectionLost(self) -> None:
         if self._tunnel is not None:
-            self._tunnel.loseWriteConnection()
+            self._end_half(self._tunnel)
         else:
             self.transport.loseConnection()
             self._ended(clean=True)
@@ -499,6 +501,19 @@ class ServerConnection:
         """Write all that comes to *transport*, and be paused as it fills."""
         self._tunnel = transport
         transport.registerProducer(self.transport, True)
+
+    def client_has_ended(self) -> None:
+        """The client will send nothing more through the tunnel."""
+        self._end_half(self.transport)
+
+    def _end_half(self, transport: Any) -> None:
+        """Tell the end of one direction of the tunnel on; when both have ended, close."""
+        if self._half_ended is not None and self._half_ended is not transport:
+            self._half_ended.loseConnection()
+            transport.loseConnection()
+        else:
+            self._half_ended = transport
+            transport.loseWriteConnection()
 
     def tunnel_ended(self) -> None:
         """The client's side of the tunnel is closed."""
