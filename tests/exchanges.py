@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.heads import HeadLimits, parse_request
+from swarmgate.http.heads import HeadLimits, RequestHeads
 from swarmgate.http.message import Fields, Response
 from swarmgate.http.paths import PathPolicy
 from swarmgate.middlewares.chain import Chain
@@ -103,7 +103,7 @@ def exchange_of(
     """
     lines = [f"{method} {target} HTTP/1.{minor}", f"Host: {host}", *(f"{name}: {value}" for name, value in fields)]
     head = "".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1")
-    request = parse_request(head, HeadLimits(), PathPolicy(), "keep")
+    request = RequestHeads(HeadLimits(), PathPolicy()).read(head)
     request.client_ip = peer
     request.secure = secure
     if secure:

@@ -12,8 +12,8 @@ from swarmgate.http.errors import BadRequest, BadResponse
 from swarmgate.http.heads import (
     CHUNKED,
     HeadLimits,
+    RequestHeads,
     parse_host,
-    parse_request,
     parse_response,
     refuse_early,
     write_request,
@@ -26,8 +26,11 @@ PATHS = PathPolicy()
 TOKEN = "!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+HEADS = RequestHeads(LIMITS, PATHS)
+
+
 def parse(*lines: bytes) -> Request:
-    return parse_request(b"\r\n".join(lines) + b"\r\n\r\n", LIMITS, PATHS)
+    return HEADS.read(b"\r\n".join(lines) + b"\r\n\r\n")
 
 
 class RequestTests(SynchronousTestCase):
@@ -79,8 +82,8 @@ class RequestTests(SynchronousTestCase):
         )
         self.assertEqual(parse(*lines).fields, [(b"api_key", b"k")])
         block = b"\r\n".join(lines) + b"\r\n\r\n"
-        self.assertEqual(parse_request(block, LIMITS, PATHS, "delete").fields, [])
-        self.assertRaises(BadRequest, parse_request, block, LIMITS, PATHS, "reject")
+        self.assertEqual(RequestHeads(LIMITS, PATHS, "delete").read(block).fields, [])
+        self.assertRaises(BadRequest, RequestHeads(LIMITS, PATHS, "reject").read, block)
 
     def test_absolute_form(self) -> None:
         """The target's host comes before Host (RFC 9112, 3.2.2)."""
@@ -108,6 +111,18 @@ class RequestTests(SynchronousTestCase):
         self.refused(501, b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: gzip, chunked")
         self.assertEqual(parse(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: Chunked\t").length, UNKNOWN)
 
+    def test_repetition(self) -> None:
+        """A head that is like another one is read afresh: what one request becomes does not touch the next."""
+        lines = (b"GET /a HTTP/1.1", b"Host: a", b"X-Kept: 1", b"X-Forwarded-For: 9")
+        first = parse(*lines)
+        first.fields.append((b"X-Added", b"1"))
+        first.set_path(b"/changed")
+        second = parse(*lines)
+        self.assertEqual((second.path, second.fields), (b"/a", [(b"X-Kept", b"1")]))
+        self.assertTrue(second.keep_alive)
+        self.assertFalse(parse(b"GET /a HTTP/1.0", *lines[1:]).keep_alive)
+        self.refused(400, b"GET  /a HTTP/1.1", *lines[1:])
+
     def test_limits(self) -> None:
         """What is too long is refused with the status that says so, complete or not."""
         self.refused(414, b"GET /%b HTTP/1.1" % (b"a" * 9000), b"Host: a")
@@ -120,7 +135,7 @@ class RequestTests(SynchronousTestCase):
     def test_any_octets(self, data: bytes) -> None:
         """No head, however odd, brings anything but a request or a refusal."""
         with contextlib.suppress(BadRequest):
-            parse_request(data + b"\r\n\r\n", LIMITS, PATHS)
+            HEADS.read(data + b"\r\n\r\n")
 
     @given(
         st.text(TOKEN, min_size=1, max_size=8),
@@ -144,7 +159,7 @@ class RequestTests(SynchronousTestCase):
             first = parse(*[line.encode("latin-1").replace(b"\x80", b"\xa0") for line in lines])
         except BadRequest:
             return
-        second = parse_request(write_request(first), HeadLimits(head=10**6, line=10**6), PATHS)
+        second = RequestHeads(HeadLimits(head=10**6, line=10**6), PATHS).read(write_request(first))
         for name in ("method", "path", "query", "authority", "host", "fields", "length"):
             self.assertEqual(getattr(first, name), getattr(second, name), name)
 

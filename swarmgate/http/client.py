@@ -26,7 +26,7 @@ from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.heads import HeadLimits, parse_request, refuse_early, write_response
+from swarmgate.http.heads import HeadLimits, RequestHeads, refuse_early, write_response
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
 
@@ -71,6 +71,11 @@ class ClientSettings:
     requests_at_most: int = 0
     seconds_at_most: float = 0.0
     secure: bool = False
+    heads: RequestHeads = attrs.field(init=False, eq=False, repr=False)
+
+    @heads.default
+    def _heads(self) -> RequestHeads:
+        return RequestHeads(self.limits, self.paths, self.underscores)
 
 
 class Site(Protocol):
@@ -275,7 +280,7 @@ class ClientConnection:
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         settings = self._settings
-        request = parse_request(head, settings.limits, settings.paths, settings.underscores)
+        request = settings.heads.read(head)
         request.client_ip = self.client_ip
         request.secure = settings.secure
         if settings.secure:

@@ -196,116 +196,176 @@ def split_fields(block: bytes, start: int = 0) -> Fields:
     return found
 
 
-def parse_request(block: bytes, limits: HeadLimits, paths: PathPolicy, underscores: str = "keep") -> Request:
-    """The request whose head is *block*, from the request line to the empty line, both included.
+@attrs.frozen
+class _RequestFields:
+    """What the field lines of a request's head say."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    managed: Fields | None
+    host: bytes | None
+    authority: bytes
+    name: bytes
+    length: int
+    keep_alive: bool
+    upgrade: bytes
+    expects_continue: bool
+
+
+class RequestHeads:
+    """Reads the heads of requests.
+
+    Clients repeat themselves: the same program sends the same field lines again and again. What was made of a block
+    of lines is remembered, and a head that has the same block is spared the work.
 
     :param underscores: what becomes of field names with ``_``: ``keep``, ``delete`` or ``reject`` (Traefik
         ``http.underscoreHeadersStrategy``). Those that could be taken for a field that the gate acts on never pass.
-    :raises BadRequest: it is malformed, ambiguous, too long, or of a kind that is not served.
     """
-    line = _REQUEST_LINE.match(block)
-    if line is None:
-        raise _why_no_request_line(block, limits)
-    method, target, major, digit = line.groups()
-    start = line.end()
-    if start - 2 > limits.line:
-        raise BadRequest("request line too long", 414)
-    if len(block) > limits.head:
-        raise BadRequest("head too long", 431)
-    if major != b"1" or digit not in b"01":
-        raise BadRequest("HTTP version not supported", 505)
-    minor = 1 if digit == b"1" else 0
-    try:
-        received = split_fields(block, start)
-    except ValueError:
-        raise BadRequest("malformed field line") from None
-    if len(received) > limits.fields:
-        raise BadRequest("too many fields", 431)
 
-    fields: Fields = []
-    managed: Fields | None = None
-    host: bytes | None = None
-    connection: list[bytes] | None = None
-    codings: list[bytes] | None = None
-    length = 0
-    has_length = expects = wants_trailers = False
-    upgrade = b""
-    for pair in received:
-        meaning = _meanings[pair[0]]
-        if meaning == _PLAIN:
-            fields.append(pair)
-        elif meaning == _HOST_FIELD:
-            if host is not None:
-                raise BadRequest("more than one Host")
-            host = pair[1]
-        elif meaning == _DROP:
-            pass
-        elif meaning == _CONNECTION:
-            connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
-        elif meaning == _LENGTH:
-            if has_length or _DIGITS.fullmatch(pair[1]) is None:
-                raise BadRequest("bad Content-Length")
-            has_length = True
-            length = int(pair[1])
-        elif meaning == _CODING:
-            codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
-        elif meaning == _MANAGED:
-            managed = [pair] if managed is None else [*managed, pair]
-        elif meaning == _UNDERSCORE:
-            if underscores == "reject":
-                raise BadRequest("field name with an underscore")
-            if underscores == "keep":
-                fields.append(pair)
-        elif meaning == _UPGRADE:
-            upgrade = pair[1].strip(b" \t").lower()
-        elif meaning == _EXPECT:
-            if pair[1].lower() != b"100-continue":
-                raise BadRequest("unknown expectation", 417)
-            expects = True
-        elif b"trailers" in _tokens(pair[1]):  # TE
-            wants_trailers = True
+    def __init__(self, limits: HeadLimits, paths: PathPolicy, underscores: str = "keep") -> None:
+        self.limits = limits
+        self._normalise = paths.normalise
+        self._underscores = underscores
+        #: By the minor version and the lines, as they are on the wire.
+        self._known: dict[bytes, _RequestFields] = {}
 
-    if codings is not None:
-        _check_coding(codings, has_length, minor)
-        length = UNKNOWN
-    keep_alive = minor == 1
-    if connection is not None:
-        keep_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
-        if upgrade and (minor == 0 or b"upgrade" not in connection):
-            upgrade = b""  # RFC 9110, 7.8
-        fields = _without_nominated(fields, connection)
-    elif upgrade:
+    def read(self, block: bytes) -> Request:
+        """The request whose head is *block*, from the request line to the empty line, both included.
+
+        :raises BadRequest: it is malformed, ambiguous, too long, or of a kind that is not served.
+        """
+        limits = self.limits
+        line = _REQUEST_LINE.match(block)
+        if line is None:
+            raise _why_no_request_line(block, limits)
+        method, target, major, digit = line.groups()
+        start = line.end()
+        if start - 2 > limits.line:
+            raise BadRequest("request line too long", 414)
+        size = len(block)
+        if size > limits.head:
+            raise BadRequest("head too long", 431)
+        if major != b"1" or digit not in b"01":
+            raise BadRequest("HTTP version not supported", 505)
+        key = block[start - 3 :]
+        lines = self._known.get(key)
+        if lines is None:
+            lines = self._parse(block, start, digit == b"1")
+            if size - start < _LONGEST_REMEMBERED:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = lines
+        query: bytes | None = None
+        authority = lines.authority
+        name = lines.name
+        if target[:1] != b"/":
+            target, host = _resolve_target(method, target, lines.host)
+            if host is not lines.host:
+                authority, name = _hosts[host] if host else (b"", b"")
+        elif b"#" in target:
+            raise BadRequest("fragment in request target")
+        path, mark, rest = target.partition(b"?")
+        if mark:
+            query = rest
+        if method in _NOT_SERVED:
+            raise BadRequest(f"method {method.decode()} is not served", _NOT_SERVED[method])
+        request = Request(
+            method, self._normalise(path), query, 1 if digit == b"1" else 0, authority, name, list(lines.fields)
+        )
+        request.forwarded = lines.managed
+        request.length = lines.length
+        request.keep_alive = lines.keep_alive
+        request.upgrade = lines.upgrade
+        request.expects_continue = lines.expects_continue
+        return request
+
+    def _parse(self, block: bytes, start: int, is_1_1: bool) -> _RequestFields:
+        """What the field lines of *block* from *start* on say."""
+        try:
+            received = split_fields(block, start)
+        except ValueError:
+            raise BadRequest("malformed field line") from None
+        if len(received) > self.limits.fields:
+            raise BadRequest("too many fields", 431)
+        fields: Fields = []
+        managed: Fields | None = None
+        host: bytes | None = None
+        connection: list[bytes] | None = None
+        codings: list[bytes] | None = None
+        length = 0
+        has_length = expects = wants_trailers = False
         upgrade = b""
-    if host is None and minor == 1:
-        raise BadRequest("no Host")
+        for pair in received:
+            meaning = _meanings[pair[0]]
+            if meaning == _PLAIN:
+                fields.append(pair)
+            elif meaning == _HOST_FIELD:
+                if host is not None:
+                    raise BadRequest("more than one Host")
+                host = pair[1]
+            elif meaning == _DROP:
+                pass
+            elif meaning == _CONNECTION:
+                connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
+            elif meaning == _LENGTH:
+                if has_length or _DIGITS.fullmatch(pair[1]) is None:
+                    raise BadRequest("bad Content-Length")
+                has_length = True
+                length = int(pair[1])
+            elif meaning == _CODING:
+                codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
+            elif meaning == _MANAGED:
+                managed = [pair] if managed is None else [*managed, pair]
+            elif meaning == _UNDERSCORE:
+                if self._underscores == "reject":
+                    raise BadRequest("field name with an underscore")
+                if self._underscores == "keep":
+                    fields.append(pair)
+            elif meaning == _UPGRADE:
+                upgrade = pair[1].strip(b" \t").lower()
+            elif meaning == _EXPECT:
+                if pair[1].lower() != b"100-continue":
+                    raise BadRequest("unknown expectation", 417)
+                expects = True
+            elif b"trailers" in _tokens(pair[1]):  # TE
+                wants_trailers = True
 
-    query: bytes | None = None
-    if target[:1] != b"/":
-        target, host = _resolve_target(method, target, host)
-    elif b"#" in target:
-        raise BadRequest("fragment in request target")
-    path, mark, rest = target.partition(b"?")
-    if mark:
-        query = rest
-    authority, name = _hosts[host] if host else (b"", b"")
-    if method in _NOT_SERVED:
-        raise BadRequest(f"method {method.decode()} is not served", _NOT_SERVED[method])
-    if upgrade:
-        if length:
+        if codings is not None:
+            _check_coding(codings, has_length, is_1_1)
+            length = UNKNOWN
+        keep_alive = is_1_1
+        if connection is None:
+            upgrade = b""
+        else:
+            keep_alive = b"close" not in connection and (is_1_1 or b"keep-alive" in connection)
+            if not is_1_1 or b"upgrade" not in connection:
+                upgrade = b""  # RFC 9110, 7.8
+            fields = _without_nominated(fields, connection)
+        if host is None and is_1_1:
+            raise BadRequest("no Host")
+        if upgrade and length:
             raise BadRequest("upgrade with a body")
         if upgrade != b"websocket":
             # Every other protocol, h2c above all, would carry requests past the routes and their middlewares.
             upgrade = b""
-    request = Request(method, paths.normalise(path), query, minor, authority, name, fields)
-    request.forwarded = managed
-    request.length = length
-    request.keep_alive = keep_alive
-    request.upgrade = upgrade
-    request.expects_continue = expects and minor == 1 and length != 0
-    if wants_trailers:
-        fields.append((b"TE", b"trailers"))
-    return request
+        if wants_trailers:
+            fields.append((b"TE", b"trailers"))
+        authority, name = _hosts[host] if host else (b"", b"")
+        return _RequestFields(
+            fields=tuple(fields),
+            managed=managed,
+            host=host,
+            authority=authority,
+            name=name,
+            length=length,
+            keep_alive=keep_alive,
+            upgrade=upgrade,
+            expects_continue=expects and is_1_1 and length != 0,
+        )
 
+
+#: How many blocks of field lines are remembered, and how long they may be, in octets.
+_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 1024
 
 _NOT_SERVED = {b"CONNECT": 501, b"TRACE": 405}
 
@@ -316,11 +376,11 @@ def _why_no_request_line(block: bytes, limits: HeadLimits) -> BadRequest:
     return BadRequest("malformed request line")
 
 
-def _check_coding(codings: list[bytes], has_length: bool, minor: int) -> None:
+def _check_coding(codings: list[bytes], has_length: bool, is_1_1: bool) -> None:
     """Refuse every transfer coding but a lone ``chunked`` (RFC 9112, 6.1)."""
     if has_length:
         raise BadRequest("both Transfer-Encoding and Content-Length")
-    if minor == 0:
+    if not is_1_1:
         raise BadRequest("Transfer-Encoding in HTTP/1.0")
     if codings == [b"chunked"]:
         return
@@ -357,6 +417,20 @@ def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[b
     return (b"/" + rest if rest[:1] == b"?" else rest), found[1]
 
 
+@attrs.frozen
+class _ResponseFields:
+    """What the field lines of a response's head say."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    length: int
+    is_reusable: bool
+    upgrade: bytes
+
+
+#: By the minor version and the lines, as they are on the wire: within a second a server often repeats itself.
+_known_responses: dict[tuple[bytes, bytes], _ResponseFields] = {}
+
+
 def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
     """The response whose head is *block*, whether its connection may be used again, and what it upgrades to.
 
@@ -367,11 +441,28 @@ def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
     line = _STATUS_LINE.match(block)
     if line is None:
         raise BadResponse("malformed status line")
+    minor, code, reason = line.groups()
+    start = line.end()
+    key = (minor, block[start:])
+    lines = _known_responses.get(key)
+    if lines is None:
+        lines = _parse_response_fields(block, start, minor == b"1")
+        if len(block) - start < _LONGEST_REMEMBERED:
+            if len(_known_responses) >= _REMEMBERED:
+                _known_responses.clear()
+            _known_responses[key] = lines
+    return (
+        Response(int(code), reason or b"", list(lines.fields), lines.length),
+        lines.is_reusable,
+        lines.upgrade,
+    )
+
+
+def _parse_response_fields(block: bytes, start: int, is_1_1: bool) -> _ResponseFields:
     try:
-        received = split_fields(block, line.end())
+        received = split_fields(block, start)
     except ValueError:
         raise BadResponse("malformed field line") from None
-    minor, code, reason = line.groups()
     fields: Fields = []
     connection: list[bytes] | None = None
     length = UNKNOWN
@@ -391,7 +482,7 @@ def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
             codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
         elif meaning == _UPGRADE:
             upgrade = pair[1].strip(b" \t").lower()
-    reusable = minor == b"1"
+    reusable = is_1_1
     if connection is not None:
         reusable = b"close" not in connection and (reusable or b"keep-alive" in connection)
         nominated = set(connection) - _NOT_NOMINABLE - _FRAMING
@@ -400,13 +491,13 @@ def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
     if codings is not None:
         if codings != [b"chunked"]:
             raise BadResponse("transfer coding not implemented")
-        if minor == b"0":
+        if not is_1_1:
             raise BadResponse("Transfer-Encoding in HTTP/1.0")
         if length != UNKNOWN:
             # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
             reusable = False
         length = CHUNKED
-    return Response(int(code), reason or b"", fields, length), reusable, upgrade
+    return _ResponseFields(tuple(fields), length, reusable, upgrade)
 
 
 #: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
