@@ -206,6 +206,21 @@ class ResponseTests(SynchronousTestCase):
 
 
 class PathTests(SynchronousTestCase):
+    @given(st.text("ab./%2eEfF5cC0~\\?#;@[]", max_size=25))
+    def test_usual_paths_are_normal(self, text: str) -> None:
+        """However a request line is read, its path is the normal form, or it is refused."""
+        target = b"/" + text.encode()
+        path = target.partition(b"?")[0]
+        try:
+            request = parse(b"GET " + target + b" HTTP/1.1", b"Host: a")
+        except BadRequest:
+            if b"#" not in target:
+                self.assertRaises(BadRequest, PATHS.normalise, path)
+        else:
+            self.assertNotIn(b"#", target)
+            self.assertEqual(request.path, PATHS.normalise(path))
+            self.assertEqual(request.query, target.partition(b"?")[2] if b"?" in target else None)
+
     def test_normal_form(self) -> None:
         """Paths have one spelling."""
         for given_path, normal in (

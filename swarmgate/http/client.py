@@ -73,6 +73,13 @@ class ClientSettings:
     secure: bool = False
     heads: RequestHeads = attrs.field(init=False, eq=False, repr=False)
 
+    #: Whether a connection can become too old for another request.
+    ends_connections: bool = attrs.field(init=False, eq=False, repr=False)
+
+    @ends_connections.default
+    def _ends_connections(self) -> bool:
+        return bool(self.requests_at_most or self.seconds_at_most)
+
     @heads.default
     def _heads(self) -> RequestHeads:
         return RequestHeads(self.limits, self.paths, self.underscores)
@@ -179,6 +186,13 @@ class ClientConnection:
             seen = len(self._buffer)
             if seen:
                 data = self._buffer + data
+            elif data.find(b"\r\n\r\n") == len(data) - 4 > 0:
+                # Nearly all requests: a head and nothing else.
+                try:
+                    self._begin(data, b"")
+                except BadRequest as error:
+                    self._refuse(error)
+                return
             elif self._requests:
                 self.deadline = self._in(self._settings.head_timeout)
             self._read(data, seen)
@@ -282,8 +296,8 @@ class ClientConnection:
         settings = self._settings
         request = settings.heads.read(head)
         request.client_ip = self.client_ip
-        request.secure = settings.secure
         if settings.secure:
+            request.secure = True
             request.scheme = b"https"
         self._requests += 1
         self._add_forwarded(request)
@@ -405,9 +419,7 @@ class ClientConnection:
         status = response.status
         settings = self._settings
         keep_alive = request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
-        if settings.requests_at_most and self._requests >= settings.requests_at_most:
-            keep_alive = False
-        if settings.seconds_at_most and self._deadlines.now - self._begun >= settings.seconds_at_most:
+        if settings.ends_connections and self._is_worn(settings):
             keep_alive = False
         length = response.length
         if done and length == UNKNOWN and status != 304 and request.method != b"HEAD":
@@ -441,6 +453,12 @@ class ClientConnection:
             self._answered(exchange)
         elif settings.answer_timeout:
             self.deadline = self._in(settings.answer_timeout)
+
+    def _is_worn(self, settings: ClientSettings) -> bool:
+        """Whether the connection has had its requests, or its time."""
+        if settings.requests_at_most and self._requests >= settings.requests_at_most:
+            return True
+        return bool(settings.seconds_at_most) and self._deadlines.now - self._begun >= settings.seconds_at_most
 
     def send_interim(self, response: Response) -> None:
         self.transport.write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))

@@ -57,7 +57,8 @@ class EntryPoint(Service):
         self.name = settings.entry_point
         # Given.
         self.serve = serve
-        self._record = record
+        if record is not None:
+            self.finished = record  # type: ignore[method-assign, assignment]
         self._network = network
         self._clock = clock
         self._address = (host, port)
@@ -75,8 +76,7 @@ class EntryPoint(Service):
     # http.client's Site.
 
     def finished(self, exchange: Exchange) -> None:
-        if self._record is not None:
-            self._record(exchange)
+        """Nobody wants to know. If somebody does, *record* takes this method's place."""
 
     def opened(self, connection: ClientConnection) -> None:
         self._connections.add(connection)

@@ -21,6 +21,12 @@ from swarmgate.http.message import UNKNOWN, Fields, Request, Response
 from swarmgate.http.paths import PathPolicy
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+#: The request line of nearly all requests: origin form, and a path that is in normal form already.
+_USUAL_LINE = re.compile(
+    rb"(" + _TOKEN + rb"++) "
+    rb"(/(?:[!\x22$&'()*+,\-0->@-\[\]-~][!\x22$&'()*+,\-.0->@-\[\]-~]*+/?+)*+)"
+    rb"(?:\?([\x21\x22\x24-\x7e]*+))?+ HTTP/1\.([01])\r\n"
+)
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
 _FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
@@ -234,6 +240,24 @@ class RequestHeads:
         :raises BadRequest: it is malformed, ambiguous, too long, or of a kind that is not served.
         """
         limits = self.limits
+        size = len(block)
+        line = _USUAL_LINE.match(block)
+        if line is None:
+            return self._read_unusual(block)
+        method, path, query, minor = line.groups()
+        start = line.end()
+        if start - 2 > limits.line:
+            raise BadRequest("request line too long", 414)
+        if size > limits.head:
+            raise BadRequest("head too long", 431)
+        lines = self._known.get(block[start - 3 :]) or self._lines(block, start)
+        if method in _NOT_SERVED:
+            raise BadRequest(f"method {method.decode()} is not served", _NOT_SERVED[method])
+        return _request_of(method, path, query, minor == b"1", lines.authority, lines.name, lines)
+
+    def _read_unusual(self, block: bytes) -> Request:
+        """As :meth:`read`, for any form of request line."""
+        limits = self.limits
         line = _REQUEST_LINE.match(block)
         if line is None:
             raise _why_no_request_line(block, limits)
@@ -241,20 +265,11 @@ class RequestHeads:
         start = line.end()
         if start - 2 > limits.line:
             raise BadRequest("request line too long", 414)
-        size = len(block)
-        if size > limits.head:
+        if len(block) > limits.head:
             raise BadRequest("head too long", 431)
         if major != b"1" or digit not in b"01":
             raise BadRequest("HTTP version not supported", 505)
-        key = block[start - 3 :]
-        lines = self._known.get(key)
-        if lines is None:
-            lines = self._parse(block, start, digit == b"1")
-            if size - start < _LONGEST_REMEMBERED:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[key] = lines
-        query: bytes | None = None
+        lines = self._lines(block, start)
         authority = lines.authority
         name = lines.name
         if target[:1] != b"/":
@@ -263,20 +278,23 @@ class RequestHeads:
                 authority, name = _hosts[host] if host else (b"", b"")
         elif b"#" in target:
             raise BadRequest("fragment in request target")
-        path, mark, rest = target.partition(b"?")
-        if mark:
-            query = rest
         if method in _NOT_SERVED:
             raise BadRequest(f"method {method.decode()} is not served", _NOT_SERVED[method])
-        request = Request(
-            method, self._normalise(path), query, 1 if digit == b"1" else 0, authority, name, list(lines.fields)
-        )
-        request.forwarded = lines.managed
-        request.length = lines.length
-        request.keep_alive = lines.keep_alive
-        request.upgrade = lines.upgrade
-        request.expects_continue = lines.expects_continue
-        return request
+        path, mark, rest = target.partition(b"?")
+        path = self._normalise(path)
+        return _request_of(method, path, rest if mark else None, digit == b"1", authority, name, lines)
+
+    def _lines(self, block: bytes, start: int) -> _RequestFields:
+        """What the field lines of *block* from *start* on say."""
+        key = block[start - 3 :]
+        lines = self._known.get(key)
+        if lines is None:
+            lines = self._parse(block, start, block[start - 3 : start - 2] == b"1")
+            if len(key) < _LONGEST_REMEMBERED:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = lines
+        return lines
 
     def _parse(self, block: bytes, start: int, is_1_1: bool) -> _RequestFields:
         """What the field lines of *block* from *start* on say."""
@@ -363,6 +381,24 @@ class RequestHeads:
         )
 
 
+def _request_of(
+    method: bytes,
+    path: bytes,
+    query: bytes | None,
+    is_1_1: bool,
+    authority: bytes,
+    name: bytes,
+    lines: _RequestFields,
+) -> Request:
+    request = Request(method, path, query, 1 if is_1_1 else 0, authority, name, list(lines.fields))
+    request.forwarded = lines.managed
+    request.length = lines.length
+    request.keep_alive = lines.keep_alive
+    request.upgrade = lines.upgrade
+    request.expects_continue = lines.expects_continue
+    return request
+
+
 #: How many blocks of field lines are remembered, and how long they may be, in octets.
 _REMEMBERED = 1024
 _LONGEST_REMEMBERED = 1024
@@ -418,17 +454,19 @@ def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[b
 
 
 @attrs.frozen
-class _ResponseFields:
-    """What the field lines of a response's head say."""
+class _ResponseHead:
+    """A head of a response, taken apart."""
 
+    status: int
+    reason: bytes
     fields: tuple[tuple[bytes, bytes], ...]
     length: int
     is_reusable: bool
     upgrade: bytes
 
 
-#: By the minor version and the lines, as they are on the wire: within a second a server often repeats itself.
-_known_responses: dict[tuple[bytes, bytes], _ResponseFields] = {}
+#: Heads as they are on the wire: within a second a server often repeats itself.
+_known_responses: dict[bytes, _ResponseHead] = {}
 
 
 def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
@@ -438,29 +476,24 @@ def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
 
     :raises BadResponse: it is malformed or ambiguous; nothing of it is passed on.
     """
+    head = _known_responses.get(block)
+    if head is None:
+        head = _parse_response(block)
+        if len(block) < _LONGEST_REMEMBERED:
+            if len(_known_responses) >= _REMEMBERED:
+                _known_responses.clear()
+            _known_responses[block] = head
+    return Response(head.status, head.reason, list(head.fields), head.length), head.is_reusable, head.upgrade
+
+
+def _parse_response(block: bytes) -> _ResponseHead:
     line = _STATUS_LINE.match(block)
     if line is None:
         raise BadResponse("malformed status line")
     minor, code, reason = line.groups()
-    start = line.end()
-    key = (minor, block[start:])
-    lines = _known_responses.get(key)
-    if lines is None:
-        lines = _parse_response_fields(block, start, minor == b"1")
-        if len(block) - start < _LONGEST_REMEMBERED:
-            if len(_known_responses) >= _REMEMBERED:
-                _known_responses.clear()
-            _known_responses[key] = lines
-    return (
-        Response(int(code), reason or b"", list(lines.fields), lines.length),
-        lines.is_reusable,
-        lines.upgrade,
-    )
-
-
-def _parse_response_fields(block: bytes, start: int, is_1_1: bool) -> _ResponseFields:
+    is_1_1 = minor == b"1"
     try:
-        received = split_fields(block, start)
+        received = split_fields(block, line.end())
     except ValueError:
         raise BadResponse("malformed field line") from None
     fields: Fields = []
@@ -497,7 +530,7 @@ def _parse_response_fields(block: bytes, start: int, is_1_1: bool) -> _ResponseF
             # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
             reusable = False
         length = CHUNKED
-    return _ResponseFields(tuple(fields), length, reusable, upgrade)
+    return _ResponseHead(int(code), reason or b"", tuple(fields), length, reusable, upgrade)
 
 
 #: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
