@@ -158,6 +158,17 @@ class MainTests(CommandCase):
 class HealthTests(SynchronousTestCase):
     """How the health check asks and judges."""
 
+    def test_gate_of_the_container(self) -> None:
+        """In a container the health check knows the gate's options, however it was started."""
+        for words, options in (
+            (["/opt/swarmgate/bin/python3", "/opt/swarmgate/bin/swarmgate", "--ping", ""], ["--ping"]),
+            (["/sbin/docker-init", "--", "swarmgate", "run", "--ping"], ["--ping"]),
+            (["python3", "/bin/twistd", "-n", "swarmgate", "--config", "a.yml"], ["--config", "a.yml"]),
+            (["python3", "/bin/swarmgate", "healthcheck"], None),
+            (["/sbin/init", "swarmgates"], None),
+        ):
+            self.assertEqual(cli.options_of_gate(words), options)
+
     def url(self, *argv: str) -> str:
         """Where a gate with these options is asked."""
         return cli.ping_url(load(argv, {}))

@@ -1,0 +1,55 @@
+# "make" alone says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.suite_gate
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint test-swarm bench docs clean
+
+help:
+	@echo "make install     makes $(VENV)"
+	@echo "make run         the gate on a Swarm in memory, with what to try"
+	@echo "make test        the tests, the linters and the type checker"
+	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
+	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
+	@echo "make docs        the documentation, in docs/_build/"
+	@echo "make clean       removes what the others have made, $(VENV) included"
+
+install: $(VENV)/installed
+
+# In "compat" mode the folder itself is on the path, so that twistd finds the plugin and trial the tests.
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "swarmgate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 69'
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	@touch $@
+
+run: install
+	$(BIN)/swarmgate demo
+
+test: install lint
+	$(BIN)/python -m twisted.trial tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-swarm: install
+	@test "$$(id -u)" = 0 || { echo "the Swarm suite starts Docker engines in network namespaces: it needs root"; exit 1; }
+	@for program in dockerd docker ip iptables debootstrap; do command -v $$program >/dev/null \
+		|| { echo "$$program is missing: apt-get install docker.io iproute2 iptables debootstrap"; exit 1; }; done
+	$(BIN)/python -m twisted.trial $(SWARM_SUITES)
+
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[bench]'
+	$(BIN)/python -m bench $(BENCH)
+
+docs: install
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build
+
+clean:
+	rm -rf $(VENV) docs/_build _trial_temp* build *.egg-info .mypy_cache .ruff_cache .hypothesis
