@@ -18,6 +18,7 @@ from pathlib import Path
 PATIENCE = 20.0
 
 _RUN = "import sys; from swarmgate.cli import main; sys.exit(main())"
+_WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from swarmgate.cli import main; sys.exit(main())"
 
 
 def free_port() -> int:
@@ -51,8 +52,11 @@ class Gate:
     :ivar port: of the entry point ``web``.
     """
 
-    def __init__(self, text: str, *options: str) -> None:
-        """Start it with the routes *text* and further *options*; return once it answers."""
+    def __init__(self, text: str, *options: str, uvloop: bool = True) -> None:
+        """Start it with the routes *text* and further *options*; return once it answers.
+
+        :param uvloop: False: as on a machine where uvloop is not installed.
+        """
         self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="swarmgate-e2e-")
         home = Path(self._folder.name)
@@ -62,7 +66,13 @@ class Gate:
         with open(self._errors, "wb") as errors:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", _RUN, "run", f"--entrypoints.web.address=127.0.0.1:{self.port}"),
+                    *(
+                        sys.executable,
+                        "-c",
+                        _RUN if uvloop else _WITHOUT_UVLOOP,
+                        "run",
+                        f"--entrypoints.web.address=127.0.0.1:{self.port}",
+                    ),
                     *(f"--providers.file.filename={home}/routes.yml", f"--accessLog.filePath={self.access_log}"),
                     *("--ping.entryPoint=web", *options),
                 ],

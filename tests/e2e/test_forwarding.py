@@ -64,6 +64,7 @@ class Fixture(SynchronousTestCase):
     """
 
     options: tuple[str, ...] = ()
+    uvloop = True
     gate: Gate | None = None
     backend_port = 0
 
@@ -73,7 +74,7 @@ class Fixture(SynchronousTestCase):
         if kind.gate is None:
             kind.backend_port, dead = free_port(), free_port()
             services = {"a": [kind.backend_port], "dead": [dead, kind.backend_port], "refused": [dead], "empty": []}
-            kind.gate = Gate(routes(services, {name: name for name in services}), *kind.options)
+            kind.gate = Gate(routes(services, {name: name for name in services}), *kind.options, uvloop=kind.uvloop)
 
     @property
     def running(self) -> Gate:
