@@ -200,21 +200,7 @@ class AccessLog:
         user = exchange.user
         client = escaped(request.forwarded_for) if request.forwarded_for else request.client_ip.encode("ascii") or b"-"
         name = escaped(user.encode("utf-8")) if user else b"-"
-        if self._is_generic:
-            return _GENERIC_LINE % (
-                client,
-                name,
-                stamp,
-                request.method,
-                path,
-                request.minor,
-                exchange.status,
-                exchange.sent,
-                referer,
-                agent,
-            )
-        quoted = self._quoted
-        return _LINE % (
+        parts = (
             client,
             name,
             stamp,
@@ -225,6 +211,12 @@ class AccessLog:
             exchange.sent,
             referer,
             agent,
+        )
+        if self._is_generic:
+            return _GENERIC_LINE % parts
+        quoted = self._quoted
+        return _LINE % (
+            *parts,
             count,
             quoted.get(exchange.router) or self._quote(exchange.router),
             quoted.get(exchange.server) or self._quote(exchange.server),
