@@ -18,13 +18,12 @@ help:
 
 install: $(VENV)/installed
 
-# In "compat" mode the folder itself is on the path, so that twistd finds the plugin and trial the tests.
 $(VENV)/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "swarmgate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 69'
-	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 run: install
@@ -45,7 +44,7 @@ test-swarm: install
 	$(BIN)/python -m twisted.trial $(SWARM_SUITES)
 
 bench: install
-	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
 
 docs: install
