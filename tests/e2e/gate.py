@@ -100,9 +100,9 @@ class Gate:
         self.stop()
         raise AssertionError(f"the gate does not answer after {PATIENCE:.0f} s: {self.said()}")
 
-    def said(self) -> str:
+    def said(self, characters: int = 3000) -> str:
         """The end of what it has logged."""
-        return self._errors.read_text(errors="replace")[-3000:] if self._errors.exists() else ""
+        return self._errors.read_text(errors="replace")[-characters:] if self._errors.exists() else ""
 
     def memory(self) -> int:
         """Its resident memory in bytes (``VmRSS``, proc(5))."""

@@ -12,7 +12,7 @@ class ConnectionTests(test_forwarding.ConnectionTests):
 
     def test_warning(self) -> None:
         """Whoever runs it is told once that it is slower."""
-        self.assertEqual(self.running.said().count("uvloop is not installed"), 1)
+        self.assertEqual(self.running.said(10**6).count("uvloop is not installed"), 1)
 
 
 class FailureTests(test_forwarding.FailureTests):
