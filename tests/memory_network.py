@@ -16,6 +16,7 @@ from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.resources.proxy import ReverseProxyResource, Rotation
+from swarmgate.resources.waiting import WaitingRoom
 
 
 class MemoryTransport:
@@ -161,7 +162,7 @@ class MemoryGate:
         self.upstreams = [
             Upstream(url, self.network, self.deadlines, upstream or UpstreamSettings()) for url in servers
         ]
-        self.leaf: Any = ReverseProxyResource("app@test", self.upstreams, Rotation())
+        self.leaf: Any = ReverseProxyResource("app@test", self.upstreams, Rotation(), WaitingRoom(self.deadlines))
         self.finished_exchanges: list[Exchange] = []
         self.refusals: list[BadRequest] = []
         self.connections: set[ClientConnection] = set()

@@ -70,7 +70,7 @@ class ForwardingTests(SynchronousTestCase):
         self.assertEqual(
             client.take(),
             b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            b"X-Content-Type-Options: nosniff\r\nContent-Length: 20\r\n\r\nno available server\n",
+            b"X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nContent-Length: 20\r\n\r\nno available server\n",
         )
 
     def test_sized_body_streams(self) -> None:

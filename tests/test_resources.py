@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -15,7 +14,6 @@ from twisted.web.test.requesthelper import DummyChannel
 
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.table import EntryPointFacts, compile_table
-from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares.chain import Chain
 from swarmgate.middlewares.interface import Middleware
@@ -131,19 +129,21 @@ def table(*routers: Router, servers: tuple[str, ...] = ("http://10.0.0.1:80",)) 
 
 class GateTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.memory = MemoryGate()
         self.network = MemoryNetwork()
         self.gate = Gate(
             ("web",),
             self.network,
-            self.clock,
-            Deadlines(self.clock),
+            self.memory.clock,
+            self.memory.deadlines,
             UpstreamSettings(),
             {"hello@internal": PingResource(lambda: 200)},
         )
-        self.memory = MemoryGate()
         self.memory.leaf = self.gate.roots["web"]
         self.client = self.memory.client()
+
+    def advance(self, seconds: float) -> None:
+        self.memory.advance(seconds)
 
     def ask(self, host: bytes = b"a.example") -> bytes:
         self.client.receive(GET.replace(b"a.example", host))
@@ -198,7 +198,94 @@ class GateTests(SynchronousTestCase):
         self.network.servers[0].receive(OK)
         self.assertEqual(self.client.take(), OK)
         self.assertEqual(self.network.servers[0].closed, "lost")
+
+    def test_service_without_servers(self) -> None:
+        """A service that has had no server for a while is answered for at once; one that just lost its last waits."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router, servers=()))
         self.assertIn(b"503 Service Unavailable", self.ask())
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=()))
+        self.assertEqual(self.ask(), b"")
+        self.advance(6)
+        self.assertIn(b"503 Service Unavailable", self.client.take())
+        self.assertIn(b"503 Service Unavailable", self.ask())
+
+    def test_wait_for_a_server(self) -> None:
+        """A request of the moment between two servers gets its answer from the new one, with its body."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=()))
+        self.client.receive(b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\nab")
+        self.assertTrue(self.client.paused)
+        self.gate.apply(table(router, servers=("http://10.0.0.2:80",)))
+        self.client.receive(b"c")
+        self.assertTrue(self.network.servers[0].take().endswith(b"\r\n\r\nabc"))
+        self.network.servers[0].receive(OK)
+        self.assertEqual(self.client.take(), OK)
+
+    def test_wait_for_a_server_to_listen(self) -> None:
+        """A task that runs but does not listen yet costs no answer, if there was another before."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=("http://10.0.0.2:80",)))
+        self.network.accepts = False
+        self.client.receive(GET)
+        self.network.refuse()
+        self.assertEqual(self.client.take(), b"")
+        self.advance(1)
+        self.network.accept()
+        self.network.servers[0].receive(OK)
+        self.assertEqual(self.client.take(), OK)
+
+    def test_client_leaves_while_waiting(self) -> None:
+        """Who has left is not waited for."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=()))
+        self.client.receive(GET)
+        self.client.reset()
+        self.gate.apply(table(router))
+        self.assertEqual(self.network.servers, [])
+        self.assertEqual([e.status for e in self.memory.finished_exchanges], [499])
+
+    def test_new_server_is_probed(self) -> None:
+        """Beside others a new server gets requests once it accepts connections, and keeps the one it accepted."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.ask()
+        self.network.accepts = False
+        self.gate.apply(table(router, servers=("http://10.0.0.1:80", "http://10.0.0.2:80")))
+        for _ in range(3):
+            self.assertEqual(self.ask(), OK)
+        self.assertEqual({e.server for e in self.memory.finished_exchanges}, {"http://10.0.0.1:80"})
+        self.network.accept()
+        self.ask()
+        self.ask()
+        self.assertEqual(
+            {e.server for e in self.memory.finished_exchanges[-2:]}, {f"http://10.0.0.{n}:80" for n in (1, 2)}
+        )
+        self.assertEqual(len(self.network.servers), 2)
+
+    def test_unreachable_server_is_left_out(self) -> None:
+        """A server that refused is not asked again for a moment, then by one request, then as before."""
+        router = Router("a", "Host(`a.example`)", "app")
+        both = ("http://10.0.0.1:80", "http://10.0.0.2:80")
+        self.gate.apply(table(router, servers=both))
+        self.network.accepts = False
+        self.client.receive(GET)
+        self.network.refuse()
+        self.network.accept()
+        self.network.servers[0].receive(OK)
+        self.assertEqual(self.client.take(), OK)
+        for _ in range(3):
+            self.assertEqual(self.ask(), OK)
+        self.assertEqual(self.network.connecting, [])
+        self.advance(1)
+        self.network.accepts = True
+        self.ask()
+        self.ask()
+        self.assertEqual({e.server for e in self.memory.finished_exchanges[-2:]}, set(both))
 
     def test_in_an_ordinary_site(self) -> None:
         """The tree is an ordinary resource: any Site can serve it."""

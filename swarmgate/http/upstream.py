@@ -57,6 +57,13 @@ class UpstreamSettings:
     idle_connections: int = 200
 
 
+#: How long a server that could not be reached is left alone at first, and at most; each failure doubles it. Seconds.
+_OUT_AT_FIRST = 0.25
+_OUT_AT_MOST = 10.0
+#: For so many seconds a new server is taken to be starting: it is tried often.
+_STARTING = 10.0
+
+
 class Chooser(Protocol):
     """Whoever has sent an exchange to an upstream and can send it to another."""
 
@@ -69,6 +76,8 @@ class Upstream:
 
     :ivar url: of the server.
     :ivar in_flight: exchanges that it is answering.
+    :ivar failures: how often in a row it could not be reached. While it is not 0 the server is out of the rotation,
+        but for a single trial now and then.
     :ivar retired: no table names it any more; it is left when its last exchange has ended.
     """
 
@@ -83,7 +92,10 @@ class Upstream:
         self.settings = settings
         self.deadlines = deadlines
         self.in_flight = 0
+        self.failures = 0
         self.retired = False
+        self._born = deadlines.now
+        self._out_until = 0.0
         self._network = network
         self._idle: list[ServerConnection] = []
 
@@ -103,6 +115,7 @@ class Upstream:
         exchange.connection = connecting
 
         def made() -> None:
+            self.failures = 0
             if connecting.cancelled:
                 self.in_flight -= 1
                 self.release(connection)
@@ -111,12 +124,43 @@ class Upstream:
 
         def failed(error: Exception) -> None:
             self.in_flight -= 1
+            self._failed()
             if not connecting.cancelled:
                 exchange.connection = None
                 chooser.try_next(exchange, 504 if isinstance(error, ConnectTimeout) else 502)
 
         connection.made = made
         self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, failed)
+
+    def probe(self) -> None:
+        """Leave the server out until it accepts a connection, which is then kept for the first exchange."""
+        connection = ServerConnection(self)
+
+        def made() -> None:
+            self.failures = 0
+            self.release(connection)
+
+        self.failures = 1
+        self._out_until = NEVER
+        connection.made = made
+        self._network.connect(
+            self.host, self.port, self.settings.connect_timeout, connection, lambda error: self._failed()
+        )
+
+    def _failed(self) -> None:
+        """The server could not be reached."""
+        now = self.deadlines.now
+        self.failures += 1
+        out = min(_OUT_AT_MOST, _OUT_AT_FIRST * 2 ** min(self.failures - 1, 10))
+        self._out_until = now + (_OUT_AT_FIRST if now - self._born < _STARTING else out)
+
+    def is_due_for_trial(self) -> bool:
+        """Whether a server that is out may be tried by one exchange now; asking takes the trial."""
+        now = self.deadlines.now
+        if now < self._out_until:
+            return False
+        self._out_until = now + self.settings.connect_timeout
+        return True
 
     def release(self, connection: ServerConnection) -> None:
         """Keep *connection*, which has nothing under way, for the next exchange."""

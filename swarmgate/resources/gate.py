@@ -20,6 +20,7 @@ from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource, Rotation
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
+from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
 
 _log = Logger()
@@ -85,13 +86,14 @@ class Gate:
             name: ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
             for name, resource in resources.items()
         }
-        self._leaves: dict[str, tuple[Service, Leaf]] = {}
+        self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
     def apply(self, table: RoutingTable) -> None:
         """Serve by *table* from the next request on; requests under way finish on what they began with."""
-        leaves = {name: self._leaf(name, service) for name, service in table.services.items()}
-        self._leaves = leaves
+        before_leaves, self._leaves = self._leaves, {}
+        for name, service in table.services.items():
+            self._leaves[name] = self._leaf(name, service, before_leaves.get(name))
         for entry_point, root in self.roots.items():
             routes = table.routes.get(entry_point, ())
             before = self._chains[entry_point]
@@ -101,17 +103,35 @@ class Gate:
         self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
+        for name, (service, leaf) in self._leaves.items():
+            before_leaf = before_leaves.get(name)
+            if before_leaf is None or before_leaf[1] is not leaf:
+                leaf.room.changed(leaf, before_leaf is None or before_leaf[0].servers == service.servers)
 
-    def _leaf(self, name: str, service: Service) -> tuple[Service, Leaf]:
+    def _leaf(
+        self, name: str, service: Service, before: tuple[Service, ReverseProxyResource] | None
+    ) -> tuple[Service, ReverseProxyResource]:
         rotation = self._kept.keep(("rotation", name), Rotation)
-        upstreams = [self._upstream(server.url) for server in service.servers if server.weight > 0]
-        before = self._leaves.get(name)
+        room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
+        new: list[Upstream] = []
+        upstreams = [self._upstream(server.url, new) for server in service.servers if server.weight > 0]
         if before is not None and before[0] == service:
             return before
-        return service, ReverseProxyResource(name, upstreams, rotation, service.pass_host_header)
+        if before is not None and len(new) < len(upstreams):
+            # There are others meanwhile: a new one gets requests once it is known to listen.
+            for upstream in new:
+                upstream.probe()
+        return service, ReverseProxyResource(name, upstreams, rotation, room, service.pass_host_header)
 
-    def _upstream(self, url: str) -> Upstream:
-        return self._upstreams.keep(url, lambda: Upstream(url, self._network, self._deadlines, self._upstream_settings))
+    def _upstream(self, url: str, new: list[Upstream]) -> Upstream:
+        """The server at *url*, added to *new* if it was not known before."""
+
+        def make() -> Upstream:
+            upstream = Upstream(url, self._network, self._deadlines, self._upstream_settings)
+            new.append(upstream)
+            return upstream
+
+        return self._upstreams.keep(url, make)
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:
