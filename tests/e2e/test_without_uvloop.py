@@ -9,6 +9,7 @@ class ConnectionTests(test_forwarding.ConnectionTests):
     """Connections on Twisted's own transports."""
 
     uvloop = False
+    gate = None
 
     def test_warning(self) -> None:
         """Whoever runs it is told once that it is slower."""
@@ -19,15 +20,18 @@ class FailureTests(test_forwarding.FailureTests):
     """Failures on Twisted's own transports."""
 
     uvloop = False
+    gate = None
 
 
 class StreamTests(test_forwarding.StreamTests):
     """Streams on Twisted's own transports."""
 
     uvloop = False
+    gate = None
 
 
 class LargeBodyTests(test_large_bodies.LargeBodyTests):
     """Large bodies on Twisted's own transports."""
 
     uvloop = False
+    gate = None
