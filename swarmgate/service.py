@@ -29,8 +29,8 @@ from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.heads import HeadLimits
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares import KINDS
 from swarmgate.middlewares.interface import Context

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.heads import HeadLimits, RequestHeads
 from swarmgate.http.message import Fields, Response
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.request_head import HeadLimits, RequestHeads
 from swarmgate.middlewares.chain import Chain
 from swarmgate.middlewares.interface import Context, Middleware
 

@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.http.errors import BadRequest, BadResponse
-from swarmgate.http.heads import (
-    CHUNKED,
-    HeadLimits,
-    RequestHeads,
-    parse_host,
-    parse_response,
-    refuse_early,
-    write_request,
-)
 from swarmgate.http.message import UNKNOWN, Request
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.request_head import HeadLimits, RequestHeads, parse_host, refuse_early, write_request
+from swarmgate.http.response_head import CHUNKED, parse_response
 
 LIMITS = HeadLimits()
 PATHS = PathPolicy()

@@ -11,7 +11,7 @@ import re
 from typing import Protocol
 
 from swarmgate.http.errors import MessageError
-from swarmgate.http.heads import FORBIDDEN_TRAILERS, split_fields
+from swarmgate.http.fields import FORBIDDEN_TRAILERS, split_fields
 from swarmgate.http.message import Fields
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?+\r\n")

@@ -26,9 +26,10 @@ from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.heads import HeadLimits, RequestHeads, refuse_early, write_response
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.request_head import HeadLimits, RequestHeads, refuse_early
+from swarmgate.http.response_head import write_response
 
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0

@@ -26,8 +26,9 @@ from swarmgate.http.bodies import BodyReader, ChunkedBody, OpenBody, SizedBody, 
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.errors import BadResponse, MessageError
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.heads import CHUNKED, parse_response, write_request
 from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.request_head import write_request
+from swarmgate.http.response_head import CHUNKED, parse_response
 from swarmgate.transport.network import ConnectTimeout, Network
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))

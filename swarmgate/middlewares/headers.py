@@ -15,8 +15,8 @@ import attrs
 
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT
-from swarmgate.http.heads import parse_host
 from swarmgate.http.message import Fields, Request, Response, field, field_values
+from swarmgate.http.request_head import parse_host
 from swarmgate.middlewares.fields import fields_of, name_of, spelling, value_of, without
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.middlewares.patterns import pattern_of

@@ -20,9 +20,9 @@ from zope.interface import implementer
 from swarmgate.http import message
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.heads import parse_host
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.request_head import parse_host
 
 #: What twisted.web says of itself unless a resource says otherwise; the gate does not tell strangers its version.
 _SERVER = version

@@ -1,11 +1,7 @@
-"""Heads of HTTP/1 messages: read, checked, and written anew.
+"""Heads of requests: read, checked, and written anew.
 
-Strictness is by construction: one regular expression says whether all of a head is made of legal bytes in legal
-places, a second takes it apart, and only then are the dozen names looked at that frame a message or steer a
-connection. What is forwarded is always written from the parts, so that a server reads what the gate has understood.
-
-Sources: RFC 9112 (2.2 line ends, 3 request line, 5 fields, 6 framing), RFC 9110 (5.5 values, 7.2 Host, 7.6.1
-Connection, 10.1.1 Expect).
+What is forwarded is always written from the parts, so that a server reads what the gate has understood. Sources: RFC
+9112 (3 request line, 6 framing), RFC 9110 (7.2 Host, 7.6.1 Connection, 7.8 Upgrade, 10.1.1 Expect).
 """
 
 from __future__ import annotations
@@ -16,83 +12,45 @@ from ipaddress import AddressValueError, IPv6Address
 
 import attrs
 
-from swarmgate.http.errors import BadRequest, BadResponse
-from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.errors import BadRequest
+from swarmgate.http.fields import (
+    CODING,
+    CONNECTION,
+    DIGITS,
+    DROP,
+    EXPECT,
+    FRAMING,
+    HOPELESS,
+    HOST_FIELD,
+    LENGTH,
+    LONGEST_REMEMBERED,
+    MANAGED_FIELD,
+    NOT_NOMINABLE,
+    PLAIN,
+    REMEMBERED,
+    TOKEN,
+    UNDERSCORE,
+    UPGRADE,
+    Meanings,
+    join_fields,
+    request_meaning,
+    split_fields,
+    tokens,
+)
+from swarmgate.http.message import UNKNOWN, Fields, Request
 from swarmgate.http.paths import PathPolicy
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 #: The request line of nearly all requests: origin form, and a path that is in normal form already.
 _USUAL_LINE = re.compile(
-    rb"(" + _TOKEN + rb"++) "
+    rb"(" + TOKEN + rb"++) "
     rb"(/(?:[!\x22$&'()*+,\-0->@-\[\]-~][!\x22$&'()*+,\-.0->@-\[\]-~]*+/?+)*+)"
     rb"(?:\?([\x21\x22\x24-\x7e]*+))?+ HTTP/1\.([01])\r\n"
 )
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
-_FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
-_FIELDS = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _HOST = re.compile(
     rb"(?:([A-Za-z0-9._~\-]++)|(\[[0-9A-Fa-f:.]++\]))(?::([0-9]{1,5}+))?+",
 )
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*+)([/?].*+)?")
-_DIGITS = re.compile(rb"[0-9]{1,18}+")
-_TOKENS = re.compile(rb"[ \t]*(" + _TOKEN + rb"*)[ \t]*(?:,|$)")
-#: A byte that no head can hold, or a line end that is not CR LF: enough to refuse before the head is complete.
-_HOPELESS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]")
-
-# What a field name means to the gate.
-_PLAIN, _DROP, _HOST_FIELD, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _EXPECT, _TE, _MANAGED, _UNDERSCORE = range(11)
-
-#: The fields by which proxies tell of the client; the gate writes its own (Traefik's managed X- headers).
-MANAGED = frozenset(
-    (
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-method",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
-        b"x-forwarded-tls-client-cert",
-        b"x-forwarded-tls-client-cert-info",
-        b"x-forwarded-uri",
-        b"x-real-ip",
-        b"x-scheme",
-        b"forwarded",
-    )
-)
-_MEANINGS = {
-    b"host": _HOST_FIELD,
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
-    b"expect": _EXPECT,
-    b"te": _TE,
-    b"keep-alive": _DROP,
-    b"proxy-connection": _DROP,
-    b"proxy-authenticate": _DROP,
-    b"proxy-authorization": _DROP,
-    b"http2-settings": _DROP,
-    b"trailer": _DROP,
-    **dict.fromkeys(MANAGED, _MANAGED),
-}
-#: Names that a Connection field cannot take away: the gate itself gives them a meaning.
-_NOT_NOMINABLE = frozenset((b"host", b"close", b"keep-alive", b"upgrade", b"te")) | MANAGED
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-#: Fields that must not come after a body, since they would be acted on too late (RFC 9110, 6.5.1).
-FORBIDDEN_TRAILERS = _MEANINGS.keys() | {
-    b"authorization",
-    b"cache-control",
-    b"content-encoding",
-    b"content-range",
-    b"content-type",
-    b"cookie",
-    b"max-forwards",
-    b"set-cookie",
-    b"www-authenticate",
-}
 
 
 @attrs.frozen
@@ -109,31 +67,7 @@ class HeadLimits:
     fields: int = 100
 
 
-_DASHES = bytes.maketrans(b"_.", b"--")
-
-
-def _meaning(name: bytes) -> int:
-    key = name.lower()
-    meaning = _MEANINGS.get(key)
-    if meaning is not None:
-        return meaning
-    # A server that turns "-" and other marks into "_", as CGI does, would take it for the field proper.
-    if key.translate(_DASHES) in _MEANINGS:
-        return _DROP
-    return _UNDERSCORE if b"_" in key else _PLAIN
-
-
-class _Meanings(dict[bytes, int]):
-    """The meaning of a name by its spelling; spellings are remembered up to a bound, since clients choose them."""
-
-    def __missing__(self, name: bytes) -> int:
-        meaning = _meaning(name)
-        if len(self) < 4096 and len(name) < 64:
-            self[name] = meaning
-        return meaning
-
-
-_meanings = _Meanings()
+_meanings = Meanings(request_meaning)
 
 
 def refuse_early(start: bytes, limits: HeadLimits, seen: int = 0) -> None:
@@ -142,17 +76,12 @@ def refuse_early(start: bytes, limits: HeadLimits, seen: int = 0) -> None:
     :param seen: how many octets of it have been looked at before.
     :raises BadRequest: it holds an impossible byte, or is too long already.
     """
-    if _HOPELESS.search(start, max(0, seen - 1)):
+    if HOPELESS.search(start, max(0, seen - 1)):
         raise BadRequest("malformed head")
     if len(start) > limits.line and start.find(b"\r\n", 0, limits.line) < 0:
         raise BadRequest("request line too long", 414)
     if len(start) > limits.head:
         raise BadRequest("head too long", 431)
-
-
-def _tokens(value: bytes) -> list[bytes]:
-    """The members of a comma separated list, in lower case, empty ones left out."""
-    return [member for member in (part.strip(b" \t") for part in value.lower().split(b",")) if member]
 
 
 def parse_host(value: bytes) -> tuple[bytes, bytes]:
@@ -187,19 +116,6 @@ class _Hosts(dict[bytes, tuple[bytes, bytes]]):
 
 
 _hosts = _Hosts()
-
-
-def split_fields(block: bytes, start: int = 0) -> Fields:
-    """The field lines of *block* from *start* on, trimmed.
-
-    :raises ValueError: one of them is none (RFC 9112, 5).
-    """
-    if _FIELD_LINES.fullmatch(block, start) is None:
-        raise ValueError
-    found: Fields = _FIELDS.findall(block, start, len(block) - 2)
-    if b" \r" in block or b"\t\r" in block:
-        found = [(name, value.rstrip(b" \t")) for name, value in found]
-    return found
 
 
 @attrs.frozen
@@ -290,8 +206,8 @@ class RequestHeads:
         lines = self._known.get(key)
         if lines is None:
             lines = self._parse(block, start, block[start - 3 : start - 2] == b"1")
-            if len(key) < _LONGEST_REMEMBERED:
-                if len(self._known) >= _REMEMBERED:
+            if len(key) < LONGEST_REMEMBERED:
+                if len(self._known) >= REMEMBERED:
                     self._known.clear()
                 self._known[key] = lines
         return lines
@@ -314,37 +230,37 @@ class RequestHeads:
         upgrade = b""
         for pair in received:
             meaning = _meanings[pair[0]]
-            if meaning == _PLAIN:
+            if meaning == PLAIN:
                 fields.append(pair)
-            elif meaning == _HOST_FIELD:
+            elif meaning == HOST_FIELD:
                 if host is not None:
                     raise BadRequest("more than one Host")
                 host = pair[1]
-            elif meaning == _DROP:
+            elif meaning == DROP:
                 pass
-            elif meaning == _CONNECTION:
-                connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
-            elif meaning == _LENGTH:
-                if has_length or _DIGITS.fullmatch(pair[1]) is None:
+            elif meaning == CONNECTION:
+                connection = tokens(pair[1]) if connection is None else connection + tokens(pair[1])
+            elif meaning == LENGTH:
+                if has_length or DIGITS.fullmatch(pair[1]) is None:
                     raise BadRequest("bad Content-Length")
                 has_length = True
                 length = int(pair[1])
-            elif meaning == _CODING:
-                codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
-            elif meaning == _MANAGED:
+            elif meaning == CODING:
+                codings = tokens(pair[1]) if codings is None else codings + tokens(pair[1])
+            elif meaning == MANAGED_FIELD:
                 managed = [pair] if managed is None else [*managed, pair]
-            elif meaning == _UNDERSCORE:
+            elif meaning == UNDERSCORE:
                 if self._underscores == "reject":
                     raise BadRequest("field name with an underscore")
                 if self._underscores == "keep":
                     fields.append(pair)
-            elif meaning == _UPGRADE:
+            elif meaning == UPGRADE:
                 upgrade = pair[1].strip(b" \t").lower()
-            elif meaning == _EXPECT:
+            elif meaning == EXPECT:
                 if pair[1].lower() != b"100-continue":
                     raise BadRequest("unknown expectation", 417)
                 expects = True
-            elif b"trailers" in _tokens(pair[1]):  # TE
+            elif b"trailers" in tokens(pair[1]):  # TE
                 wants_trailers = True
 
         if codings is not None:
@@ -399,10 +315,6 @@ def _request_of(
     return request
 
 
-#: How many blocks of field lines are remembered, and how long they may be, in octets.
-_REMEMBERED = 1024
-_LONGEST_REMEMBERED = 1024
-
 _NOT_SERVED = {b"CONNECT": 501, b"TRACE": 405}
 
 
@@ -428,9 +340,9 @@ def _check_coding(codings: list[bytes], has_length: bool, is_1_1: bool) -> None:
 def _without_nominated(fields: Fields, connection: Iterable[bytes]) -> Fields:
     """*fields* without those that a Connection field says are for this connection only (RFC 9110, 7.6.1)."""
     nominated = set(connection)
-    if nominated & _FRAMING:
+    if nominated & FRAMING:
         raise BadRequest("Connection names a field that frames the message")
-    nominated -= _NOT_NOMINABLE
+    nominated -= NOT_NOMINABLE
     if not nominated:
         return fields
     return [pair for pair in fields if pair[0].lower() not in nominated]
@@ -451,113 +363,6 @@ def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[b
         parse_host(host)
     rest = found[2] or b"/"
     return (b"/" + rest if rest[:1] == b"?" else rest), found[1]
-
-
-@attrs.frozen
-class _ResponseHead:
-    """A head of a response, taken apart."""
-
-    status: int
-    reason: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
-    length: int
-    is_reusable: bool
-    upgrade: bytes
-
-
-#: Heads as they are on the wire: within a second a server often repeats itself.
-_known_responses: dict[bytes, _ResponseHead] = {}
-
-
-def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
-    """The response whose head is *block*, whether its connection may be used again, and what it upgrades to.
-
-    Its length is :data:`CHUNKED` where that is how the body is framed.
-
-    :raises BadResponse: it is malformed or ambiguous; nothing of it is passed on.
-    """
-    head = _known_responses.get(block)
-    if head is None:
-        head = _parse_response(block)
-        if len(block) < _LONGEST_REMEMBERED:
-            if len(_known_responses) >= _REMEMBERED:
-                _known_responses.clear()
-            _known_responses[block] = head
-    return Response(head.status, head.reason, list(head.fields), head.length), head.is_reusable, head.upgrade
-
-
-def _parse_response(block: bytes) -> _ResponseHead:
-    line = _STATUS_LINE.match(block)
-    if line is None:
-        raise BadResponse("malformed status line")
-    minor, code, reason = line.groups()
-    is_1_1 = minor == b"1"
-    try:
-        received = split_fields(block, line.end())
-    except ValueError:
-        raise BadResponse("malformed field line") from None
-    fields: Fields = []
-    connection: list[bytes] | None = None
-    length = UNKNOWN
-    codings: list[bytes] | None = None
-    upgrade = b""
-    for pair in received:
-        meaning = _response_meanings[pair[0]]
-        if meaning == _PLAIN:
-            fields.append(pair)
-        elif meaning == _LENGTH:
-            if length != UNKNOWN or _DIGITS.fullmatch(pair[1]) is None:
-                raise BadResponse("bad Content-Length")
-            length = int(pair[1])
-        elif meaning == _CONNECTION:
-            connection = _tokens(pair[1]) if connection is None else connection + _tokens(pair[1])
-        elif meaning == _CODING:
-            codings = _tokens(pair[1]) if codings is None else codings + _tokens(pair[1])
-        elif meaning == _UPGRADE:
-            upgrade = pair[1].strip(b" \t").lower()
-    reusable = is_1_1
-    if connection is not None:
-        reusable = b"close" not in connection and (reusable or b"keep-alive" in connection)
-        nominated = set(connection) - _NOT_NOMINABLE - _FRAMING
-        if nominated:
-            fields = [pair for pair in fields if pair[0].lower() not in nominated]
-    if codings is not None:
-        if codings != [b"chunked"]:
-            raise BadResponse("transfer coding not implemented")
-        if not is_1_1:
-            raise BadResponse("Transfer-Encoding in HTTP/1.0")
-        if length != UNKNOWN:
-            # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
-            reusable = False
-        length = CHUNKED
-    return _ResponseHead(int(code), reason or b"", tuple(fields), length, reusable, upgrade)
-
-
-#: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
-CHUNKED = -2
-
-_RESPONSE_MEANINGS = {
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"upgrade": _UPGRADE,
-    b"keep-alive": _DROP,
-    b"proxy-connection": _DROP,
-    b"te": _DROP,
-}
-
-
-class _ResponseMeanings(dict[bytes, int]):
-    def __missing__(self, name: bytes) -> int:
-        meaning = _RESPONSE_MEANINGS.get(name.lower(), _PLAIN)
-        if len(self) < 4096 and len(name) < 64:
-            self[name] = meaning
-        return meaning
-
-
-_response_meanings = _ResponseMeanings()
-_colon = b": ".join
-_lines = b"\r\n".join
 
 
 def write_request(request: Request) -> bytes:
@@ -583,23 +388,10 @@ def write_request(request: Request) -> bytes:
             b" HTTP/1.1\r\nHost: ",
             request.authority,
             b"\r\n" if fields else b"",
-            _lines(map(_colon, fields)),
+            join_fields(fields),
             end,
         )
     )
 
 
 _METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
-
-
-def write_response(status: int, reason: bytes, fields: Fields, end: bytes) -> bytes:
-    """The head of a response; *end* are the lines that the connection adds, with the empty one."""
-    return b"".join(
-        (
-            b"HTTP/1.1 %d " % status,
-            reason,
-            b"\r\n" if fields else b"",
-            _lines(map(_colon, fields)),
-            end,
-        )
-    )
