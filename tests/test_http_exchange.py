@@ -286,6 +286,24 @@ class FailureTests(SynchronousTestCase):
         self.assertIn(b"504 Gateway Timeout", client.take())
         self.assertEqual(gate.server.closed, "aborted")
 
+    def test_client_that_stalls(self) -> None:
+        """A client that does not go on with its body is told that it was too slow, not that the server was."""
+        gate = MemoryGate(progress_timeout=5, upstream=UpstreamSettings(response_timeout=5, progress_timeout=5))
+        client = gate.client()
+        client.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        gate.advance(6)
+        self.assertIn(b"408 Request Timeout", client.take())
+        self.assertEqual(gate.server.closed, "aborted")
+
+    def test_server_that_stalls(self) -> None:
+        """A server that does not take the rest of a body is given up."""
+        gate = MemoryGate(progress_timeout=5, upstream=UpstreamSettings(response_timeout=60, progress_timeout=5))
+        client = gate.client()
+        client.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        gate.server.producer.pauseProducing()
+        gate.advance(6)
+        self.assertIn(b"504 Gateway Timeout", client.take())
+
     def test_client_leaves(self) -> None:
         """Nobody waits for the answer any more: the server's connection is closed, and nothing is left."""
         gate = MemoryGate()

@@ -20,6 +20,7 @@ from swarmgate.middlewares.interface import Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.ping import PingResource
+from swarmgate.resources.proxy import in_turns
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
 
 
@@ -106,6 +107,16 @@ class ResourceLeafTests(SynchronousTestCase):
         client.reset()
         self.assertEqual(len(told), 1)
 
+    def test_endless_body(self) -> None:
+        """A body that is too long for an ordinary resource is refused, and what is still under way is let go."""
+        client = leaf_gate(Form()).client()
+        client.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + b"a" * 2**20 + b"\r\n"
+        for _ in range(17):
+            client.receive(piece)
+        client.receive(b"0\r\n\r\n")
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 413 "))
+
     def test_ping(self) -> None:
         """Ping says OK while the gate is ready, and the name of its trouble otherwise."""
         status = [200]
@@ -175,6 +186,16 @@ class GateTests(SynchronousTestCase):
             b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n"
             b"X-Content-Type-Options: nosniff\r\nContent-Length: 19\r\n\r\n404 page not found\n",
         )
+
+    def test_weights(self) -> None:
+        """Servers get requests in proportion to their weights, evenly spread; none without weight."""
+        self.assertEqual(in_turns([1, 1, 1]), [0, 1, 2])
+        self.assertEqual(in_turns([4, 2, 0]), [0, 1, 0])
+        self.assertEqual(in_turns([5, 1, 1]), [0, 0, 1, 0, 2, 0, 0])
+        self.assertEqual(in_turns([-1, 0]), [])
+        uneven = in_turns([10**9, 1])
+        self.assertLessEqual(len(uneven), 1024)
+        self.assertEqual(set(uneven), {0, 1})
 
     def test_change_keeps_connections(self) -> None:
         """A new table that keeps a server keeps its connections; one that drops it closes the idle ones."""

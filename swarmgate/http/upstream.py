@@ -344,27 +344,29 @@ class ServerConnection:
         if done and request.length == UNKNOWN:
             data += last_chunk(exchange.trailers)
         self.transport.write(data)
-        settings = self._upstream.settings
-        if request.expects_continue and not done:
-            self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER
-            # The client sends when it is told to, which the server, or a deadline, decides.
-            self.transport.registerProducer(_BodyFlow(exchange), True)
-            exchange.client.resume_body()
+        if done:
+            timeout = self._upstream.settings.response_timeout
+            self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
             return
-        timeout = settings.response_timeout
-        self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
-        if not done:
-            self.transport.registerProducer(_BodyFlow(exchange), True)
-            exchange.client.resume_body()
+        # As long as the body goes on it is the client that is waited for, unless the server stops taking it. A client
+        # that expects a 100 sends when it is told to, which the server, or a deadline, decides.
+        self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
+        self.transport.registerProducer(_BodyFlow(exchange, self), True)
+        exchange.client.resume_body()
 
     def body_data(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
             return
-        settings = self._upstream.settings
-        if settings.progress_timeout:
-            self.deadline = self._upstream.deadlines.now + settings.progress_timeout
+        if self._reader is None:
+            self.deadline = NEVER
         self.transport.write(chunk(data) if exchange.request.length == UNKNOWN else data)
+
+    def body_stalls(self, stalls: bool) -> None:
+        """The server takes no more of the request's body, or takes it again."""
+        if self._exchange is not None and self._reader is None:
+            timeout = self._upstream.settings.progress_timeout
+            self.deadline = self._upstream.deadlines.now + timeout if stalls and timeout else NEVER
 
     def body_end(self, trailers: Fields) -> None:
         exchange = self._exchange
@@ -413,8 +415,8 @@ class ServerConnection:
                 return
             if exchange.request.minor == 1 and (status != 100 or exchange.request.expects_continue):
                 exchange.client.send_interim(response)
-            if status == 100 and self._upstream.settings.response_timeout:
-                self.deadline = self._upstream.deadlines.now + self._upstream.settings.response_timeout
+            if status == 100 and not exchange.body_done:
+                self.deadline = NEVER
             if not rest or self._exchange is not exchange:
                 return
             data = rest
@@ -530,8 +532,7 @@ class ServerConnection:
     def _continue(self, exchange: Exchange) -> None:
         """The server is silent about the expectation: let the client send its body."""
         self._interim += 1
-        timeout = self._upstream.settings.response_timeout
-        self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+        self.deadline = NEVER
         exchange.client.send_interim(Response(100, b"Continue", [], 0))
 
     def _switch(self, exchange: Exchange, response: Response, rest: bytes) -> None:
@@ -599,16 +600,19 @@ class ServerConnection:
 class _BodyFlow:
     """Pauses and resumes the client's body as the server takes it."""
 
-    __slots__ = ("_exchange",)
+    __slots__ = ("_connection", "_exchange")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
         self._exchange = exchange
+        self._connection = connection
 
     def pauseProducing(self) -> None:
         self._exchange.client.pause_body()
+        self._connection.body_stalls(True)
 
     def resumeProducing(self) -> None:
         if not self._exchange.ended:
+            self._connection.body_stalls(False)
             self._exchange.client.resume_body()
 
     def stopProducing(self) -> None:

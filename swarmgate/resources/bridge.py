@@ -77,6 +77,8 @@ class _Channel:
     # From the exchange.
 
     def body_data(self, data: bytes) -> None:
+        if self.disconnecting:
+            return
         self._received += len(data)
         if self._received > _LONGEST_BODY:
             self._exchange.fail(413)
@@ -84,6 +86,8 @@ class _Channel:
             self._request.handleContentChunk(data)
 
     def body_end(self, trailers: Fields) -> None:
+        if self.disconnecting:
+            return
         source = self._exchange.request
         self._request.requestReceived(source.method, source.target, b"HTTP/1.%d" % source.minor)
 

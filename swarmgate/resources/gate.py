@@ -18,7 +18,7 @@ from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
-from swarmgate.resources.proxy import ReverseProxyResource, Rotation
+from swarmgate.resources.proxy import ReverseProxyResource, Rotation, in_turns
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -114,10 +114,11 @@ class Gate:
         rotation = self._kept.keep(("rotation", name), Rotation)
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
         new: list[Upstream] = []
-        upstreams = [self._upstream(server.url, new) for server in service.servers if server.weight > 0]
+        order = in_turns([server.weight for server in service.servers])
+        upstreams = [self._upstream(service.servers[place].url, new) for place in order]
         if before is not None and before[0] == service:
             return before
-        if before is not None and len(new) < len(upstreams):
+        if before is not None and len(new) < len(set(upstreams)):
             # There are others meanwhile: a new one gets requests once it is known to listen.
             for upstream in new:
                 upstream.probe()

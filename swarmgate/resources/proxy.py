@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import gcd
 from typing import Any
 
 from twisted.web.resource import Resource
@@ -13,6 +14,34 @@ from swarmgate.resources.bridge import render_exchange
 from swarmgate.resources.waiting import WaitingRoom, answer_no_server
 
 _TRIES_AT_MOST = 3
+
+
+_ROUND_AT_MOST = 1024
+
+
+def in_turns(weights: Sequence[int]) -> list[int]:
+    """The order in which servers of these *weights* take turns, as their places in the list (Traefik ``weight``).
+
+    Whoever has twice the weight has twice the turns, spread over the round; 0 or less has none.
+    """
+    wanted = {place: weight for place, weight in enumerate(weights) if weight > 0}
+    divisor = gcd(*wanted.values())
+    total = sum(wanted.values()) // divisor if wanted else 0
+    shares = {
+        place: weight // divisor
+        if total <= _ROUND_AT_MOST
+        else max(1, weight // divisor * _ROUND_AT_MOST // 2 // total)
+        for place, weight in wanted.items()
+    }
+    credit = dict.fromkeys(shares, 0)
+    order: list[int] = []
+    for _ in range(min(sum(shares.values()), max(_ROUND_AT_MOST, len(shares)))):
+        for place, share in shares.items():
+            credit[place] += share
+        place = max(credit, key=lambda place: credit[place])
+        credit[place] -= sum(shares.values())
+        order.append(place)
+    return order
 
 
 class Rotation:
