@@ -259,6 +259,15 @@ class GateTests(SynchronousTestCase):
         self.network.servers[0].receive(OK)
         self.assertEqual(self.client.take(), OK)
 
+    def test_service_removed_while_waiting(self) -> None:
+        """A service that loses its last server and is then removed keeps nobody waiting."""
+        self.gate.apply(table(Router("a", "Host(`a.example`)", "app")))
+        self.gate.apply(table(Router("a", "Host(`a.example`)", "app"), servers=()))
+        self.assertEqual(self.ask(), b"")
+        self.gate.apply(compile_table({}, {"web": EntryPointFacts()}, ()))
+        self.assertIn(b"503 Service Unavailable", self.client.take())
+        self.assertIn(b"404 Not Found", self.ask())
+
     def test_client_leaves_while_waiting(self) -> None:
         """Who has left is not waited for."""
         router = Router("a", "Host(`a.example`)", "app")

@@ -100,9 +100,12 @@ class Gate:
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
             root.show(RouteIndex(routes), {name: chain for name, (_, _, chain) in chains.items()})
-        self._kept.forget_others()
+        dropped = self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
+        for kept in dropped:
+            if isinstance(kept, WaitingRoom):
+                kept.close()
         for name, (service, leaf) in self._leaves.items():
             before_leaf = before_leaves.get(name)
             if before_leaf is None or before_leaf[1] is not leaf:

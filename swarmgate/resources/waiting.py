@@ -37,6 +37,11 @@ class WaitingRoom:
             self._until = self._deadlines.now + WAIT
         self._try_all()
 
+    def close(self) -> None:
+        """The service is gone: nobody has anything to wait for any more."""
+        self._until = -NEVER
+        self._try_all()
+
     def admits(self) -> bool:
         """Whether an exchange may wait now."""
         return self._deadlines.now < self._until and len(self._waiting) < AT_MOST
