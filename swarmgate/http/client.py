@@ -428,7 +428,7 @@ class ClientConnection:
         if status == 204:
             end = b"\r\n"
         elif length >= 0:
-            end = b"\r\nContent-Length: %d\r\n" % length
+            end = _LENGTHS[length] if length < 4096 else b"\r\nContent-Length: %d\r\n" % length
             if request.method == b"HEAD" or status == 304:
                 data = b""
         elif done:
@@ -572,6 +572,8 @@ class ClientConnection:
         return f"<ClientConnection {self.client_ip} {self._exchange or 'idle'}>"
 
 
+#: The line that tells the length of a short body.
+_LENGTHS = [b"\r\nContent-Length: %d\r\n" % length for length in range(4096)]
 _date: tuple[int, bytes] = (0, b"")
 
 

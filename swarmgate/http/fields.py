@@ -127,12 +127,3 @@ def split_fields(block: bytes, start: int = 0) -> Fields:
     if b" \r" in block or b"\t\r" in block:
         found = [(name, value.rstrip(b" \t")) for name, value in found]
     return found
-
-
-_colon = b": ".join
-_lines = b"\r\n".join
-
-
-def join_fields(fields: Fields) -> bytes:
-    """The lines of *fields*, without the last one's end."""
-    return _lines(map(_colon, fields))

@@ -32,7 +32,6 @@ from swarmgate.http.fields import (
     UNDERSCORE,
     UPGRADE,
     Meanings,
-    join_fields,
     request_meaning,
     split_fields,
     tokens,
@@ -365,6 +364,10 @@ def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[b
     return (b"/" + rest if rest[:1] == b"?" else rest), found[1]
 
 
+_colon = b": ".join
+_lines = b"\r\n".join
+
+
 def write_request(request: Request) -> bytes:
     """The head of *request* as it is sent to a server."""
     fields = request.fields
@@ -388,7 +391,7 @@ def write_request(request: Request) -> bytes:
             b" HTTP/1.1\r\nHost: ",
             request.authority,
             b"\r\n" if fields else b"",
-            join_fields(fields),
+            _lines(map(_colon, fields)),
             end,
         )
     )

@@ -20,7 +20,6 @@ from swarmgate.http.fields import (
     REMEMBERED,
     UPGRADE,
     Meanings,
-    join_fields,
     split_fields,
     tokens,
 )
@@ -128,14 +127,14 @@ def _parse_response(block: bytes) -> _ResponseHead:
     return _ResponseHead(int(code), reason or b"", tuple(fields), length, reusable, upgrade)
 
 
+_colon = b": ".join
+_lines = b"\r\n".join
+#: The beginnings of status lines.
+_STATUS_LINES = {status: b"HTTP/1.1 %d " % status for status in range(100, 1000)}
+
+
 def write_response(status: int, reason: bytes, fields: Fields, end: bytes) -> bytes:
     """The head of a response; *end* are the lines that the connection adds, with the empty one."""
-    return b"".join(
-        (
-            b"HTTP/1.1 %d " % status,
-            reason,
-            b"\r\n" if fields else b"",
-            join_fields(fields),
-            end,
-        )
-    )
+    if not fields:
+        return _STATUS_LINES[status] + reason + end
+    return b"".join((_STATUS_LINES[status], reason, b"\r\n", _lines(map(_colon, fields)), end))
