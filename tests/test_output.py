@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import given
+from hypothesis.strategies import integers, lists, text
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.observe.output import Output
+from swarmgate.observe.output import Output, whole_lines
 
 
 def fill(descriptor: int) -> int:
@@ -46,6 +48,34 @@ class OutputTests(SynchronousTestCase):
                 output.write(line)
             output.close()
         self.assertEqual(self.read(self.path), b"a\nb\nc\n")
+
+    def test_two_on_one_pipe(self) -> None:
+        """The log and the access log can share standard output: their lines are not mixed, however many at a time."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        outputs = [Output("", writer), Output("", writer)]
+        for output, letter in zip(outputs, (b"a", b"b"), strict=True):
+            output.start()
+            for _ in range(20):
+                output.write((letter * 99 + b"\n") * 1000)
+        read = bytearray()
+        while len(read) < 4_000_000:
+            read += os.read(reader, 65536)
+        for output in outputs:
+            output.close()
+        os.close(writer)
+        self.assertEqual({b"a" * 99, b"b" * 99}, set(bytes(read).splitlines()))
+
+    @given(lists(text("xy\n", max_size=20)), integers(1, 30))
+    def test_whole_lines(self, texts: list[str], at_most: int) -> None:
+        """Cutting loses nothing, cuts after line ends only, and makes parts as short as lines allow."""
+        data = "".join(texts).encode()
+        parts = list(whole_lines(data, at_most))
+        self.assertEqual(data, b"".join(parts))
+        for part in parts[:-1]:
+            self.assertTrue(part.endswith(b"\n"))
+        for part in parts:
+            self.assertTrue(len(part) <= at_most or b"\n" not in part[:-1])
 
     def test_cannot_open(self) -> None:
         """A file that can't be opened is an error at once."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import threading
+from collections.abc import Iterator
 from queue import SimpleQueue
 
 from twisted.logger import Logger
@@ -17,6 +19,17 @@ _log = Logger()
 
 _WAITING_AT_MOST = 16 * 1024 * 1024
 _REOPEN = b"\0"
+
+
+def whole_lines(data: bytes, at_most: int) -> Iterator[bytes]:
+    """Cut *data* after line ends, into parts of at most *at_most* octets, or of one longer line."""
+    begin = 0
+    while len(data) - begin > at_most:
+        end = data.rfind(b"\n", begin, begin + at_most) + 1 or data.find(b"\n", begin) + 1 or len(data)
+        yield data[begin:end]
+        begin = end
+    if begin < len(data):
+        yield data[begin:]
 
 
 class Output:
@@ -113,13 +126,17 @@ class Output:
             os.close(self._descriptor)
 
     def _write_all(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:
-                # Somebody who shares our standard output has made it so.
-                select.select([], [self._descriptor], [], 1.0)
+        # A pipe keeps only so much together. What is longer would be mixed with what others write to it meanwhile: the
+        # log and the access log usually share standard output.
+        is_pipe = stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
+        for part in whole_lines(data, select.PIPE_BUF) if is_pipe else (data,):
+            rest = memoryview(part)
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError:
+                    # Somebody who shares our standard output has made it so.
+                    select.select([], [self._descriptor], [], 1.0)
 
     def _open(self) -> int:
         folder = os.path.dirname(self._path)
