@@ -254,6 +254,19 @@ class FailingTests(WatcherCase):
             self.assertGreater(swarm.looks, looks)
             self.assertEqual(1, swarm.subscriptions)
 
+    def test_back_and_deaf(self) -> None:
+        """A daemon that is back but tells of no events yet is not relied on: a change is seen within two seconds."""
+        self.swarm.add_service("web", LABELS)
+        self.follow()
+        self.swarm.fail()
+        self.pass_time(10)
+        self.swarm.recover()
+        self.swarm.deafen()
+        self.pass_time(5)
+        self.swarm.update_service("web", labels={**LABELS, "traefik.http.routers.late.rule": "Host(`late`)"})
+        self.pass_time(2)
+        self.assertIn("late", self.published[-1].routers)
+
     def test_back_off(self) -> None:
         """A Swarm that is away is not asked without pause, and not by all gates at the same time."""
         self.follow()

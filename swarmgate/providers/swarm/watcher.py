@@ -10,6 +10,7 @@ The rules that hold here:
 * A look that fails changes nothing. What was last good stays in force, one line is logged, and the next look, a full
   one, comes after a back-off with jitter that stays short: whoever comes back is seen within seconds.
 * A look that succeeds and finds nothing is a configuration with nothing in it.
+* An engine that answers again after looks have failed may not yet ring: for a while every look is a full one.
 * The event stream ending is normal: it is opened again, which rings. One that has silently died is found out by a full
   look that finds a change nobody rang for, and is opened again as well.
 """
@@ -33,6 +34,7 @@ from swarmgate.providers.swarm.snapshot import Snapshot, Task
 
 SETTLE = 0.05  # seconds from a ring to the look: an update of a stack rings many times at once
 FULL_LOOK = 20.0  # seconds from one full look to the next when nobody rings
+DEAF = 10.0  # seconds for which an engine that answers again is not relied on to ring: it may take events up late
 LOOK_TIMEOUT = 15.0  # seconds until a look that hangs is taken for failed
 LOOK_SHARE = 1.0  # times its own duration that a full look is followed by none
 TASKS_SHARE = 3.0  # the same for a look at the tasks
@@ -90,6 +92,7 @@ class SwarmProvider(Service):
         self._rung = True  # a full look is due
         self._failures = 0
         self._last_full = 0.0
+        self._last_return = -DEAF
         self._last_change = 0.0
         self._full_took = 0.0
         self._tasks_took = 0.0
@@ -161,7 +164,9 @@ class SwarmProvider(Service):
     def _step(self) -> None:
         self._timer = None
         began = self._clock.seconds()
-        full = self._rung or self._snapshot is None or began - self._last_full >= FULL_LOOK
+        deaf = began - self._last_return < DEAF
+        full_after = max(self._refresh, self._full_took * LOOK_SHARE) if deaf else FULL_LOOK
+        full = self._rung or self._snapshot is None or began - self._last_full >= full_after
         unasked = full and not self._rung
         self._rung = False
         done: Deferred[None] = Deferred()
@@ -227,6 +232,7 @@ class SwarmProvider(Service):
     def _succeeded(self, _: None) -> None:
         if self._failures:
             self.log.info("the Swarm answers again")
+            self._last_return = self._clock.seconds()
         self._failures = 0
         if not self._watch:
             return
