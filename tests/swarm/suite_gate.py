@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.swarm import image
 from tests.swarm.convergence import Probe, percentile, running_since
-from tests.swarm.lab import Engine, Lab, LabError, run, wait_until
+from tests.swarm.lab import Engine, Lab, LabError, wait_until
 from tests.swarm.shared import lab
 
 ASK = Path(__file__).with_name("ask.py")
@@ -72,14 +72,8 @@ class Stacks:
         """Deploy the gate, and block until both replicas are healthy; a task without that is not yet running."""
         self.lab.network("golf")
         began = time.monotonic()
-        self.deploy(
-            *("gate", "stack.yml"),
-            IMAGE=image.GATE,
-            NETWORK="golf",
-            HTTP_PORT=str(PORT),
-            DOCKER_SOCKET=self.socket,
-            DOCKER_GID=self.group,
-        )
+        variables = {"IMAGE": image.GATE, "NETWORK": "golf", "HTTP_PORT": str(PORT)}
+        self.deploy("gate", "stack.yml", **variables, DOCKER_SOCKET=self.socket, DOCKER_GID=self.group)
         self.lab.await_running("gate_swarmgate", 2)
         measured(f"both replicas of the gate run and are healthy {time.monotonic() - began:.1f} s after the deployment")
 
@@ -165,7 +159,8 @@ class GateCase(SynchronousTestCase):
         try:
             wait_until(so, f"{host} at {at} to answer {status}", seconds)
         except LabError as error:
-            raise LabError(f"{error}; it last answered {answers[0]}") from None
+            logs = "\n".join(self.log("gate_swarmgate", node) for node in self.placed("gate_swarmgate"))
+            raise LabError(f"{error}; it last answered {answers[0]}; the gates' logs:\n{logs}") from None
 
     def gate(
         self,
@@ -192,12 +187,10 @@ class GateCase(SynchronousTestCase):
             raise LabError(f"{error}: {told}\n{self.lab.docker('service', 'logs', '--raw', name)}") from None
         return f"{self.engine(host).address}:{port}"
 
-    def log(self, service: str, host: str) -> list[str]:
+    def log(self, service: str, host: str) -> str:
         """Return what a gate has logged, its access log left out."""
-        container = self.placed(service)[host]
-        endpoint = self.engine(host).endpoint
-        told = run("sh", "-c", f"docker --host {endpoint} logs {container} 2>&1")
-        return [line for line in told.splitlines() if '"GET ' not in line]
+        lines = self.engine(host).docker("logs", self.placed(service)[host]).splitlines(keepends=True)
+        return "".join(line for line in lines if '"GET ' not in line)
 
 
 class StackTests(GateCase):
@@ -221,6 +214,15 @@ class StackTests(GateCase):
             self.assertEqual([20, 20, 20], list(counts.values()))
             (other,) = self.ask(at, "other.example")
             self.assertEqual((404, NOT_FOUND), (other["status"], other["body"]))
+
+    def test_stack_files(self):
+        """Docker takes all stack files without an objection."""
+        for file in sorted(DEPLOY.glob("*.yml")):
+            command = ["docker", "stack", "config", "-c", str(file)]
+            done = subprocess.run(
+                command, env={**os.environ, "APP_IMAGE": "app"}, capture_output=True, timeout=60, check=False
+            )
+            self.assertEqual((0, b""), (done.returncode, done.stderr), file)
 
     def test_healthy(self):
         """Both replicas are healthy by the image's own check, and on different nodes."""
@@ -325,9 +327,34 @@ class ChangeTests(GateCase):
         self.assertGreater(probe.asked, 500)
         self.assertEqual(0, probe.failed, probe.told)
 
+    def test_update_of_the_gate(self):
+        """The gate's own replicas are replaced, a new one first, and whoever asks where one is gets an answer."""
+        self.lab.service("web", labels=self.routed("web"), networks=["golf"], replicas=2)
+        before = {task["ID"] for task in self.lab.running("gate_swarmgate")}
+        for at in self.at():
+            self.until(at, "web.example", 200)
+        began = time.monotonic()
+        self.lab.docker("service", "update", "--force", "--detach", "--quiet", "gate_swarmgate")
+        wait_until(lambda: self.update_state("gate_swarmgate") in ("completed", "paused"), "the update", 120, 0.5)
+        self.assertEqual("completed", self.update_state("gate_swarmgate"))
+        self.lab.await_running("gate_swarmgate", 2)
+        measured(f"a rolling update of the gate's 2 replicas took {time.monotonic() - began:.1f} s")
+        self.assertEqual(set(), before & {task["ID"] for task in self.lab.running("gate_swarmgate")})
+        for at in self.at():
+            self.assertEqual({200}, {answer["status"] for answer in self.ask(at, "web.example", 20)})
+
     def update_state(self, name: str) -> str:
         (service,) = self.lab.inspect(name)
         return str((service.get("UpdateStatus") or {}).get("State", ""))
+
+
+def manages(engine: Engine) -> bool:
+    """Return whether an engine knows the Swarm: one that has just been started has to find the other managers first."""
+    try:
+        engine.docker("service", "ls", "--quiet", timeout=5)
+    except LabError:
+        return False
+    return True
 
 
 class OutageTests(GateCase):
@@ -348,6 +375,7 @@ class OutageTests(GateCase):
             stop()
             time.sleep(OUTAGE)
             start()
+            wait_until(lambda: manages(engine), f"{engine.host} to be a manager again", 60, 0.05)
             back = time.time()
             docker(
                 "service", "update", "--detach", "--quiet", "--label-add", f"{self.later}=Host(`later.example`)", "web"
@@ -355,7 +383,7 @@ class OutageTests(GateCase):
             with Probe(self.lab.lan, [at], ["later.example"]) as later:
                 seen = later.wait("later.example", 200, seconds=20)
             time.sleep(2)
-        lines = self.log(gate, "n1")[before:]
+        lines = self.log(gate, "n1")[before:].splitlines()
         measured(f"a daemon away for {OUTAGE:g} s: {probe.failed} of {probe.asked} requests failed")
         measured(f"a change made after its return was seen after {seen - back:.2f} s")
         self.assertEqual(0, probe.failed, probe.told)
