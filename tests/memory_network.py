@@ -119,7 +119,7 @@ class MemoryNetwork:
         self.accepts = True
 
     def listen(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError("a memory network is connected to by its client()")
+        raise AssertionError("a network in memory is not listened on: MemoryGate.client() makes connections")
 
     def connect(self, host: str, port: int, timeout: float, protocol: Any, failed: Any) -> None:
         self.connecting.append((host, port, protocol, failed))

@@ -52,7 +52,7 @@ class Middleware:
         or a Deferred that fires when the request may go on (also cancelled when the client leaves meanwhile). An
         exception or a failure answers 500: the request never passes unprotected.
         """
-        raise NotImplementedError
+        return None
 
     def response(self, exchange: Exchange, response: Response) -> None:
         """Look at, and perhaps change, the head of the answer, in reverse order of the chain.
@@ -60,15 +60,14 @@ class Middleware:
         It is called for answers of the service and for those of middlewares further down the chain, not for the
         step's own.
         """
-        raise NotImplementedError
 
     def request_body(self, exchange: Exchange) -> BodyTransform | None:
         """What the request's body is led through, None for nothing."""
-        raise NotImplementedError
+        return None
 
     def response_body(self, exchange: Exchange, response: Response) -> BodyTransform | None:
         """What the response's body is led through, None for nothing."""
-        raise NotImplementedError
+        return None
 
 
 @attrs.frozen

@@ -1,0 +1,461 @@
+"""A connection to a server: kept alive, one exchange at a time.
+
+What must hold:
+
+* The octets of one answer never reach two clients. A connection is used again only after an answer whose end was
+  certain, with nothing behind it, and to a request that was sent whole; in doubt it is closed.
+* An answer that is cut short is never made to look whole: its client's connection is broken off.
+* A request is sent a second time only where the server cannot have acted on it, or may be asked twice: after a
+  connect that failed, or on a connection that had been kept and turned out closed before the first byte of an
+  answer, for methods that are idempotent (RFC 9110, 9.2.2) and without a body.
+* Neither side is read faster than the other takes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from swarmgate.http.bodies import BodyReader, ChunkedBody, OpenBody, SizedBody, chunk, last_chunk
+from swarmgate.http.deadlines import NEVER
+from swarmgate.http.errors import BadResponse, MessageError
+from swarmgate.http.exchange import Exchange
+from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.request_head import write_request
+from swarmgate.http.response_head import CHUNKED, parse_response
+
+if TYPE_CHECKING:
+    from swarmgate.http.upstream import Upstream
+
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+_INTERIM_AT_MOST = 16
+_NO_BODY = frozenset((204, 304))
+#: Octets that the head of an answer may have.
+_LONGEST_HEAD = 65536
+#: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
+_CONTINUE_AFTER = 1.0
+
+
+class Chooser(Protocol):
+    """Whoever has sent an exchange to an upstream and can send it to another."""
+
+    def try_next(self, exchange: Exchange, status: int) -> None:
+        """Nothing has been asked of the server: try another, or answer *status*."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class ServerConnection:
+    """A connection to a server."""
+
+    __slots__ = (
+        "_buffer",
+        "_chooser",
+        "_exchange",
+        "_half_ended",
+        "_interim",
+        "_paused",
+        "_reader",
+        "_reusable",
+        "_tunnel",
+        "_upstream",
+        "_used",
+        "deadline",
+        "made",
+        "transport",
+    )
+
+    factory = None
+
+    def __init__(self, upstream: Upstream) -> None:
+        # Given.
+        self._upstream = upstream
+        self.made = _nothing
+        # Per connection.
+        self.transport: Any = None
+        self.deadline = NEVER
+        self._used = False
+        # Per exchange.
+        self._exchange: Exchange | None = None
+        self._chooser: Chooser | None = None
+        self._reader: BodyReader | None = None
+        self._reusable = False
+        self._interim = 0
+        self._buffer = b""
+        self._tunnel: Any = None
+        self._half_ended: Any = None
+        self._paused = False
+
+    # From the network.
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self._upstream.deadlines.add(self)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        made, self.made = self.made, _nothing
+        made()
+
+    def dataReceived(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            if self._tunnel is not None:
+                self._tunnel.write(data)
+            elif not self.transport.disconnecting:
+                # Nothing was asked: whatever this is, it must not become the answer to the next request.
+                self.close(abort=True)
+            return
+        reader = self._reader
+        if reader is None:
+            self._read_head(exchange, self._buffer + data if self._buffer else data)
+            return
+        try:
+            piece = reader.feed(data)
+        except MessageError:
+            self._break_off()
+            return
+        timeout = self._upstream.settings.progress_timeout
+        if timeout:
+            self.deadline = self._upstream.deadlines.now + timeout
+        if piece:
+            exchange.data(piece)
+        if reader.done and self._exchange is exchange:
+            if reader.rest:
+                self._reusable = False
+            exchange.client.feed_from(None)
+            self._finish(exchange)
+            exchange.end(reader.trailers)
+
+    def readConnectionLost(self) -> None:
+        if self._tunnel is not None:
+            self._end_half(self._tunnel)
+        else:
+            self.transport.loseConnection()
+            self._ended(clean=True)
+
+    def writeConnectionLost(self) -> None:
+        """Part of IHalfCloseableProtocol; what is written after it is lost, as to any closed connection."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._ended(clean=reason.check(ConnectionDone) is not None)
+        self._upstream.deadlines.discard(self)
+        self._upstream.forget(self)
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            self._upstream.in_flight -= 1
+            tunnel.loseConnection()
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        exchange = self._exchange
+        if exchange is None:
+            self.close()
+        elif self._reader is None:
+            if exchange.request.expects_continue and not self._interim and not exchange.body_done:
+                self._continue(exchange)
+                return
+            self._leave()
+            exchange.fail(504)
+        else:
+            self._break_off()
+
+    # The exchange.
+
+    def send(self, exchange: Exchange, chooser: Chooser) -> None:
+        """Send the exchange's request, and its body as it comes."""
+        request = exchange.request
+        body = exchange.connect(self)
+        self._exchange = exchange
+        self._chooser = chooser
+        self._interim = 0
+        done = exchange.body_done
+        if done and request.length == UNKNOWN and body and not exchange.trailers:
+            # All of it is here: a length says so in fewer octets, and servers that know no chunks understand it.
+            request.length = len(body)
+        data = write_request(request)
+        if body:
+            data += chunk(body) if request.length == UNKNOWN else body
+        if done and request.length == UNKNOWN:
+            data += last_chunk(exchange.trailers)
+        self.transport.write(data)
+        if done:
+            timeout = self._upstream.settings.response_timeout
+            self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+            return
+        # As long as the body goes on it is the client that is waited for, unless the server stops taking it. A client
+        # that expects a 100 sends when it is told to, which the server, or a deadline, decides.
+        self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
+        self.transport.registerProducer(_BodyFlow(exchange, self), True)
+        exchange.client.resume_body()
+
+    def body_data(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._reader is None:
+            self.deadline = NEVER
+        self.transport.write(chunk(data) if exchange.request.length == UNKNOWN else data)
+
+    def body_stalls(self, stalls: bool) -> None:
+        """The server takes no more of the request's body, or takes it again."""
+        if self._exchange is not None and self._reader is None:
+            timeout = self._upstream.settings.progress_timeout
+            self.deadline = self._upstream.deadlines.now + timeout if stalls and timeout else NEVER
+
+    def body_end(self, trailers: Fields) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.request.length == UNKNOWN:
+            self.transport.write(last_chunk(trailers))
+        self.transport.unregisterProducer()
+        if self._reader is None:
+            timeout = self._upstream.settings.response_timeout
+            self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+
+    def cancel(self) -> None:
+        """The client has left: this connection's answer, if any is still to come, has nobody to go to."""
+        if self._exchange is not None:
+            self._leave()
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        self._buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > _LONGEST_HEAD or b"\n\n" in data:
+                    self._refuse(exchange)
+                else:
+                    self._buffer = data
+                return
+            try:
+                response, reusable, upgrade = parse_response(data[: end + 4])
+            except BadResponse:
+                self._refuse(exchange)
+                return
+            rest = data[end + 4 :]
+            status = response.status
+            if status >= 200:
+                break
+            if status == 101:
+                if exchange.request.upgrade and exchange.request.upgrade == upgrade:
+                    self._switch(exchange, response, rest)
+                else:
+                    self._refuse(exchange)
+                return
+            self._interim += 1
+            if self._interim > _INTERIM_AT_MOST:
+                self._refuse(exchange)
+                return
+            if exchange.request.minor == 1 and (status != 100 or exchange.request.expects_continue):
+                exchange.client.send_interim(response)
+            if status == 100 and not exchange.body_done:
+                self.deadline = NEVER
+            if not rest or self._exchange is not exchange:
+                return
+            data = rest
+
+        reader: BodyReader | None = None
+        length = response.length
+        if status in _NO_BODY or exchange.request.method == b"HEAD":
+            if rest:
+                reusable = False
+                rest = b""
+            if length == CHUNKED:
+                response.length = UNKNOWN
+            done = True
+        elif length >= 0:
+            size = len(rest)
+            if size > length:
+                reusable = False
+                rest = rest[:length]
+            done = size >= length
+            if not done:
+                reader = SizedBody(length - size)
+        elif length == CHUNKED:
+            response.length = UNKNOWN
+            reader = ChunkedBody()
+            try:
+                rest = reader.feed(rest)
+            except MessageError:
+                self._refuse(exchange)
+                return
+            done = reader.done
+            if done and reader.rest:
+                reusable = False
+        else:
+            reusable = False
+            reader = OpenBody()
+            done = False
+        self._reusable = reusable
+        if done and (reader is None or not reader.trailers):
+            self._finish(exchange)
+            exchange.respond(response, rest, True)
+            return
+        exchange.respond(response, rest, False)
+        if self._exchange is not exchange:
+            return
+        if done and reader is not None:
+            self._finish(exchange)
+            exchange.end(reader.trailers)
+            return
+        self._reader = reader
+        timeout = self._upstream.settings.progress_timeout
+        self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+        exchange.client.feed_from(self)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The answer has ended as it should: keep the connection, or close it."""
+        exchange.connection = None
+        self._exchange = self._chooser = self._reader = None
+        self._used = True
+        upstream = self._upstream
+        upstream.in_flight -= 1
+        if self._paused:
+            self.resumeProducing()
+        if self._reusable and exchange.body_done:
+            upstream.release(self)
+        else:
+            if not exchange.body_done:
+                self.transport.unregisterProducer()
+            self.close()
+
+    def _leave(self) -> None:
+        """Let go of the exchange, and of the connection, on which something of it may still be under way."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        exchange.connection = None
+        exchange.client.feed_from(None)
+        self._exchange = self._chooser = self._reader = None
+        self._upstream.in_flight -= 1
+        self.close(abort=True)
+
+    def _refuse(self, exchange: Exchange) -> None:
+        """What the server sent cannot be passed on."""
+        self._leave()
+        exchange.fail(502)
+
+    def _break_off(self) -> None:
+        """The answer, already begun, cannot be finished."""
+        exchange = self._exchange
+        if exchange is not None:
+            self._leave()
+            exchange.fail(502)
+
+    def _ended(self, clean: bool) -> None:
+        """The server has closed the connection, or it broke."""
+        exchange, chooser = self._exchange, self._chooser
+        if exchange is None:
+            return
+        if isinstance(self._reader, OpenBody) and clean:
+            exchange.client.feed_from(None)
+            self._finish(exchange)
+            exchange.end([])
+            return
+        unanswered = self._reader is None and not self._buffer and not self._interim and not exchange.status
+        again = self._used and unanswered and exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
+        self._leave()
+        if again and chooser is not None:
+            # Other kept connections may be as stale, so a new one is made.
+            exchange.retries += 1
+            self._upstream.send(exchange, chooser, fresh=True)
+        else:
+            exchange.fail(502)
+
+    def _continue(self, exchange: Exchange) -> None:
+        """The server is silent about the expectation: let the client send its body."""
+        self._interim += 1
+        self.deadline = NEVER
+        exchange.client.send_interim(Response(100, b"Continue", [], 0))
+
+    def _switch(self, exchange: Exchange, response: Response, rest: bytes) -> None:
+        self._exchange = self._chooser = None
+        self._used = True
+        self.deadline = NEVER
+        exchange.client.switch(response, self)
+        if rest and self._tunnel is not None:
+            self._tunnel.write(rest)
+
+    def tunnel_to(self, transport: Any) -> None:
+        """Write all that comes to *transport*, and be paused as it fills."""
+        self._tunnel = transport
+        transport.registerProducer(self.transport, True)
+
+    def client_has_ended(self) -> None:
+        """The client will send nothing more through the tunnel."""
+        self._end_half(self.transport)
+
+    def _end_half(self, transport: Any) -> None:
+        """Tell the end of one direction of the tunnel on; when both have ended, close."""
+        if self._half_ended is not None and self._half_ended is not transport:
+            self._half_ended.loseConnection()
+            transport.loseConnection()
+        else:
+            self._half_ended = transport
+            transport.loseWriteConnection()
+
+    def tunnel_ended(self) -> None:
+        """The client's side of the tunnel is closed."""
+        if self._tunnel is not None:
+            self._upstream.in_flight -= 1
+            self._tunnel = None
+            self.transport.loseConnection()
+
+    # As a producer of the answer's body.
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        timeout = self._upstream.settings.progress_timeout
+        if timeout and self._exchange is not None:
+            self.deadline = self._upstream.deadlines.now + timeout
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client's transport is closing; that it has closed is told otherwise."""
+
+    def close(self, abort: bool = False) -> None:
+        """Close the connection; *abort*: at once, whatever is still to be sent."""
+        self.deadline = NEVER
+        self._upstream.forget(self)
+        if abort:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self._upstream.url} {self._exchange or 'idle'}>"
+
+
+class _BodyFlow:
+    """Pauses and resumes the client's body as the server takes it."""
+
+    __slots__ = ("_connection", "_exchange")
+
+    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
+        self._exchange = exchange
+        self._connection = connection
+
+    def pauseProducing(self) -> None:
+        self._exchange.client.pause_body()
+        self._connection.body_stalls(True)
+
+    def resumeProducing(self) -> None:
+        if not self._exchange.ended:
+            self._connection.body_stalls(False)
+            self._exchange.client.resume_body()
+
+    def stopProducing(self) -> None:
+        pass
