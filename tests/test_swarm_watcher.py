@@ -267,6 +267,34 @@ class FailingTests(WatcherCase):
         self.pass_time(2)
         self.assertIn("late", self.published[-1].routers)
 
+    def test_back_slowly(self) -> None:
+        """A daemon that starts lets the first look hang until it is up; the next looks follow all the same."""
+        self.swarm.add_service("web", LABELS)
+        self.follow()
+        self.swarm.fail()
+        self.pass_time(10)
+        self.swarm.recover()
+        self.swarm.hold()
+        self.pass_time(9)
+        self.swarm.release()
+        self.swarm.update_service("web", labels={**LABELS, "traefik.http.routers.late.rule": "Host(`late`)"})
+        self.pass_time(2 * watcher.LONGEST_REST)
+        self.assertIn("late", self.published[-1].routers)
+
+    def test_hung_once(self) -> None:
+        """A look at the tasks that hung, but did not fail, puts off the next one by seconds only."""
+        self.swarm.add_service("web", LABELS)
+        self.follow()
+        self.swarm.deafen()
+        self.pass_time(watcher.BUSY)
+        self.swarm.hold()
+        self.pass_time(watcher.LOOK_TIMEOUT - 1)
+        self.swarm.release()
+        (task,) = self.swarm.tasks_of("web")
+        self.swarm.stop_task(task)
+        self.pass_time(watcher.LONGEST_REST * watcher.TASKS_SHARE + 1)
+        self.assertEqual([], self.urls())
+
     def test_back_off(self) -> None:
         """A Swarm that is away is not asked without pause, and not by all gates at the same time."""
         self.follow()

@@ -5,8 +5,8 @@ The rules that hold here:
 * An event is a doorbell. What it says is not used; a full look decides, so that events which are lost, doubled or out
   of order can do no harm. Several rings in a short time are one look, a ring during a look means another look after.
 * Docker tells of no task. A look at the tasks alone, every second, is what sees them start and stop.
-* One look at a time. The next one waits at least as long as the last one took (a look at the tasks: three times as
-  long), so that however large the Swarm, looking takes a bounded share of the time.
+* One look at a time. The next one waits as long as the last one took (a look at the tasks: three times as long), but
+  not for seconds, so that however large the Swarm, looking takes a bounded share of the time.
 * A look that fails changes nothing. What was last good stays in force, one line is logged, and the next look, a full
   one, comes after a back-off with jitter that stays short: whoever comes back is seen within seconds.
 * A look that succeeds and finds nothing is a configuration with nothing in it.
@@ -38,6 +38,7 @@ DEAF = 10.0  # seconds for which an engine that answers again is not relied on t
 LOOK_TIMEOUT = 15.0  # seconds until a look that hangs is taken for failed
 LOOK_SHARE = 1.0  # times its own duration that a full look is followed by none
 TASKS_SHARE = 3.0  # the same for a look at the tasks
+LONGEST_REST = 1.0  # seconds of a look that this goes by at most: one that hung for once tells nothing of the next
 BUSY = 10.0  # seconds after a change during which tasks are looked at more often: more changes are likely
 BUSY_RATE = 4  # how many times as often
 BACK_OFF = (0.5, 3.0)  # seconds after the first failure, and at most; each failure doubles it
@@ -149,7 +150,7 @@ class SwarmProvider(Service):
         """Look at everything soon."""
         self._rung = True
         if self._under_way is None and not self._failures:
-            self._schedule(max(SETTLE, self._full_took * LOOK_SHARE))
+            self._schedule(max(SETTLE, min(LONGEST_REST, self._full_took) * LOOK_SHARE))
 
     def _schedule(self, delay: float) -> None:
         """Take the next step after ``delay`` seconds, or sooner if that was already to be."""
@@ -165,7 +166,7 @@ class SwarmProvider(Service):
         self._timer = None
         began = self._clock.seconds()
         deaf = began - self._last_return < DEAF
-        full_after = max(self._refresh, self._full_took * LOOK_SHARE) if deaf else FULL_LOOK
+        full_after = max(self._refresh, min(LONGEST_REST, self._full_took) * LOOK_SHARE) if deaf else FULL_LOOK
         full = self._rung or self._snapshot is None or began - self._last_full >= full_after
         unasked = full and not self._rung
         self._rung = False
@@ -237,10 +238,11 @@ class SwarmProvider(Service):
         if not self._watch:
             return
         if self._rung:
-            self._schedule(max(SETTLE, self._full_took * LOOK_SHARE))
+            self._schedule(max(SETTLE, min(LONGEST_REST, self._full_took) * LOOK_SHARE))
             return
         busy = self._clock.seconds() - self._last_change < BUSY
-        self._schedule(max(self._refresh / (BUSY_RATE if busy else 1), self._tasks_took * TASKS_SHARE))
+        rest = min(LONGEST_REST, self._tasks_took) * TASKS_SHARE
+        self._schedule(max(self._refresh / (BUSY_RATE if busy else 1), rest))
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:
