@@ -5,8 +5,9 @@ The rules that hold here:
 * An event is a doorbell. What it says is not used; a full look decides, so that events which are lost, doubled or out
   of order can do no harm. Several rings in a short time are one look, a ring during a look means another look after.
 * Docker tells of no task. A look at the tasks alone, every second, is what sees them start and stop.
-* One look at a time. The next one waits as long as the last one took (a look at the tasks: three times as long), but
-  not for seconds, so that however large the Swarm, looking takes a bounded share of the time.
+* One look at a time. The next one waits as long as the last one took (a look at the tasks: three times as long), so
+  that however large the Swarm, looking takes a bounded share of the time. No more than a second of the last one counts:
+  an engine that is just starting lets a look hang, and the next one must not wait for that.
 * A look that fails changes nothing. What was last good stays in force, one line is logged, and the next look, a full
   one, comes after a back-off with jitter that stays short: whoever comes back is seen within seconds.
 * A look that succeeds and finds nothing is a configuration with nothing in it.
