@@ -274,6 +274,7 @@ class FailingTests(WatcherCase):
         self.swarm.fail()
         self.pass_time(10)
         self.swarm.recover()
+        self.swarm.deafen()
         self.swarm.hold()
         self.pass_time(9)
         self.swarm.release()
