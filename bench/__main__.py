@@ -147,7 +147,7 @@ def _facts(
     chosen: argparse.Namespace, contenders: list[Contender], backend: Running, folder: Path, core: int
 ) -> dict[str, Any]:
     def said(command: tuple[str, ...] | list[str]) -> str:
-        return " ".join(command).replace(str(folder), "FOLDER")
+        return " ".join(command).replace(str(folder), "FOLDER").replace(f"{Path.cwd()}/", "")
 
     return {
         "when": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
