@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarmgate.http.bodies import BodyReader, ChunkedBody, SizedBody, chunk, last_chunk
-from swarmgate.http.deadlines import NEVER, Deadlines
+from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import ForwardedPolicy
@@ -39,10 +39,6 @@ _LINGER_FOR = 1.0
 _LINGER_AT_MOST = 65536
 #: How long a client that has closed its side of the connection is still answered.
 _HALF_CLOSED_FOR = 1.0
-#: How long a tunnel lives on when one side of it has ended.
-_HALF_OPEN_FOR = 60.0
-#: How long a connection that was closed may take to send what is left.
-_FLUSH_FOR = 10.0
 
 
 @attrs.frozen
@@ -130,6 +126,7 @@ class ClientConnection:
         "_site",
         "_trusted",
         "_tunnel",
+        "_until",
         "client_ip",
         "deadline",
         "transport",
@@ -163,6 +160,8 @@ class ClientConnection:
         self._reader: BodyReader | None = None
         self._holding = False
         self._chunked = False
+        #: When the body has to be here, whoever is slow.
+        self._until = NEVER
 
     # From the network.
 
@@ -207,12 +206,18 @@ class ClientConnection:
             self._pause()
 
     def readConnectionLost(self) -> None:
+        exchange = self._exchange
         if self._tunnel is not None:
             self._tunnel.client_has_ended()
-            self.deadline = self._in(_HALF_OPEN_FOR)
-        elif self._exchange is None or self._reader is not None:
-            # Between requests, or in the middle of one: there is nothing to answer.
-            self.transport.loseConnection()
+            self.deadline = self._in(HALF_OPEN_FOR)
+        elif exchange is None:
+            # Between requests, or in the middle of a head: there is nothing to answer.
+            if self._closing:
+                self.transport.loseConnection()
+            else:
+                self.close()
+        elif self._reader is not None or exchange.request.upgrade:
+            self._give_up(exchange, None)
         else:
             self._keep_alive = False
             self.deadline = min(self.deadline, self._in(_HALF_CLOSED_FOR))
@@ -248,7 +253,7 @@ class ClientConnection:
             self._let_go(exchange)
         elif self._reader is not None:
             self._keep_alive = False
-            self.deadline = self._in(_FLUSH_FOR)
+            self.deadline = self._in(FLUSH_FOR)
             exchange.fail(408)
         else:
             self.transport.abortConnection()
@@ -316,10 +321,8 @@ class ClientConnection:
             return
         reader: BodyReader = ChunkedBody() if length == UNKNOWN else SizedBody(length)
         self._reader = reader
-        if settings.request_timeout:
-            self.deadline = self._in(settings.request_timeout)
-        else:
-            self.deadline = self._in(settings.progress_timeout)
+        self._until = self._in(settings.request_timeout)
+        self.deadline = self._body_deadline()
         if length == UNKNOWN and not request.expects_continue:
             self._holding = True
             self.deadline = self._in(_HOLD_BACK_FOR)
@@ -331,6 +334,10 @@ class ClientConnection:
         self._site.serve(exchange)
         if self._exchange is exchange and self._reader is not None and not exchange.taken:
             self.pause_body()
+
+    def _body_deadline(self) -> float:
+        """When more of the body has to be here, or, under a request timeout, all of it."""
+        return self._in(self._settings.progress_timeout) if self._until == NEVER else self._until
 
     def _add_forwarded(self, request: Any) -> None:
         received, request.forwarded = request.forwarded, None
@@ -347,7 +354,7 @@ class ClientConnection:
         try:
             piece = reader.feed(data)
         except MessageError as error:
-            self._broken_body(exchange, BadRequest(error.reason))
+            self._give_up(exchange, BadRequest(error.reason))
             return
         if reader.done:
             self._reader = None
@@ -358,8 +365,8 @@ class ClientConnection:
             self.deadline = NEVER
             exchange.body_data(piece, True, reader.trailers)
         else:
-            if not self._holding and not self._settings.request_timeout:
-                self.deadline = self._in(self._settings.progress_timeout)
+            if not self._holding:
+                self.deadline = self._body_deadline()
             if piece:
                 exchange.body_data(piece, False, [])
         if self._holding and (reader.done or len(exchange.pending) > _HOLD_BACK_AT_MOST):
@@ -368,12 +375,13 @@ class ClientConnection:
     def _let_go(self, exchange: Exchange) -> None:
         """Serve what was held back until now."""
         self._holding = False
-        self.deadline = self._in(self._settings.progress_timeout) if self._reader is not None else NEVER
+        self.deadline = self._body_deadline() if self._reader is not None else NEVER
         self._site.serve(exchange)
         if self._exchange is exchange and self._reader is not None and not exchange.taken:
             self.pause_body()
 
-    def _broken_body(self, exchange: Exchange, error: BadRequest) -> None:
+    def _give_up(self, exchange: Exchange, error: BadRequest | None) -> None:
+        """The client has left before it has said all, or, with *error*, its body is framed wrongly."""
         self._reader = None
         self._holding = False
         self._exchange = None
@@ -381,6 +389,8 @@ class ClientConnection:
         exchange.client_gone()
         if begun:
             self.transport.abortConnection()
+        elif error is None:
+            self.close()
         else:
             exchange.status = error.status
             self._refuse(error)
@@ -486,14 +496,12 @@ class ClientConnection:
 
     def pause_body(self) -> None:
         if self._reader is not None:
-            self.deadline = NEVER
+            self.deadline = self._until
             self._pause()
 
     def resume_body(self) -> None:
         if self._reader is not None:
-            settings = self._settings
-            if not settings.request_timeout:
-                self.deadline = self._in(settings.progress_timeout)
+            self.deadline = self._body_deadline()
             self._resume()
 
     def switch(self, response: Response, server: Any) -> None:
@@ -511,7 +519,7 @@ class ClientConnection:
         exchange.connection = None
         self._tunnel = server
         self.deadline = NEVER
-        server.tunnel_to(self.transport)
+        server.tunnel_to(self)
         server.transport.registerProducer(self.transport, True)
         early, self._buffer = self._buffer, b""
         if early:
@@ -534,8 +542,9 @@ class ClientConnection:
             self.deadline = self._in(self._settings.idle_timeout)
             if self._paused:
                 self._resume()
-        elif not self._reading:
-            self.deadline = self._in(self._settings.head_timeout)
+            return
+        self.deadline = self._in(self._settings.head_timeout)
+        if not self._reading:
             self._resume()
             self._read(self._buffer)
 
@@ -555,7 +564,7 @@ class ClientConnection:
         """Close after what is still to be sent."""
         self._closing = True
         self._buffer = b""
-        self.deadline = self._in(_FLUSH_FOR)
+        self.deadline = self._in(FLUSH_FOR)
         self.transport.loseConnection()
 
     def _pause(self) -> None:

@@ -7,6 +7,10 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 NEVER = float("inf")
+#: How long a connection that was closed may take to send what is left. Seconds.
+FLUSH_FOR = 10.0
+#: How long a tunnel lives on when one side of it has ended. Seconds.
+HALF_OPEN_FOR = 60.0
 
 
 class Dated(Protocol):

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swarmgate.http.bodies import BodyReader, ChunkedBody, OpenBody, SizedBody, chunk, last_chunk
-from swarmgate.http.deadlines import NEVER
+from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER
 from swarmgate.http.errors import BadResponse, MessageError
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import UNKNOWN, Fields, Response
@@ -53,11 +53,15 @@ def _nothing() -> None:
 
 @implementer(IProtocol, IHalfCloseableProtocol)
 class ServerConnection:
-    """A connection to a server."""
+    """A connection to a server.
+
+    :ivar was_kept: it has been among those that are kept, so that the server may have closed it by now.
+    """
 
     __slots__ = (
         "_buffer",
         "_chooser",
+        "_client",
         "_exchange",
         "_half_ended",
         "_interim",
@@ -66,10 +70,10 @@ class ServerConnection:
         "_reusable",
         "_tunnel",
         "_upstream",
-        "_used",
         "deadline",
         "made",
         "transport",
+        "was_kept",
     )
 
     factory = None
@@ -81,7 +85,7 @@ class ServerConnection:
         # Per connection.
         self.transport: Any = None
         self.deadline = NEVER
-        self._used = False
+        self.was_kept = False
         # Per exchange.
         self._exchange: Exchange | None = None
         self._chooser: Chooser | None = None
@@ -89,6 +93,8 @@ class ServerConnection:
         self._reusable = False
         self._interim = 0
         self._buffer = b""
+        #: Whose tunnel leads here, and its transport.
+        self._client: Any = None
         self._tunnel: Any = None
         self._half_ended: Any = None
         self._paused = False
@@ -136,9 +142,11 @@ class ServerConnection:
 
     def readConnectionLost(self) -> None:
         if self._tunnel is not None:
+            self.deadline = self._upstream.deadlines.now + HALF_OPEN_FOR
             self._end_half(self._tunnel)
         else:
-            self.transport.loseConnection()
+            # Not to be kept for a moment longer: that the connection is closed is told later.
+            self.close()
             self._ended(clean=True)
 
     def writeConnectionLost(self) -> None:
@@ -151,13 +159,14 @@ class ServerConnection:
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             self._upstream.in_flight -= 1
-            tunnel.loseConnection()
+            self._client.close()
 
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         exchange = self._exchange
         if exchange is None:
-            self.close()
+            # What was closed, and has not got rid of what is left, has had its time.
+            self.close(abort=self.transport.disconnecting)
         elif self._reader is None:
             if exchange.request.expects_continue and not self._interim and not exchange.body_done:
                 self._continue(exchange)
@@ -316,7 +325,6 @@ class ServerConnection:
         """The answer has ended as it should: keep the connection, or close it."""
         exchange.connection = None
         self._exchange = self._chooser = self._reader = None
-        self._used = True
         upstream = self._upstream
         upstream.in_flight -= 1
         if self._paused:
@@ -362,7 +370,7 @@ class ServerConnection:
             exchange.end([])
             return
         unanswered = self._reader is None and not self._buffer and not self._interim and not exchange.status
-        again = self._used and unanswered and exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
+        again = self.was_kept and unanswered and exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
         self._leave()
         if again and chooser is not None:
             # Other kept connections may be as stale, so a new one is made.
@@ -379,16 +387,16 @@ class ServerConnection:
 
     def _switch(self, exchange: Exchange, response: Response, rest: bytes) -> None:
         self._exchange = self._chooser = None
-        self._used = True
         self.deadline = NEVER
         exchange.client.switch(response, self)
         if rest and self._tunnel is not None:
             self._tunnel.write(rest)
 
-    def tunnel_to(self, transport: Any) -> None:
-        """Write all that comes to *transport*, and be paused as it fills."""
-        self._tunnel = transport
-        transport.registerProducer(self.transport, True)
+    def tunnel_to(self, client: Any) -> None:
+        """Write all that comes to *client*'s transport, be paused as it fills, and close *client* at the end."""
+        self._client = client
+        self._tunnel = client.transport
+        self._tunnel.registerProducer(self.transport, True)
 
     def client_has_ended(self) -> None:
         """The client will send nothing more through the tunnel."""
@@ -408,7 +416,7 @@ class ServerConnection:
         if self._tunnel is not None:
             self._upstream.in_flight -= 1
             self._tunnel = None
-            self.transport.loseConnection()
+            self.close()
 
     # As a producer of the answer's body.
 
@@ -428,7 +436,7 @@ class ServerConnection:
 
     def close(self, abort: bool = False) -> None:
         """Close the connection; *abort*: at once, whatever is still to be sent."""
-        self.deadline = NEVER
+        self.deadline = NEVER if abort else self._upstream.deadlines.now + FLUSH_FOR
         self._upstream.forget(self)
         if abort:
             self.transport.abortConnection()

@@ -135,6 +135,7 @@ class Upstream:
             return
         timeout = self.settings.idle_timeout
         connection.deadline = self.deadlines.now + timeout if timeout else NEVER
+        connection.was_kept = True
         self._idle.append(connection)
 
     def forget(self, connection: ServerConnection) -> None:
