@@ -755,13 +755,13 @@ class World:
                     moved = moved or side.line.gone
             for visitor in self.visitors:
                 lines = (visitor.line, visitor.tunnel.line) if visitor.tunnel is not None else ()
+                if lines and all(line.clogged and not line.gone for line in lines):
+                    # Neither takes anything, so neither is listened to: a tunnel may stay like this.
+                    moved = True
+                    visitor.line.reset()
                 for line in lines:
-                    if line.is_open:
-                        moved = True
-                        if all(line.clogged for line in lines):
-                            # Neither takes anything, nor says anything: a tunnel may stay like this.
-                            line.reset()
-                        line.send(None)
+                    moved = moved or line.is_open
+                    line.send(None)
             for served in self.servers:
                 moved = (self.ending == "answer" and self._serve(served)) or moved
             self._look()
@@ -1028,6 +1028,7 @@ class OrderTests(SynchronousTestCase):
             gate.advance(59)
             self.assertEqual((client.closed, server.closed), (None, None))
             gate.advance(1.5)
+            self.assertEqual((server if server_ends else client).closed, "aborted")
             client.settle()
             server.settle()
             gate.advance(10.5)

@@ -165,8 +165,8 @@ class ServerConnection:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         exchange = self._exchange
         if exchange is None:
-            # What was closed, and has not got rid of what is left, has had its time.
-            self.close(abort=self.transport.disconnecting)
+            # A tunnel of which one side has ended has had its time; so has what was closed, and is not flushed yet.
+            self.close(abort=self.transport.disconnecting or self._tunnel is not None)
         elif self._reader is None:
             if exchange.request.expects_continue and not self._interim and not exchange.body_done:
                 self._continue(exchange)
