@@ -316,6 +316,7 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
     return UpstreamSettings(
         connect_timeout=timeouts.dial_timeout,
         response_timeout=timeouts.response_header_timeout,
+        silence_timeout=timeouts.silence_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
         idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),

@@ -18,10 +18,11 @@ ALLOWED = {
     "config": {"structure", "documents"},
     "dynamic": {"structure", "documents"},
     "http": {"transport"},
+    "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic"},
-    "resources": {"dynamic", "http", "middlewares", "transport"},
+    "resources": {"balancing", "dynamic", "http", "middlewares", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
         "config",

@@ -136,7 +136,7 @@ class FormatTests(SynchronousTestCase):
 
     def test_what_swarmgate_has_not_yet(self) -> None:
         """What only Traefik has is told and left out; a router with TLS is never served without."""
-        text = GOOD.replace("passHostHeader: false", "serversTransport: t\n        responseForwarding: {flushInterval: 1s}")
+        text = GOOD.replace("passHostHeader: false", "serversTransport: t\n        responseForwarding: {}")
         text = text.replace("      priority: 7\n", "      priority: 7\n      tls: {}\n")
         text += "    auth:\n      forwardAuth: {address: 'http://x'}\ntcp:\n  routers: {a: {rule: x}}\n"
         configuration = decode_file(text, "gate.yml", KINDS)

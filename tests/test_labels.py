@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.labels import Labelled, LabelledService, decode
-from swarmgate.dynamic.model import Balancing, HealthCheck, Middleware, PassiveHealthCheck, Problem, Router, StickyCookie
+from swarmgate.dynamic.model import (
+    Balancing,
+    HealthCheck,
+    Middleware,
+    PassiveHealthCheck,
+    Problem,
+    Router,
+    StickyCookie,
+)
 from swarmgate.structure import option
 
 

@@ -172,6 +172,11 @@ class ForwardingTimeouts:
     idle_conn_timeout: Duration = option(
         default=Duration(90), doc="How long an unused connection to a server is kept; 0: no limit."
     )
+    silence_timeout: Duration = option(
+        default=Duration(1),
+        doc="A server that has said nothing for so long is asked whether it is there (``OPTIONS *``); 0: never. "
+        "swarmgate's own.",
+    )
     body_progress_timeout: Duration = option(
         default=Duration(60),
         doc="Longest pause in a body, in either direction; 0: no limit. swarmgate's own.",

@@ -39,7 +39,7 @@ class LabelledService:
     scheme: str = "http"
     url: str = ""
     weight: int = 1
-    balancing: Balancing = Balancing()
+    balancing: Balancing = attrs.field(factory=Balancing)
 
 
 @attrs.frozen

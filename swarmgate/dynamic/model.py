@@ -142,7 +142,7 @@ class Service:
 
     name: str
     servers: tuple[Server, ...] = ()
-    balancing: Balancing = Balancing()
+    balancing: Balancing = attrs.field(factory=Balancing)
     awaited: bool = False
 
 

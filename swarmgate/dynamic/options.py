@@ -84,7 +84,9 @@ class StickyCookieOptions:
     name: str = option(default="", parse=parse_cookie_name, doc="Its name; none: one that is made of the service's.")
     secure: bool = option(default=False, doc="Sent over HTTPS alone.")
     http_only: bool = option(default=False, key="httpOnly", doc="Not for scripts to see.")
-    same_site: Literal["none", "lax", "strict"] | None = option(default=None, doc="Whether other sites' requests have it.")
+    same_site: Literal["none", "lax", "strict"] | None = option(
+        default=None, doc="Whether other sites' requests have it."
+    )
     max_age: int = option(default=0, doc="Seconds; 0: it ends with the browser's session, less: it is expired at once.")
     path: str = option(default="/", doc="The path below which it is sent.")
     domain: str = option(default="", doc="The domain that it is for; none: the one that was asked.")

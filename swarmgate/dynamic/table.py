@@ -321,9 +321,8 @@ def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
             yield f"service {name} added: {_servers(now.servers)}"
         elif now is None:
             yield f"service {name} removed"
-        elif was is not None and was != now:
-            if differences := "; ".join(_server_differences(was, now)):
-                yield f"service {name} changed: {differences}"
+        elif was is not None and (differences := "; ".join(_server_differences(was, now))):
+            yield f"service {name} changed: {differences}"
 
 
 def _server_differences(was: Service, now: Service) -> Iterator[str]:

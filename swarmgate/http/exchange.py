@@ -271,6 +271,10 @@ class Exchange:
         """Lead the answer's body through *transform* too, after those that are there."""
         self._response_transforms = (*self._response_transforms, transform)
 
+    def seconds_since_asked(self) -> float:
+        """How long ago the server was asked."""
+        return perf_counter() - self.origin_started
+
     def data(self, data: bytes) -> None:
         """The server has sent more of the answer's body."""
         self.origin_sent += len(data)
