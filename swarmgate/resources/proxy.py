@@ -80,7 +80,7 @@ class ReverseProxyResource(Resource):
         elif self.room.admits():
             self.room.enter(exchange)
         else:
-            exchange.fail(status)
+            exchange.unreached(status)
 
     def has_next(self, exchange: Exchange) -> bool:
         """Whether there is another server to try."""
