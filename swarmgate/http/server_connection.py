@@ -217,7 +217,6 @@ class ServerConnection:
         if upstream.is_silent and chooser is not None and _may_be_repeated(exchange) and chooser.has_next(exchange):
             self._tell_break(exchange)
             self._leave()
-            exchange.retries += 1
             chooser.try_next(exchange, 504)
             return
         upstream.question()
