@@ -155,8 +155,8 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual([exchange.retries for exchange in gate.finished_exchanges], [1])
         for _ in range(3):
             ask(gate)
-            gate.server.receive(OK)
-        self.assertEqual({e.server for e in gate.finished_exchanges}, {TWO})
+            gate.network.servers[2].receive(OK)
+        self.assertEqual([e.server for e in gate.finished_exchanges], [TWO] * 4)
 
     def test_comes_back(self) -> None:
         """It gets requests again when it has shown that it is there, being asked now and then."""
