@@ -4,8 +4,8 @@ Run in a namespace of the laboratory: ``python3 load.py ADDRESS:PORT[,...] HOST 
 [--path PATH] [--turn] [--tunnels N]``. Half of the users make a new connection for each request, the other half keep
 theirs; with ``--posts`` every third request is a POST with an id of its own in the field ``X-Id`` and a body. User 0
 asks at the first address, user 1 at the second, and so on; with ``--turn`` whoever is refused a connection turns to the
-next address, as behind a load balancer. With ``--tunnels`` so many more users open a tunnel (``Upgrade: websocket``), say
-something now and then, and open a new one when it ends.
+next address, as behind a load balancer. With ``--tunnels`` so many more users open a tunnel (``Upgrade: websocket``),
+say something now and then, and open a new one when it ends.
 
 SIGTERM ends it: no new requests, those under way are finished. Then it writes one JSON object: ``asked``, ``failed``,
 ``failures`` (the first 50: ``at``, ``began``, ``seconds``, ``method``, ``status``, ``reason``, ``task``), ``ids`` of
