@@ -20,6 +20,7 @@ ALLOWED = {
     "http": {"transport"},
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
+    "health": {"dynamic"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic"},
     "resources": {"balancing", "dynamic", "http", "middlewares", "transport"},
@@ -27,6 +28,7 @@ ALLOWED = {
     "service": {
         "config",
         "dynamic",
+        "health",
         "http",
         "middlewares",
         "observe",
@@ -45,7 +47,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py"},
+    "treq": {"cli.py", "health/ask.py"},
 }
 
 
