@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,11 +22,12 @@ from twisted.logger import Logger
 
 from swarmgate import __version__
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import StaticConfiguration
+from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
-from swarmgate.dynamic.model import Configuration, Router
+from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -32,7 +35,7 @@ from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
-from swarmgate.middlewares import KINDS
+from swarmgate.middlewares import KINDS, redirect_scheme
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
@@ -46,6 +49,11 @@ from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
+from swarmgate.resources.reach import Reaching, idle_connections
+from swarmgate.tls.acceptor import Acceptors
+from swarmgate.tls.certificates import read_chain
+from swarmgate.tls.contexts import ServerContexts
+from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
@@ -54,6 +62,8 @@ _log = Logger("swarmgate")
 
 PING = "ping@internal"
 NOOP = "noop@internal"
+#: What is spoken over TLS, best first, as ALPN calls it.
+PROTOCOLS = ("http/1.1",)
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
 #: Seconds that stand for no limit where a library wants a number.
@@ -76,27 +86,35 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
+        settings = _upstream_settings(configuration)
         self.gate = Gate(
             configuration.entry_points,
             network,
             reactor,
             self.deadlines,
-            _upstream_settings(configuration),
+            settings,
             resources,
             self._context,
+            Reaching(network, self.deadlines, settings, _servers_transport(configuration)),
+        )
+        self._acceptors = Acceptors(
+            ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
+            [name for name, options in configuration.entry_points.items() if options.http.tls is not None],
+            time.time,
         )
         self._aggregator = Aggregator(
             {
-                name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
+                name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik", options.http.tls)
                 for name, options in configuration.entry_points.items()
             },
             resources,
-            self.gate.apply,
+            self._apply,
         )
         self.entry_points = [
             self._entry_point(name, options, network, configuration)
             for name, options in configuration.entry_points.items()
         ]
+        self._apply_tls(RoutingTable())
         self.providers = self._providers(configuration, swarm)
         self._aggregator.publish("internal", _internal(configuration))
 
@@ -119,7 +137,17 @@ class GateService(Service):
                 options.transport.life_cycle.grace_time_out,
             ),
             options.reuse_port,
+            self.gate.secure_roots[name].serve,
         )
+
+    def _apply(self, table: RoutingTable) -> None:
+        self.gate.apply(table)
+        self._apply_tls(table)
+
+    def _apply_tls(self, table: RoutingTable) -> None:
+        acceptors = self._acceptors.of(table.tls)
+        for name, entry_point in zip(self.gate.roots, self.entry_points, strict=True):
+            entry_point.acceptor = acceptors.get(name)
 
     def _providers(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> list[Any]:
         providers: list[Any] = []
@@ -224,10 +252,17 @@ def network_of(reactor: Any) -> Network:
 
 def _internal(configuration: StaticConfiguration) -> Configuration:
     """The gate's own routers."""
+    routers: dict[str, Router] = {}
+    middlewares: dict[str, Middleware] = {}
+    for name, options in configuration.entry_points.items():
+        redirection = options.http.redirections.entry_point
+        if redirection is not None:
+            router, middleware = _redirection(name, redirection, configuration)
+            routers[router.name], middlewares[middleware.name] = router, middleware
     ping = configuration.ping
     if ping is None or ping.manual_routing:
-        return Configuration()
-    router = Router(
+        return Configuration(routers, middlewares=middlewares)
+    routers["ping"] = Router(
         name="ping",
         rule="PathPrefix(`/ping`)",
         service=PING,
@@ -235,7 +270,31 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
         priority=_HIGHEST_PRIORITY,
         origin="ping",
     )
-    return Configuration(routers={"ping": router})
+    return Configuration(routers, middlewares=middlewares)
+
+
+def _redirection(
+    entry_point: str, options: EntryPointRedirection, configuration: StaticConfiguration
+) -> tuple[Router, Middleware]:
+    """The router that sends all requests of an entry point on (Traefik ``http.redirections.entryPoint``)."""
+    there = configuration.entry_points.get(options.to)
+    port = options.to.removeprefix(":") if there is None else str(there.address.port)
+    name = f"{entry_point}-to-{options.to.removeprefix(':')}"
+    middleware = Middleware(
+        f"redirect-{name}",
+        redirect_scheme.KIND.lower(),
+        redirect_scheme.Settings(scheme=options.scheme, port=port, permanent=options.permanent),
+    )
+    router = Router(
+        name,
+        rule="HostRegexp(`^.+$`)",
+        service=NOOP,
+        entry_points=(entry_point,),
+        middlewares=(middleware.name,),
+        priority=options.priority,
+        origin=f"entryPoints.{entry_point}.http.redirections",
+    )
+    return router, middleware
 
 
 def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
@@ -319,8 +378,38 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
         silence_timeout=timeouts.silence_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
-        idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),
+        idle_connections=idle_connections(options.max_idle_conns_per_host),
     )
+
+
+def _servers_transport(configuration: StaticConfiguration) -> ServersTransport:
+    """How servers are reached that no transport is named for.
+
+    :raises OSError: a file of authorities can't be read.
+    :raises ValueError: it holds none.
+    """
+    options = configuration.servers_transport
+    authorities = []
+    for written in options.root_cas:
+        text = written if is_pem(written) else Path(written).read_text("utf-8", "replace")
+        read_chain(text, "the text given" if is_pem(written) else written)
+        authorities.append(text)
+    return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))
+
+
+def _ticket_secret(configuration: StaticConfiguration) -> bytes:
+    """What the keys of session tickets are made of.
+
+    :raises OSError: its file can't be read.
+    :raises ValueError: it is too short.
+    """
+    path = configuration.session_tickets.key_file
+    if not path:
+        return os.urandom(32)
+    secret = Path(path).read_bytes()
+    if len(secret) < 32:
+        raise ValueError(f"expected at least 32 random octets in {path}, which has {len(secret)}")
+    return secret
 
 
 def fault_of(configuration: StaticConfiguration) -> str:
@@ -331,6 +420,11 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
+    for key, try_out in (("serversTransport.rootCAs", _servers_transport), ("sessionTickets.keyFile", _ticket_secret)):
+        try:
+            try_out(configuration)
+        except (OSError, ValueError) as error:
+            return f"{key}: {error}"
     return ""
 
 

@@ -15,6 +15,7 @@ from swarmgate.balancing.strategies import Rotation
 from swarmgate.dynamic.matching import RouteIndex
 from swarmgate.dynamic.model import Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
+from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.middlewares import build
@@ -22,6 +23,7 @@ from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
+from swarmgate.resources.reach import Reach
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -63,6 +65,7 @@ class Gate:
     What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
 
     :ivar roots: the resource tree of each entry point, by its name.
+    :ivar secure_roots: those for requests that came over TLS.
     """
 
     def __init__(
@@ -74,13 +77,18 @@ class Gate:
         upstream_settings: UpstreamSettings,
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
+        reach: Reach | None = None,
     ) -> None:
+        """
+        :param reach: the network on which servers of a scheme and a transport are reached, and the settings; *network*
+            and *upstream_settings* for all if it isn't given.
+        """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
-        self._network = network
+        self.secure_roots = {name: EntryPointRoot(name) for name in self.roots}
+        self._reach: Reach = reach or (lambda scheme, transport: (network, upstream_settings))
         self._clock = clock
         self._deadlines = deadlines
-        self._upstream_settings = upstream_settings
         self._context = context
         # What the table in force has made.
         self._kept = Kept()
@@ -102,7 +110,10 @@ class Gate:
             before = self._chains[entry_point]
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
-            root.show(RouteIndex(routes), {name: chain for name, (_, _, chain) in chains.items()})
+            leaves = {name: chain for name, (_, _, chain) in chains.items()}
+            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            secure = [route for route in routes if route.tls is not None]
+            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
         dropped = self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
@@ -122,7 +133,7 @@ class Gate:
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
         new: list[Member] = []
         unknown: list[Upstream] = []
-        members = [self._member(name, server, new, unknown) for server in service.servers]
+        members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
         if before is not None and before[0] == service:
             return before
         if before is not None and len(new) < len(members):
@@ -139,22 +150,30 @@ class Gate:
                 member.judge(True)
         return service, ReverseProxyResource(name, members, rotation, room, service.balancing)
 
-    def _member(self, service: str, server: Server, new: list[Member], unknown: list[Upstream]) -> Member:
+    def _member(
+        self,
+        service: str,
+        transport: ServersTransport | None,
+        server: Server,
+        new: list[Member],
+        unknown: list[Upstream],
+    ) -> Member:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            upstream = Upstream(server.url, self._network, self._deadlines, self._upstream_settings)
+            network, settings = self._reach(server.url.partition(":")[0], transport)
+            upstream = Upstream(server.url, network, self._deadlines, settings)
             unknown.append(upstream)
             return upstream
 
-        upstream = self._upstreams.keep(server.url, make_upstream)
+        upstream = self._upstreams.keep((server.url, transport), make_upstream)
 
         def make() -> Member:
             member = Member(server, upstream, random.random)
             new.append(member)
             return member
 
-        member: Member = self._kept.keep(("member", service, server.url), make)
+        member: Member = self._kept.keep(("member", service, server.url, transport), make)
         member.server = server
         return member
 
