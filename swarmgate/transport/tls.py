@@ -100,10 +100,7 @@ class TLSTransport:
     def dataReceived(self, data: bytes) -> None:
         self._incoming.write(data)
         if self._protocol is None:
-            if self._secured is None:
-                return
-            self._shake_hands()
-            if self._protocol is None or not self._incoming.pending:
+            if self._secured is None or not self._shake_hands() or not self._incoming.pending:
                 return
         if self.disconnecting:
             return
@@ -156,17 +153,18 @@ class TLSTransport:
         else:
             self._give_up(reason.value if isinstance(reason.value, Exception) else ConnectionLost(str(reason.value)))
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self) -> bool:
+        """Go on with the handshake. Returns whether it is over."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return
+            return False
         except (ssl.SSLError, ssl.CertificateError) as error:
             self._flush()  # The alert that tells the peer.
             self._give_up(HandshakeError(_reason(error)))
             self._below.loseConnection()
-            return
+            return False
         self._flush()
         protocol: str | None = self._tls.selected_alpn_protocol()
         self.negotiatedProtocol = protocol.encode("ascii") if protocol is not None else None
@@ -174,6 +172,7 @@ class TLSTransport:
         assert secured is not None
         self._protocol = secured(self)
         self._protocol.makeConnection(self)
+        return True
 
     def _give_up(self, error: Exception) -> None:
         self.disconnecting = True
