@@ -15,7 +15,8 @@ from cryptography.x509.oid import NameOID
 
 #: The time at which all of it is valid, in seconds since 1970, for tests that have no clock: 2026-01-01.
 NOW = 1767225600.0
-_START = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+#: When it begins to be valid.
+START = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
 
 
 @attrs.frozen
@@ -57,12 +58,12 @@ class Authority:
         )
         self.pem = _pem(self.certificate)
 
-    def issue(self, *names: str, days: int = 3000, kind: str = "EC") -> Pair:
-        """A certificate for *names*, hosts and addresses, that is valid for *days* from 2025-01-01 on."""
+    def issue(self, *names: str, days: int = 3000, kind: str = "EC", start: datetime.datetime = START) -> Pair:
+        """A certificate for *names*, hosts and addresses, that is valid for *days* from *start* on."""
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
         key = rsa_key() if kind == "RSA" else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
-        builder = _builder(subject, self.name, key.public_key(), days)
+        builder = _builder(subject, self.name, key.public_key(), days, start)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(ca=False), critical=True)
         builder = builder.add_extension(
@@ -94,15 +95,17 @@ def key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode("ascii")
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public: object, days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: object, days: int, start: datetime.datetime = START
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public)  # type: ignore[arg-type]
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_START)
-        .not_valid_after(_START + datetime.timedelta(days=days))
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days))
     )
 
 
