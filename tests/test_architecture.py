@@ -20,6 +20,7 @@ ALLOWED = {
     "http": {"transport"},
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
+    "health": {"dynamic"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic", "tls"},
     "resources": {"balancing", "dynamic", "http", "middlewares", "tls", "transport"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "service": {
         "config",
         "dynamic",
+        "health",
         "http",
         "middlewares",
         "observe",
@@ -47,7 +49,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py"},
+    "treq": {"cli.py", "health/ask.py"},
 }
 
 

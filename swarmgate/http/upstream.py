@@ -140,6 +140,7 @@ class Upstream:
         self.failures = max(self.failures, 1)
         self.is_troubled = True
         self._out_until = NEVER
+
         def failed(error: Exception) -> None:
             self._failed()
             if self.deadlines.now - self._born < _STARTING:

@@ -99,9 +99,9 @@ class TLSTransport:
 
     def dataReceived(self, data: bytes) -> None:
         self._incoming.write(data)
-        if self._protocol is None:
-            if self._secured is None or not self._shake_hands() or not self._incoming.pending:
-                return
+        begins = self._protocol is None
+        if begins and (self._secured is None or not self._shake_hands() or not self._incoming.pending):
+            return
         if self.disconnecting:
             return
         ended = False
