@@ -30,6 +30,7 @@ from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
+from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -89,7 +90,9 @@ class GateService(Service):
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
         settings = _upstream_settings(configuration)
-        self.checker = Checker(reactor, Asker(reactor), self._judge)
+        servers_transport = _servers_transport(configuration)
+        self._policy = TransportPolicy(servers_transport)
+        self.checker = Checker(reactor, Asker(reactor, self._policy), self._judge)
         self.gate = Gate(
             configuration.entry_points,
             network,
@@ -99,7 +102,7 @@ class GateService(Service):
             resources,
             self._context,
             self.checker.watch,
-            Reaching(network, self.deadlines, settings, _servers_transport(configuration)),
+            Reaching(network, self.deadlines, settings, servers_transport),
         )
         self._acceptors = Acceptors(
             ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
@@ -145,6 +148,12 @@ class GateService(Service):
         )
 
     def _apply(self, table: RoutingTable) -> None:
+        self._policy.transports = {
+            server.url.partition("://")[2].rpartition(":")[0].strip("[]"): service.transport
+            for service in table.services.values()
+            if service.transport is not None
+            for server in service.servers
+        }
         self.gate.apply(table)
         self._apply_tls(table)
 

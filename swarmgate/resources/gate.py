@@ -187,8 +187,9 @@ class Gate:
             new.append(member)
             return member
 
-        member: Member = self._kept.keep(("member", service, server.url, transport), make)
+        member: Member = self._kept.keep(("member", service, server.url), make)
         member.server = server
+        member.upstream = upstream
         return member
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:

@@ -40,6 +40,8 @@ http:
     https: {rule: Host(`https.example`), service: verified}
     https-unverified: {rule: Host(`https-unverified.example`), service: unverified}
     https-unknown: {rule: Host(`https-unknown.example`), service: unknown}
+    https-well: {rule: Host(`https-well.example`), service: well}
+    https-sick: {rule: Host(`https-sick.example`), service: sick}
     https-client: {rule: Host(`https-client.example`), service: shows}
   middlewares:
     hsts: {headers: {stsSeconds: 300}}
@@ -50,6 +52,12 @@ http:
     unverified: {loadBalancer: {serversTransport: blind, servers: [{url: "https://127.0.0.1:%(https)d"}]}}
     unknown: {loadBalancer: {servers: [{url: "https://127.0.0.1:%(https)d"}]}}
     shows: {loadBalancer: {serversTransport: shows, servers: [{url: "https://127.0.0.1:%(mtls)d"}]}}
+    well:
+      loadBalancer:
+        {serversTransport: shows, servers: [{url: "https://127.0.0.1:%(mtls)d"}], healthCheck: {path: /, interval: 1s}}
+    sick:
+      loadBalancer:
+        {servers: [{url: "https://localhost:%(https)d"}], waitForServer: 0s, healthCheck: {path: /, interval: 1s}}
   serversTransports:
     good: {serverName: backend.example, rootCAs: ["%(root)s"]}
     blind: {insecureSkipVerify: true}
@@ -412,6 +420,12 @@ class ServerTests(Fixture):
     def test_large_answers(self) -> None:
         """Three million octets of a server that speaks TLS arrive whole."""
         self.assertEqual(plainly(self.gate.port, "https.example", "/large").body, "x" * 3_000_000)
+
+    def test_health(self) -> None:
+        """A server that speaks TLS is asked whether it is well under its service's transport."""
+        port = self.gate.port
+        wait_until(lambda: plainly(port, "https-well.example").status == 200)
+        wait_until(lambda: plainly(port, "https-sick.example").status == 503)
 
 
 class ReloadTests(Fixture):
