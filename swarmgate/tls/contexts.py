@@ -98,6 +98,7 @@ def server_context(
         origins = ", ".join(certificate.origin for certificate in certificates)
         raise ContextError(f"the certificate of {origins} can't be served: {reason}") from None
     openssl.set_ticket_key(context, ticket_key)
+    openssl.release_buffers(context)
     return context
 
 
@@ -141,6 +142,7 @@ def client_context(transport: ServersTransport, protocols: Sequence[str] = ("htt
         if transport.certificates:
             load(context, transport.certificates[0].cert_file, transport.certificates[0].key_file)
         context.set_alpn_protocols([*protocols])
+        openssl.release_buffers(context)
     except (ssl.SSLError, ValueError) as error:
         reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
         raise ContextError(f"servers can't be reached so: {reason}") from None
