@@ -25,6 +25,10 @@ _log = Logger("swarmgate.tls")
 _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
+#: Seconds in which a handshake that is on its way still comes about, when the connection is about to be closed.
+_LAST_WORDS_WITHIN = 1.0
+
+
 class Accepted(Protocol):
     """How a client's handshake goes on."""
 
@@ -139,7 +143,11 @@ class Greeting:
         self.abort()
 
     def close_when_idle(self) -> None:
-        """Close now: nothing was asked yet."""
+        """Close soon: what is said now is still heard, and the connection's first answer its last."""
+        self.deadline = min(self.deadline, self._deadlines.now + _LAST_WORDS_WITHIN)
+
+    def send_away(self) -> None:
+        """Its time is over."""
         self.abort()
 
     def abort(self) -> None:
@@ -155,20 +163,23 @@ class SecureSite:
     connection's client was not asked for.
     """
 
-    __slots__ = ("_entry_point", "_options", "closed", "finished", "opened", "refused")
+    __slots__ = ("_entry_point", "_options", "closed", "opened", "refused")
 
     def __init__(self, entry_point: EntryPoint, options: str) -> None:
         self._entry_point = entry_point
         self._options = options
         self.opened = entry_point.opened
         self.closed = entry_point.closed
-        self.finished = entry_point.finished
         self.refused = entry_point.refused
 
     @property
     def draining(self) -> bool:
         """The entry point is being stopped."""
         return self._entry_point.draining
+
+    def finished(self, exchange: Exchange) -> None:
+        """*exchange* has ended."""
+        self._entry_point.finished(exchange)
 
     def serve(self, exchange: Exchange) -> None:
         """Answer *exchange*, unless it belongs on another connection."""

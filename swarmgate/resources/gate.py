@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +23,7 @@ from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
-from swarmgate.resources.reach import Reach
+from swarmgate.resources.reach import Reach, settings_of
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -59,6 +59,10 @@ class Kept:
         self._objects, self._asked = self._asked, {}
         return dropped
 
+    def items(self) -> Collection[tuple[Any, Any]]:
+        """All of it, with the keys."""
+        return self._objects.items()
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._objects.values())
 
@@ -86,13 +90,14 @@ class Gate:
         reach: Reach | None = None,
     ) -> None:
         """
-        :param reach: the network on which servers of a scheme and a transport are reached, and the settings; *network*
-            and *upstream_settings* for all if it isn't given.
+        :param reach: the network on which servers of a scheme and a transport are reached; *network* for all if it
+            isn't given.
         """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
         self.secure_roots = {name: EntryPointRoot(name) for name in self.roots}
-        self._reach: Reach = reach or (lambda scheme, transport: (network, upstream_settings))
+        self._reach: Reach = reach or (lambda scheme, transport: network)
+        self._upstream_settings = upstream_settings
         self._clock = clock
         self._deadlines = deadlines
         self._context = context
@@ -175,7 +180,8 @@ class Gate:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            network, settings = self._reach(server.url.partition(":")[0], transport)
+            network = self._reach(server.url.partition(":")[0], transport)
+            settings = settings_of(transport, self._upstream_settings)
             upstream = Upstream(server.url, network, self._deadlines, settings)
             unknown.append(upstream)
             return upstream
@@ -217,6 +223,12 @@ class Gate:
             return build(middleware.kind, middleware.settings, context)
         except ValueError as error:
             raise ValueError(f"middleware {middleware.name}: {error}") from error
+
+    def reconfigure(self, upstream_settings: UpstreamSettings) -> None:
+        """Connect to servers by other settings from now on."""
+        self._upstream_settings = upstream_settings
+        for (_, transport), upstream in self._upstreams.items():
+            upstream.settings = settings_of(transport, upstream_settings)
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""

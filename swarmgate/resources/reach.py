@@ -14,8 +14,8 @@ from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.tls.contexts import client_context
 from swarmgate.transport.network import Network
 
-Reach = Callable[[str, ServersTransport | None], tuple[Network, UpstreamSettings]]
-"""The network and the settings for servers of a URL's scheme and a transport, None for the gate's own."""
+Reach = Callable[[str, ServersTransport | None], Network]
+"""The network for servers of a URL's scheme and a transport, None for the gate's own."""
 
 
 def idle_connections(configured: int) -> int:
@@ -29,31 +29,29 @@ class Reaching:
     :param default: how servers are reached that no transport is named for.
     """
 
-    def __init__(
-        self, network: Network, deadlines: Deadlines, settings: UpstreamSettings, default: ServersTransport
-    ) -> None:
+    def __init__(self, network: Network, deadlines: Deadlines, default: ServersTransport) -> None:
         self._network = network
         self._deadlines = deadlines
-        self._settings = settings
         self._default = default
         #: Made once for each, since a context reads all the system's authorities.
         self._secure: dict[ServersTransport, Network] = {}
 
-    def __call__(self, scheme: str, transport: ServersTransport | None) -> tuple[Network, UpstreamSettings]:
-        settings = self._settings if transport is None else settings_of(transport, self._settings)
+    def __call__(self, scheme: str, transport: ServersTransport | None) -> Network:
         if scheme != "https":
-            return self._network, settings
+            return self._network
         transport = transport or self._default
         secure = self._secure.get(transport)
         if secure is None:
             context = client_context(transport)
             secure = SecureNetwork(self._network, context, transport.server_name, self._deadlines)
             self._secure[transport] = secure
-        return secure, settings
+        return secure
 
 
-def settings_of(transport: ServersTransport, settings: UpstreamSettings) -> UpstreamSettings:
+def settings_of(transport: ServersTransport | None, settings: UpstreamSettings) -> UpstreamSettings:
     """*settings* with what *transport* says otherwise."""
+    if transport is None:
+        return settings
     timeouts = transport.forwarding_timeouts
     given = {
         "connect_timeout": timeouts.dial_timeout,
