@@ -179,7 +179,8 @@ class Run:
             "Slow": f"answered, but {report.SLOW:g} s or more later than the application takes",
             "Rounds": f"{self.options.rounds}{', short' if self.options.short else ''}",
             "Versions": f"Traefik {version}, {' '.join(k6.split()[:2])}, Python {platform.python_version()}",
-            "Machine": f"{os.cpu_count()} cores for three nodes, proxies, application and load",
+            "Machine": f"{os.cpu_count()} cores for three nodes, proxies, application and load; load average "
+            f"{self.options.busy:.1f} in the minute before the run",
             "Command": "python -m bench.rollout " + " ".join(self.options.given),
         }
         if self.faults:
@@ -205,6 +206,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.rate < 2 or options.rounds < 1:
         parser.error("--rate is 2 or more, --rounds 1 or more")
     options.given = list(arguments)
+    options.busy = os.getloadavg()[0]
     return options
 
 
