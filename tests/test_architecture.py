@@ -49,7 +49,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py", "health/ask.py"},
+    "treq": {"health/ask.py"},
 }
 
 
