@@ -32,6 +32,7 @@ from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
+from swarmgate.http2.client import Http2Settings
 from swarmgate.middlewares import KINDS
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
@@ -269,6 +270,12 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
         answer_timeout=timeouts.write_timeout,
         requests_at_most=options.transport.keep_alive_max_requests,
         seconds_at_most=options.transport.keep_alive_max_time,
+        http2=Http2Settings(
+            options.http2.max_concurrent_streams,
+            options.http2.max_decoder_header_table_size,
+            options.http2.max_encoder_header_table_size,
+            options.http2.websockets,
+        ).connection,
     )
 
 

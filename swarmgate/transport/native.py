@@ -72,6 +72,12 @@ class NativeTransport:
 
     # What the protocol calls.
 
+    def change_protocol(self, protocol: IProtocol) -> None:
+        """Give *protocol* what comes from now on."""
+        self._protocol = protocol
+        self.data_received = protocol.dataReceived
+        self._socket.set_protocol(self)  # The loop has looked up the old one's method.
+
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
 

@@ -41,3 +41,12 @@ class Network(Protocol):
         :param timeout: seconds.
         :param failed: called with an :exc:`OSError` or a :exc:`ConnectTimeout` if it does not come about.
         """
+
+
+def change_protocol(transport: Any, protocol: IProtocol) -> None:
+    """Give *protocol* what comes over *transport* from now on; the protocol before gets nothing more."""
+    change = getattr(transport, "change_protocol", None)
+    if change is not None:
+        change(protocol)
+    else:
+        transport.protocol = protocol  # Twisted's own look it up each time.
