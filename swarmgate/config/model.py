@@ -152,7 +152,9 @@ class HTTP2:
         default=4096, doc="Bytes of the table that clients' header fields are compressed with.", validator=at_least(0)
     )
     max_encoder_header_table_size: int = option(
-        default=4096, doc="Most bytes of the table that answers' header fields are compressed with.", validator=at_least(0)
+        default=4096,
+        doc="Most bytes of the table that answers' header fields are compressed with.",
+        validator=at_least(0),
     )
     websockets: bool = option(
         default=False, doc="Serve websockets over HTTP/2, by extended CONNECT (RFC 8441). swarmgate's own."

@@ -39,15 +39,17 @@ from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
 from swarmgate.http2 import budgets, codec
 from swarmgate.http2.budgets import Allowances, Overdrawn
-from swarmgate.http2.codec import Codec, Frames
-from swarmgate.http2.heads import Malformed, lowered, read_request, read_trailers, response_fields
+from swarmgate.http2.codec import Codec
+from swarmgate.http2.connection import (
+    CONNECTION_WINDOW,
+    HELD_AT_LEAST,
+    HELD_AT_MOST,
+    STREAM_WINDOW,
+    Connection,
+    Stream,
+)
+from swarmgate.http2.heads import Malformed, read_request, read_trailers, response_fields
 
-#: Octets that a client may send on a stream before its server has taken them, and on the connection on the way.
-_STREAM_WINDOW = 262144
-_CONNECTION_WINDOW = 1048576
-#: Octets of an answer that are held for a client whose window is closed, before the server is paused; and when not.
-_HELD_AT_MOST = 65536
-_HELD_AT_LEAST = 16384
 #: Octets that a frame must have to count as an answer's: a client that opens its window by single octets earns nothing.
 _EARNS = 512
 #: Octets of acknowledgements that are written for a client that reads nothing.
@@ -80,33 +82,33 @@ class Http2Settings:
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
-class Http2Connection:
+class Http2Connection(Connection):
     """A client's connection, from its first octet to its last."""
 
     factory = None
 
     def __init__(self, site: Site, settings: ClientSettings, http2: Http2Settings, deadlines: Deadlines) -> None:
+        super().__init__(
+            deadlines,
+            Codec(
+                False,
+                STREAM_WINDOW,
+                CONNECTION_WINDOW,
+                http2.streams_at_most,
+                settings.limits.head * _SECTION_FACTOR,
+                http2.decoder_table,
+                http2.encoder_table,
+                http2.websockets,
+            ),
+        )
         # Given.
         self.site = site
         self.settings = settings
         self.http2 = http2
-        self.deadlines = deadlines
         # Per connection.
-        self.transport: Any = None
         self.client_ip = ""
         self.deadline = NEVER
-        self.codec = Codec(
-            False,
-            _STREAM_WINDOW,
-            _CONNECTION_WINDOW,
-            http2.streams_at_most,
-            settings.limits.head * _SECTION_FACTOR,
-            http2.decoder_table,
-            http2.encoder_table,
-            http2.websockets,
-        )
         self.streams: dict[int, ClientStream] = {}
-        self._frames = Frames()
         self._preface = codec.PREFACE
         self._begun = 0.0
         self._requests = 0
@@ -117,19 +119,13 @@ class Http2Connection:
         self._last = codec.HIGHEST_STREAM
         self._ending = False
         # What has come.
-        self._reading = False
         #: Octets of the field section that is not complete, 0 if there is none.
         self._section = 0
         #: When the frame, or the field section, has to be complete; when an idle connection is closed.
         self._partial_until = NEVER
         self._idle_until = NEVER
-        self._consumed = 0
         self._allowances = Allowances()
         self._answers_earned = self._data_earned = self._frames_earned = 0.0
-        # What is to be sent: the streams that wait for their, or the connection's, window, longest waiting first.
-        self._waiting: dict[ClientStream, None] = {}
-        self._is_full = False
-        self._full_since = 0.0
         self._unread = 0
 
     # From the network.
@@ -211,13 +207,11 @@ class Http2Connection:
             self.transport.abortConnection()
         elif self._preface:
             self.close()
-        elif self._is_full and self.deadlines.now - self._full_since >= self._patience():
+        elif self.is_full and self.deadlines.now - self.full_since >= self._patience():
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: answers not read in time")
         elif self.deadlines.now >= self._partial_until:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: frame not complete in time")
-        elif self._ending and self._last == codec.HIGHEST_STREAM:
-            self._settle_end()
-        elif not self.streams:
+        elif (self._ending and self._last == codec.HIGHEST_STREAM) or not self.streams:
             self._settle_end()
         else:
             self._set_deadline()
@@ -247,8 +241,8 @@ class Http2Connection:
         if self._closing or self._preface or (self._ending and self._last == codec.HIGHEST_STREAM):
             return
         deadline = self._partial_until
-        if self._is_full:
-            deadline = min(deadline, self._full_since + self._patience())
+        if self.is_full:
+            deadline = min(deadline, self.full_since + self._patience())
         if not self.streams:
             deadline = min(deadline, self._idle_until)
         self.deadline = deadline
@@ -346,10 +340,7 @@ class Http2Connection:
 
     def _data_received(self, event: Any) -> None:
         size = event.flow_controlled_length
-        self._consumed += size
-        if self._consumed >= _CONNECTION_WINDOW // 4:
-            self.codec.increment_flow_control_window(self._consumed)
-            self._consumed = 0
+        self.consumed(size)
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             # The end, if this was it, comes as an event of its own.
@@ -384,10 +375,10 @@ class Http2Connection:
             self._stream_gone()
 
     def _window_updated(self, event: Any) -> None:
-        self._send_waiting()
+        self.send_waiting()
 
     def _settings_changed(self, event: Any) -> None:
-        self._send_waiting()
+        self.send_waiting()
 
     def _ping_acknowledged(self, event: Any) -> None:
         if self._ending:
@@ -400,61 +391,13 @@ class Http2Connection:
     # What the streams ask for.
 
     def send_head(self, stream_id: int, fields: Fields, done: bool) -> None:
-        """Send a field section; *done*: and the stream's end."""
-        self.codec.send_headers(stream_id, fields, done)
+        super().send_head(stream_id, fields, done)
         self._frames_earned += 1
 
-    def send_soon(self, stream: ClientStream) -> None:
-        """Send of *stream* what the windows let pass; the rest as they open."""
-        if self._is_full or self._waiting or not stream.send_some(codec.HIGHEST_STREAM):
-            self._waiting[stream] = None
-
-    def _send_waiting(self) -> None:
-        """Send what the windows and the transport let pass, a frame of each stream in turn."""
-        waiting = self._waiting
-        stuck = 0
-        while waiting and not self._is_full and stuck < len(waiting):
-            stream = next(iter(waiting))
-            del waiting[stream]
-            before = stream.held
-            if stream.send_some(codec.FRAME_AT_MOST):
-                continue
-            waiting[stream] = None
-            if stream.held == before:
-                stuck += 1
-            else:
-                stuck = 0
-                if not self._reading:
-                    self.flush()
-
-    def room(self, stream_id: int) -> int:
-        """How many octets can be sent on the stream now."""
-        return self.codec.stream_room(stream_id)
-
     def send_data(self, stream_id: int, data: bytes, done: bool) -> None:
-        """Send *data*, which the windows let pass, in frames; *done*: and the stream's end."""
-        size = self.codec.max_outbound_frame_size
-        if size > codec.FRAME_AT_MOST:
-            size = codec.FRAME_AT_MOST
+        super().send_data(stream_id, data, done)
         if len(data) >= _EARNS:
             self._frames_earned += 1
-        if len(data) <= size:
-            self.codec.send_data(stream_id, data, done)
-            return
-        for at in range(0, len(data), size):
-            self.codec.send_data(stream_id, data[at : at + size], done and at + size >= len(data))
-
-    def open_window(self, stream_id: int, size: int) -> None:
-        """The server has taken *size* octets of the stream's body."""
-        if self.codec.is_open(stream_id):
-            self.codec.increment_flow_control_window(size, stream_id)
-            self.flush()
-
-    def reset(self, stream_id: int, error: int) -> None:
-        """Reset the stream."""
-        if self.codec.is_open(stream_id):
-            self.codec.reset_stream(stream_id, error)
-        self.codec.forget(stream_id)
 
     def answered(self, stream: ClientStream) -> None:
         """The answer of *stream* has been sent whole."""
@@ -485,38 +428,23 @@ class Http2Connection:
             return True
         return bool(settings.seconds_at_most) and self.deadlines.now - self._begun >= settings.seconds_at_most
 
-    def flush(self) -> None:
-        """Write what is to be sent, unless more may follow at once."""
-        if self._reading or self.transport is None:
-            return
-        data = self.codec.data_to_send()
-        if not data:
-            return
-        self.transport.write(data)
-        if self._is_full:
-            self._unread += len(data)
+    def wrote(self, size: int) -> None:
+        if self.is_full:
+            self._unread += size
             if self._unread > _UNREAD_AT_MOST and not self._closing:
                 self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
 
     # As a producer of the transport.
 
     def pauseProducing(self) -> None:
-        """The client reads too slowly: send no more bodies."""
-        if not self._is_full:
-            self._is_full = True
+        if not self.is_full:
+            super().pauseProducing()
             self._unread = 0
-            self._full_since = self.deadlines.now
             self._set_deadline()
 
     def resumeProducing(self) -> None:
-        self._is_full = False
-        self._unread = 0
-        self._send_waiting()
+        super().resumeProducing()
         self._set_deadline()
-        self.flush()
-
-    def stopProducing(self) -> None:
-        """The transport is closing; that it has closed is told otherwise."""
 
     # The connection.
 
@@ -557,12 +485,6 @@ class Http2Connection:
         if not self.streams:
             self.close()
 
-    def flush_now(self) -> None:
-        """Write what is to be sent, whatever follows."""
-        data = self.codec.data_to_send()
-        if data:
-            self.transport.write(data)
-
     def _fail(self, error: int, reason: str) -> None:
         """End the connection, and with it all its streams, for a fault of the client's."""
         self.site.refused(self, BadRequest(reason))  # type: ignore[arg-type]
@@ -575,7 +497,7 @@ class Http2Connection:
         self._waiting.clear()
         for stream in streams.values():
             stream.gone()
-        if self._is_full:
+        if self.is_full:
             self.transport.abortConnection()
         else:
             self.close()
@@ -610,49 +532,34 @@ _ACTS: dict[Any, Any] = {
 }
 
 
-class ClientStream:
+class ClientStream(Stream):
     """A stream of a client: :class:`~swarmgate.http.exchange.Client` of one exchange.
 
-    :ivar id: of the stream.
-    :ivar held: octets of the answer that wait for the windows.
+    :ivar error: what the stream is reset with if the answer is broken off.
     """
 
     __slots__ = (
-        "_connection",
-        "_done",
         "_exchange",
         "_expected",
         "_in_body",
-        "_out",
         "_paused",
         "_producer",
         "_producer_paused",
         "_stalled_at",
-        "_trailers",
-        "_unopened",
         "_until",
-        "deadline",
-        "held",
-        "id",
+        "error",
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        self.id = stream_id
-        self._connection = connection
+        super().__init__(connection, stream_id)
         self._exchange: Exchange | None = None
-        self.deadline = NEVER
+        self.error: int = ErrorCodes.INTERNAL_ERROR
         # The request's body.
         self._in_body = False
         self._expected = UNKNOWN
         self._paused = False
-        #: Octets that were received and for which the window was not opened again.
-        self._unopened = 0
         self._until = NEVER
         # The answer's.
-        self._out = b""
-        self.held = 0
-        self._done = False
-        self._trailers: Fields = []
         self._producer: Any = None
         self._producer_paused = False
         self._stalled_at = NEVER
@@ -686,10 +593,7 @@ class ClientStream:
         connection.send_head(self.id, response_fields(response, len(body)), False)
         # If there is a body, nobody wants it.
         self._in_body = True
-        self._done = True
-        self._out = body
-        self.held = len(body)
-        connection.send_soon(self)
+        self.put_last(body)
 
     def body_data(self, data: bytes, size: int, ends: bool) -> None:
         """*data* of the body has come, for *size* octets of the window; *ends*: its end comes next."""
@@ -705,7 +609,7 @@ class ClientStream:
         if not self._paused:
             self.deadline = self._body_deadline()
             if not ends:
-                self._open_window()
+                self.open_window()
         if data:
             if ends and self._expected <= 0 and exchange.request.length:
                 self._in_body = False
@@ -739,11 +643,6 @@ class ClientStream:
     def _body_deadline(self) -> float:
         settings = self._connection.settings
         return self._connection._in(settings.progress_timeout) if self._until == NEVER else self._until
-
-    def _open_window(self) -> None:
-        if self._unopened >= _STREAM_WINDOW // 4:
-            size, self._unopened = self._unopened, 0
-            self._connection.open_window(self.id, size)
 
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
@@ -783,10 +682,12 @@ class ClientStream:
                 connection.deadlines.add(self)
                 self._until = self.deadline = connection._in(seconds)
         if data:
-            self._done = done
-            self._send(data)
+            if done:
+                self.put_last(data)
+            else:
+                self.put(data)
         elif done:
-            self._answered()
+            self.sent_all()
         connection.flush()
 
     def send_interim(self, response: Response) -> None:
@@ -798,82 +699,45 @@ class ClientStream:
     def send_data(self, data: bytes) -> None:
         if self._exchange is None:
             return
-        self._send(data)
+        self.put(data)
         self._connection.flush()
-
-    def _send(self, data: bytes) -> None:
-        self._out = self._out + data if self._out else data
-        held = self.held
-        self.held = len(self._out)
-        if not held:
-            self._connection.send_soon(self)
-        self._watch()
 
     def send_end(self, trailers: Fields) -> None:
         if self._exchange is None:
             return
-        self._done = True
-        self._trailers = lowered(trailers) if trailers else trailers
-        if not self.held:
-            self._connection.send_soon(self)
+        self.put_end(trailers)
         self._connection.flush()
 
-    def send_some(self, at_most: int) -> bool:
-        """Send what the windows let pass, up to *at_most* octets; whether nothing is left."""
-        connection = self._connection
-        out = self._out
-        if out:
-            room = min(connection.room(self.id), at_most)
-            if room <= 0:
-                return False
-            if room < len(out):
-                connection.send_data(self.id, out[:room], False)
-                self._out = out[room:]
-                self.held = len(self._out)
-                self._stalled_at = NEVER
-                self._watch()
-                return False
-            self._out = b""
-            self.held = 0
-            connection.send_data(self.id, out, self._done and not self._trailers)
-        if self._done:
-            if self._trailers:
-                connection.send_head(self.id, self._trailers, True)
-            elif not out:
-                connection.send_data(self.id, b"", True)
-            self._answered()
-        else:
-            self._watch()
-        return True
+    def moved(self) -> None:
+        self._stalled_at = NEVER
+        self.watch()
 
-    def _watch(self) -> None:
-        """Pause or resume who produces the answer, and watch the time in which the client takes something."""
-        if self.held > _HELD_AT_MOST:
-            if self._producer is not None and not self._producer_paused:
-                self._producer_paused = True
-                self._producer.pauseProducing()
-        elif self._producer_paused and self.held <= _HELD_AT_LEAST:
-            self._producer_paused = False
-            if self._producer is not None:
-                self._producer.resumeProducing()
+    def watch(self) -> None:
+        """Pause or resume who produces the answer, and watch the time in which the client takes something of it."""
         connection = self._connection
         if not self.held:
-            if self._stalled_at != NEVER:
-                self._stalled_at = NEVER
-                self.deadline = self._until
-        elif self._stalled_at == NEVER and not self._connection._closing:
+            self.deadline = self._until
+        elif self._stalled_at == NEVER:
             self._stalled_at = connection.deadlines.now
             connection.deadlines.add(self)
             self.deadline = min(self._until, connection._in(connection.settings.progress_timeout))
+        if self.held > HELD_AT_MOST:
+            if self._producer is not None and not self._producer_paused:
+                self._producer_paused = True
+                self._producer.pauseProducing()
+        elif self._producer_paused and self.held <= HELD_AT_LEAST:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()
 
     def abort(self) -> None:
-        self.end(ErrorCodes.INTERNAL_ERROR)
+        self.end(self.error)
         self._connection.flush()
 
     def feed_from(self, producer: Any) -> None:
         self._producer = producer
         self._producer_paused = False
-        if producer is not None and self.held > _HELD_AT_MOST:
+        if producer is not None and self.held > HELD_AT_MOST:
             self._producer_paused = True
             producer.pauseProducing()
 
@@ -888,14 +752,14 @@ class ClientStream:
             self._paused = False
             if self._stalled_at == NEVER:
                 self.deadline = self._body_deadline()
-            self._open_window()
+            self.open_window()
 
     def switch(self, response: Response, server: Any) -> None:
         raise NotImplementedError
 
     # Its end.
 
-    def _answered(self) -> None:
+    def sent_all(self) -> None:
         exchange, self._exchange = self._exchange, None
         connection = self._connection
         connection.deadlines.discard(self)
@@ -918,8 +782,7 @@ class ClientStream:
     def gone(self) -> None:
         """The stream is over, whatever was still to be sent."""
         self._connection.deadlines.discard(self)
-        self._out = b""
-        self.held = 0
+        self.drop()
         self._in_body = False
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

@@ -93,7 +93,7 @@ class Codec(H2Connection):
         stream = self.streams.get(stream_id)
         return stream is not None and not stream.closed
 
-    def stream_room(self, stream_id: int) -> int:
+    def room(self, stream_id: int) -> int:
         """How many octets the peer still takes on the stream, and on the connection."""
         room = min(self.outbound_flow_control_window, self.streams[stream_id].outbound_flow_control_window)
         return room if room > 0 else 0
@@ -154,7 +154,12 @@ class Frames:
             end = at + 9 + length
             if end > size:
                 break
-            yield data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big") & HIGHEST_STREAM, data[at:end]
+            yield (
+                data[at + 3],
+                data[at + 4],
+                int.from_bytes(data[at + 5 : at + 9], "big") & HIGHEST_STREAM,
+                data[at:end],
+            )
             at = end
         self.rest = data[at:] if at else data
 
