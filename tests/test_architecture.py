@@ -23,7 +23,7 @@ ALLOWED = {
     "middlewares": {"structure", "http"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic"},
-    "resources": {"balancing", "dynamic", "http", "middlewares", "transport"},
+    "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
         "config",

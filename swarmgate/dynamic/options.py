@@ -28,6 +28,10 @@ from swarmgate.structure import (
 _LATER = "an option of Traefik's that swarmgate does not have yet"
 
 
+#: What servers can speak: HTTP/1.1, or HTTP/2 in clear text.
+_SCHEMES = ("http", "h2c")
+
+
 def parse_server_url(text: str) -> str:
     """A server's URL as ``http://host:port`` (Traefik ``servers[n].url``); the port is 80 if it isn't given.
 
@@ -36,9 +40,10 @@ def parse_server_url(text: str) -> str:
     found = re.fullmatch(r"(?i)([a-z0-9+.-]+)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", text)
     if found is None or int(found[3] or 80) not in range(1, 65536):
         raise ValueError("a URL such as http://10.0.0.2:8080, without a path")
-    if found[1].lower() != "http":
-        raise ValueError("a URL that begins with http://, the one scheme that swarmgate has for servers yet")
-    return f"http://{found[2].lower()}:{int(found[3] or 80)}"
+    scheme = found[1].lower()
+    if scheme not in _SCHEMES:
+        raise ValueError("a URL that begins with http:// or h2c://, the schemes that swarmgate has for servers yet")
+    return f"{scheme}://{found[2].lower()}:{int(found[3] or 80)}"
 
 
 @not_yet("parentRefs")
@@ -207,11 +212,10 @@ class ServiceOptions:
 
 
 def _scheme(text: str) -> str:
-    if text.lower() in ("https", "h2c"):
-        raise ValueError("http, the one scheme that swarmgate has for servers yet")
-    if text.lower() != "http":
-        raise ValueError("http")
-    return "http"
+    scheme = text.lower()
+    if scheme not in _SCHEMES:
+        raise ValueError("http or h2c, the schemes that swarmgate has for servers yet")
+    return scheme
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from swarmgate.dynamic.model import Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
@@ -143,7 +144,8 @@ class Gate:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            upstream = Upstream(server.url, self._network, self._deadlines, self._upstream_settings)
+            kind = Http2Upstream if server.url.startswith("h2c:") else Upstream
+            upstream = kind(server.url, self._network, self._deadlines, self._upstream_settings)
             unknown.append(upstream)
             return upstream
 
