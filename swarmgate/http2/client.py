@@ -260,7 +260,7 @@ class Http2Connection(Connection):
         elif self._section:
             pass  # h2 knows what that is.
         elif kind == codec.DATA:
-            if size == 0 and not flags & codec.END_STREAM:
+            if not flags & codec.END_STREAM and (size == 0 or (flags & codec.PADDED and size <= 1 + frame[9])):
                 allowances.spend(budgets.EMPTY_DATA, now)
             else:
                 self._data_earned += 1

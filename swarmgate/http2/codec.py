@@ -6,7 +6,7 @@ GOAWAY in either direction. What is overridden or kept from it is in this module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from h2.config import H2Configuration
@@ -17,6 +17,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM = 0x1
 ACK = 0x1
 END_HEADERS = 0x4
+PADDED = 0x8
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Octets of a frame's payload that the gate takes (SETTINGS_MAX_FRAME_SIZE, its smallest and default value).
@@ -162,6 +163,3 @@ class Frames:
             )
             at = end
         self.rest = data[at:] if at else data
-
-
-Make = Callable[[], Codec]

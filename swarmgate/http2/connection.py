@@ -130,7 +130,9 @@ class Connection:
 
     def send_soon(self, stream: Stream) -> None:
         """Send of *stream* what the windows let pass; the rest as they open."""
-        if self.is_full or self._waiting or not stream.send_some(codec.HIGHEST_STREAM):
+        # Whoever waits while the connection's window is open waits for the window of his own stream.
+        shut = self.is_full or self.codec.outbound_flow_control_window <= 0
+        if shut or not stream.send_some(codec.HIGHEST_STREAM):
             self._waiting[stream] = None
 
     def send_waiting(self) -> None:
