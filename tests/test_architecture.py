@@ -21,6 +21,7 @@ ALLOWED = {
     "http2": {"http", "transport"},
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
+    "health": {"dynamic"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic"},
     "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "transport"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "service": {
         "config",
         "dynamic",
+        "health",
         "http",
         "http2",
         "middlewares",
@@ -47,7 +49,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py"},
+    "treq": {"cli.py", "health/ask.py"},
 }
 
 

@@ -293,7 +293,6 @@ class FaultTests(SynchronousTestCase):
         for key in (
             "entryPoints.web.http.tls",
             "entryPoints.web.http.redirections.entryPoint.to",
-            "entryPoints.web.http2.maxConcurrentStreams",
             "entryPoints.web.http3",
             "entryPoints.web.udp.timeout",
             "entryPoints.web.proxyProtocol.insecure",

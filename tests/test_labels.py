@@ -256,7 +256,7 @@ class FaultTests(SynchronousTestCase):
             ("server.port", "0", "from 1 to 65535"),
             ("server.port", "http", "a whole number"),
             ("server.prot", "80", "unknown option"),
-            ("server.scheme", "https", "the one scheme"),
+            ("server.scheme", "https", "the schemes"),
             ("server.scheme", "ftp", "expected http"),
             ("server.url", "https://10.0.0.1", "begins with http://"),
             ("server.url", "http://10.0.0.1/path", "without a path"),

@@ -230,3 +230,90 @@ class SilenceTests(SynchronousTestCase):
         ask(gate)
         gate.advance(30)
         self.assertEqual(len(gate.network.servers), 1)
+
+
+class DoubtTests(SynchronousTestCase):
+    """A server that has closed its kept connections may be gone, without anybody to refuse new ones."""
+
+    def kept(self, *servers: str) -> MemoryGate:
+        """A gate with a kept connection to each server."""
+        gate = gate_of(*servers)
+        for _ in servers:
+            ask(gate)
+            gate.server.receive(OK)
+        gate.network.accepts = False
+        gate.network.servers[0].end()
+        return gate
+
+    def test_others_first(self) -> None:
+        """Requests go to others until it accepts a connection again."""
+        gate = self.kept(ONE, TWO)
+        for _ in range(3):
+            ask(gate)
+            gate.network.servers[1].receive(OK)
+        self.assertEqual([e.server for e in gate.finished_exchanges[2:]], [TWO] * 3)
+        ((host, _, _, _),) = gate.network.connecting
+        self.assertEqual(host, "10.0.0.1")
+        gate.network.accept()
+        ask(gate)
+        gate.server.receive(OK)
+        self.assertEqual(gate.finished_exchanges[-1].server, ONE)
+
+    def test_only_one(self) -> None:
+        """The only server of a service is asked over one new connection, as if nothing had been."""
+        gate = self.kept(ONE)
+        client = ask(gate)
+        self.assertEqual(len(gate.network.connecting), 1)
+        gate.network.accept().receive(OK)
+        self.assertEqual(client.take(), OK)
+        self.assertEqual(gate.upstreams[0].failures, 0)
+
+    def test_one_of_several_connections(self) -> None:
+        """One that closes what was idle for long, and keeps another, is not doubted."""
+        gate = gate_of(ONE, TWO)
+        for _ in range(4):
+            ask(gate)
+        for server in gate.network.servers:
+            server.receive(OK)
+        gate.network.servers[0].end()
+        self.assertFalse(gate.upstreams[0].is_doubtful)
+
+    def test_killed_amid_a_request(self) -> None:
+        """A GET on a kept connection that breaks goes to another server at once."""
+        gate = gate_of(ONE, TWO)
+        for _ in range(2):
+            ask(gate)
+            gate.server.receive(OK)
+        client = ask(gate)
+        gate.network.servers[0].reset()
+        gate.network.servers[1].receive(OK)
+        self.assertEqual(client.take(), OK)
+        self.assertTrue(gate.upstreams[0].is_doubtful)
+
+
+class StartTests(SynchronousTestCase):
+    def test_tried_often(self) -> None:
+        """A server that is starting is tried ten times a second, whether anybody asks for it or not."""
+        gate = gate_of(ONE, TWO)
+        gate.network.accepts = False
+        gate.upstreams[0].probe()
+        for _ in range(5):
+            gate.network.refuse()
+            self.assertEqual(gate.network.connecting, [])
+            gate.clock.advance(0.1)
+        gate.network.accept()
+        self.assertEqual((gate.upstreams[0].failures, gate.upstreams[0].idle()), (0, 1))
+
+    def test_not_for_ever(self) -> None:
+        """One that does not come up is tried as any other after a while, and one that is gone not at all."""
+        for gone in (False, True):
+            gate = gate_of(ONE, TWO)
+            gate.network.accepts = False
+            gate.upstreams[0].probe()
+            gate.deadlines.now = 11.0
+            if gone:
+                gate.deadlines.now = 0.0
+                gate.upstreams[0].retire()
+            gate.network.refuse()
+            gate.clock.advance(1)
+            self.assertEqual(gate.network.connecting, [])

@@ -16,6 +16,7 @@ class Member:
     """One server of one service; outlives the tables.
 
     :ivar server: as the table has it.
+    :ivar is_alone: its service has no other.
     :ivar restricted: something beside its upstream may keep requests from it: ask :meth:`admits`.
     :ivar well: what its health check says; None: nothing yet.
     :ivar seconds: how long its last answers took to begin, on average; 0 while it has not answered.
@@ -29,6 +30,7 @@ class Member:
         "_sum",
         "_warm_at",
         "_warm_in",
+        "is_alone",
         "restricted",
         "seconds",
         "server",
@@ -39,6 +41,7 @@ class Member:
     def __init__(self, server: Server, upstream: Upstream, chance: Callable[[], float]) -> None:
         self.server = server
         self.upstream = upstream
+        self.is_alone = False
         self._chance = chance
         # What its health check says.
         self.well: bool | None = True

@@ -66,7 +66,8 @@ def can_be_asked(member: Member, tried: Collection[str] = ()) -> bool:
     upstream = member.upstream
     if tried and upstream.url in tried:
         return False
-    if upstream.failures and not upstream.may_be_tried():
+    # A mere doubt is no reason to keep a request from the only server.
+    if upstream.failures and not (member.is_alone and upstream.is_doubtful) and not upstream.may_be_tried():
         return False
     return not member.restricted or member.admits()
 

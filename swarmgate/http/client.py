@@ -30,7 +30,7 @@ from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
-from swarmgate.transport.network import change_protocol
+from swarmgate.transport.network import hand_over
 
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0
@@ -320,7 +320,7 @@ class ClientConnection:
         self._buffer = b""
         self._deadlines.discard(self)
         protocol = http2(self._site, self._settings, self._deadlines)
-        change_protocol(self.transport, protocol)
+        hand_over(self.transport, protocol)
         protocol.makeConnection(self.transport)
         self._site.closed(self)
         protocol.dataReceived(data)

@@ -170,6 +170,7 @@ class ServerConnection:
             self._end_half(self._tunnel)
         else:
             # Not to be kept for a moment longer: that the connection is closed is told later.
+            self._upstream.lost(self)
             self.close()
             self._ended(clean=True)
 
@@ -179,7 +180,7 @@ class ServerConnection:
     def connectionLost(self, reason: Failure) -> None:
         self._ended(clean=reason.check(ConnectionDone) is not None)
         self._upstream.deadlines.discard(self)
-        self._upstream.forget(self)
+        self._upstream.lost(self)
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             self._upstream.in_flight -= 1
@@ -433,11 +434,13 @@ class ServerConnection:
         if not unanswered or chooser is None:
             exchange.fail(502)
             return
-        if not self.was_kept:
+        if self.was_kept:
+            self._upstream.doubt()
+        else:
             self._upstream.broke()
         if not _may_be_repeated(exchange):
             exchange.fail(502)
-        elif self.was_kept:
+        elif self.was_kept and not chooser.has_next(exchange):
             # Other kept connections may be as stale, so a new one is made.
             exchange.retries += 1
             self._upstream.send(exchange, chooser, fresh=True)

@@ -42,6 +42,8 @@ _OUT_AT_FIRST = 0.25
 _OUT_AT_MOST = 10.0
 #: For so many seconds a new server is taken to be starting: it is tried often.
 _STARTING = 10.0
+#: Seconds after which a server that is starting is tried again.
+_STARTS_AFTER = 0.1
 #: So many connections in a row that break before an answer cost a server its place.
 _BREAKS_AT_MOST = 3
 #: Seconds that a silent server has to show that it is there, and for which it is then taken to be.
@@ -57,6 +59,7 @@ class Upstream:
     :ivar failures: how often in a row it could not be used. While it is not 0 the server is out of the rotation.
     :ivar is_silent: it takes requests, or seems to, and says nothing, not even on being asked whether it is there.
     :ivar is_troubled: something went wrong since its last answer.
+    :ivar is_doubtful: it has closed its connections, and it is not known yet whether it accepts others.
     :ivar heard: when it last answered, in seconds of :attr:`Deadlines.now`.
     :ivar retired: no table names it any more; it is left when its last exchange has ended.
     """
@@ -79,6 +82,7 @@ class Upstream:
         self.failures = 0
         self.is_silent = False
         self.is_troubled = False
+        self.is_doubtful = False
         self.heard = -NEVER
         self._breaks = 0
         self._shown = -NEVER
@@ -138,9 +142,17 @@ class Upstream:
 
         self._leave_for_trial()
         connection.made = made
-        self._network.connect(
-            self.host, self.port, self.settings.connect_timeout, connection, lambda error: self._failed()
-        )
+        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, self._probe_failed)
+
+    def _probe_failed(self, error: Exception) -> None:
+        self._failed()
+        if self.deadlines.now - self._born < _STARTING:
+            # It will soon listen, and shall then not have to wait for a request to find out.
+            self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
+
+    def _probe_again(self) -> None:
+        if self.failures and not self.retired and self._out_until != NEVER:
+            self.probe()
 
     def _leave_for_trial(self) -> None:
         self.failures = max(self.failures, 1)
@@ -196,6 +208,17 @@ class Upstream:
             self.probe()
         return False
 
+    def doubt(self) -> None:
+        """A kept connection turned out closed: see whether it accepts another before it gets requests over one.
+
+        Most servers close what is idle for long; but one whose container was killed would keep whoever connects to it
+        waiting, for nobody is there to refuse.
+        """
+        if not self._idle and not self.failures:
+            self.failures = 1
+            self.is_doubtful = self.is_troubled = True
+            self._out_until = -NEVER
+
     def broke(self) -> None:
         """It has taken a request over a new connection and broken that before it answered."""
         self._breaks += 1
@@ -206,7 +229,7 @@ class Upstream:
     def recovered(self) -> None:
         """It has answered."""
         self.failures = self._breaks = 0
-        self.is_silent = self.is_troubled = False
+        self.is_silent = self.is_doubtful = self.is_troubled = False
 
     def _reached(self) -> None:
         """It has accepted a connection; whether it answers is another question if that was its trouble."""
@@ -220,6 +243,7 @@ class Upstream:
 
     def _leave_out(self) -> None:
         now = self.deadlines.now
+        self.is_doubtful = False
         self.failures += 1
         self.is_troubled = True
         out = min(_OUT_AT_MOST, _OUT_AT_FIRST * 2 ** min(self.failures - 1, 10))
@@ -238,9 +262,15 @@ class Upstream:
         self._idle.append(connection)
 
     def forget(self, connection: ServerConnection) -> None:
-        """*connection* is no more."""
+        """*connection* is no more, at our own wish."""
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def lost(self, connection: ServerConnection) -> None:
+        """The server has closed *connection*, which was kept; if that was the last, perhaps because it has ended."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self.doubt()
 
     def retire(self) -> None:
         """Take no new exchanges, close what is idle; what is under way is finished."""

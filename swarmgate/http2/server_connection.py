@@ -643,11 +643,13 @@ class ServerStream(Stream):
         if not unanswered:
             exchange.fail(502)
             return
-        if not was_used:
+        if was_used:
+            self._upstream.doubt()
+        else:
             self._upstream.broke()
         if not self._may_be_repeated(exchange):
             exchange.fail(502)
-        elif was_used and exchange.retries < _AGAIN_AT_MOST:
+        elif was_used and exchange.retries < _AGAIN_AT_MOST and not chooser.has_next(exchange):
             exchange.retries += 1
             self._upstream.send(exchange, chooser)
         else:

@@ -91,7 +91,12 @@ class Http2Upstream(Upstream):
     def probe(self) -> None:
         self._leave_for_trial()
         attempt = _Attempt(self)
-        self._network.connect(self.host, self.port, self.settings.connect_timeout, attempt.connection, attempt.failed)
+        within = self.settings.connect_timeout
+        self._network.connect(self.host, self.port, within, attempt.connection, self._probe_failed)
+
+    def doubt(self) -> None:
+        if not self._connections:
+            super().doubt()
 
     def question_octets(self) -> bytes:
         # Whoever speaks HTTP/2 answers the preface with settings.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 from swarmgate.balancing.member import Member
 from swarmgate.balancing.strategies import Rotation
 from swarmgate.dynamic.matching import RouteIndex
-from swarmgate.dynamic.model import Server, Service
+from swarmgate.dynamic.model import HealthCheck, Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
@@ -48,6 +48,10 @@ class Kept:
         self._asked[key] = kept
         return kept  # type: ignore[no-any-return]
 
+    def get(self, key: Any) -> Any:
+        """The object under *key*, None if there is none."""
+        return self._objects.get(key)
+
     def forget_others(self) -> list[Any]:
         """Drop what was not asked for since the last call. Returns it."""
         dropped = [kept for key, kept in self._objects.items() if key not in self._asked]
@@ -63,6 +67,7 @@ class Gate:
 
     What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
 
+    :param watch: is told the health check and the servers' URLs of each service that has one, with each table.
     :ivar roots: the resource tree of each entry point, by its name.
     """
 
@@ -75,6 +80,7 @@ class Gate:
         upstream_settings: UpstreamSettings,
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
+        watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
     ) -> None:
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
@@ -83,6 +89,7 @@ class Gate:
         self._deadlines = deadlines
         self._upstream_settings = upstream_settings
         self._context = context
+        self._watch = watch
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
@@ -107,6 +114,13 @@ class Gate:
         dropped = self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
+        self._watch(
+            {
+                name: (service.balancing.health_check, [server.url for server in service.servers])
+                for name, service in table.services.items()
+                if service.balancing.health_check is not None
+            }
+        )
         for kept in dropped:
             if isinstance(kept, WaitingRoom):
                 kept.close()
@@ -185,6 +199,12 @@ class Gate:
             return build(middleware.kind, middleware.settings, context)
         except ValueError as error:
             raise ValueError(f"middleware {middleware.name}: {error}") from error
+
+    def judge(self, service: str, url: str, is_well: bool) -> None:
+        """Take what a health check says of a server."""
+        member = self._kept.get(("member", service, url))
+        if member is not None:
+            member.judge(is_well)
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

@@ -42,6 +42,8 @@ class ReverseProxyResource(Resource):
         Resource.__init__(self)
         self.service = service
         self.members = tuple(members)
+        for member in members:
+            member.is_alone = len(members) == 1
         self.room = room
         self.balancing = balancing
         self._strategy = STRATEGIES[balancing.strategy](self.members, rotation)

@@ -72,11 +72,13 @@ class NativeTransport:
 
     # What the protocol calls.
 
-    def change_protocol(self, protocol: IProtocol) -> None:
-        """Give *protocol* what comes from now on."""
+    def switch(self, protocol: IProtocol) -> None:
+        """From now on it is *protocol* that is told what happens."""
         self._protocol = protocol
+        self._producer = None
         self.data_received = protocol.dataReceived
-        self._socket.set_protocol(self)  # The loop has looked up the old one's method.
+        # The loop looks a protocol's methods up when it is given one.
+        self._socket.set_protocol(self)
 
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))

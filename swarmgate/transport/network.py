@@ -43,10 +43,10 @@ class Network(Protocol):
         """
 
 
-def change_protocol(transport: Any, protocol: IProtocol) -> None:
-    """Give *protocol* what comes over *transport* from now on; the protocol before gets nothing more."""
-    change = getattr(transport, "change_protocol", None)
-    if change is not None:
-        change(protocol)
+def hand_over(transport: Any, protocol: IProtocol) -> None:
+    """Let *protocol* be told from now on what happens on *transport*; it is yet to be given the transport."""
+    switch = getattr(transport, "switch", None)
+    if switch is not None:
+        switch(protocol)
     else:
-        transport.protocol = protocol  # Twisted's own look it up each time.
+        transport.protocol = protocol
