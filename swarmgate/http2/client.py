@@ -168,7 +168,7 @@ class Http2Connection(Connection):
             for kind, flags, stream, frame in self._frames.feed(data):
                 progress = True
                 self._receive(kind, flags, stream, frame)
-                if self._closing:
+                if self.is_closing():
                     return
         except Overdrawn as error:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.reason)
@@ -448,6 +448,10 @@ class Http2Connection(Connection):
 
     # The connection.
 
+    def is_closing(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closing
+
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return not self.streams
@@ -634,7 +638,7 @@ class ClientStream(Stream):
 
     def is_malformed(self, error: Malformed) -> None:
         """What follows the field section shows that this is no request."""
-        self._connection.site.refused(self._connection, error)  # type: ignore[arg-type]
+        self._connection.site.refused(self._connection, error)
         self._connection.reset(self.id, ErrorCodes.PROTOCOL_ERROR)
         self._connection.discard(self)
         self.gone()
@@ -652,7 +656,7 @@ class ClientStream(Stream):
             self.deadline = NEVER
         elif self._stalled_at != NEVER or exchange.status:
             # The client does not take the answer, or it takes longer than it may.
-            connection.site.refused(connection, BadRequest("http2: answer not read in time"))  # type: ignore[arg-type]
+            connection.site.refused(connection, BadRequest("http2: answer not read in time"))
             self.end(ErrorCodes.CANCEL)
             connection.flush()
         else:

@@ -120,7 +120,7 @@ class Http2ServerConnection(Connection):
                         act = _ACTS.get(event.__class__)
                         if act is not None:
                             act(self, event)
-                if self._closed:
+                if self.is_closed():
                     return
             self._tell_begun()
         except (ProtocolError, ValueError):
@@ -134,7 +134,7 @@ class Http2ServerConnection(Connection):
         self._closed = True
         self.deadline = NEVER
         self.deadlines.discard(self)
-        self.upstream.lost(self)
+        self.upstream.ends(self)
         self._waiting.clear()
         streams, self._streams = self._streams, {}
         for stream in streams.values():
@@ -153,6 +153,10 @@ class Http2ServerConnection(Connection):
     def has_room(self) -> bool:
         """Whether it takes another exchange."""
         return not self.is_ending and len(self._streams) < self._room
+
+    def is_closed(self) -> bool:
+        """Whether it has been closed, from this side or the other."""
+        return self._closed
 
     def is_idle(self) -> bool:
         """Whether no exchange is under way."""
@@ -255,7 +259,7 @@ class Http2ServerConnection(Connection):
     def retire(self) -> None:
         """Take no new exchanges; close when the last has ended."""
         self.is_ending = True
-        self.upstream.lost(self)
+        self.upstream.ends(self)
 
     def close(self) -> None:
         """Close after what is still to be sent."""

@@ -102,7 +102,7 @@ class Http2Upstream(Upstream):
         # Whoever speaks HTTP/2 answers the preface with settings.
         return PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-    def lost(self, connection: Http2ServerConnection) -> None:
+    def ends(self, connection: Http2ServerConnection) -> None:
         """*connection* takes no more exchanges."""
         if connection in self._connections:
             self._connections.remove(connection)
