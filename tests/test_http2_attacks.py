@@ -41,13 +41,24 @@ class FloodTests(SynchronousTestCase):
         for _ in range(1000):
             if client.transport.closed:
                 break
-            stream = client.h2.get_next_available_stream_id()
-            client.h2.send_headers(stream, HEAD, end_stream=True)
-            client.h2.reset_stream(stream)
+            client.h2.reset_stream(client.ask())
             client.flush()
         self.assertTrue(100 < len(self.gate.network.servers) < 205)
         self._assert_closed("http2: too many resets")
         self.assertTrue(all(server.closed for server in self.gate.network.servers))
+
+    def test_resets_with_the_requests(self) -> None:
+        """Requests that are taken back before they were looked at reach no server at all."""
+        client = self.client
+        for _ in range(1000):
+            if client.transport.closed:
+                break
+            stream = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(stream, HEAD, end_stream=True)
+            client.h2.reset_stream(stream)
+            client.flush()
+        self._assert_closed("http2: too many resets")
+        self.assertEqual(self.gate.network.servers, [])
 
     def test_honest_resets(self) -> None:
         """A client that takes back a third of its requests, and lets the others be answered, is served for ever."""

@@ -333,23 +333,26 @@ class RefusalTests(SynchronousTestCase):
         Http2Client(gate).ask([*HEAD, (b"x_forwarded_for", b"6.6.6.6"), (b"x-forwarded-for", b"6.6.6.6")])
         self.assertNotIn(b"6.6.6.6", gate.server.take())
 
-    def test_more_body_than_told(self) -> None:
-        """A body that is longer than its length ends its stream, and its request at the server."""
-        for told, body in ((b"3", b"QQQQ"), (b"0", b"QQQQ")):
+    def test_wrong_length(self) -> None:
+        """A body that is longer or shorter than its length ends its stream, and its request at the server."""
+        for told, body in ((b"3", b"QQQQ"), (b"0", b"QQQQ"), (b"5", b"QQQQ")):
             gate = gate_of()
             client = Http2Client(gate)
-            stream = client.ask([*POST, (b"content-length", told)], body)
+            stream = client.ask([*POST, (b"content-length", told)], ends=False)
+            client.h2.send_data(stream, body, end_stream=True)
+            client.flush()
             self.assertEqual(client.resets, {stream: ErrorCodes.PROTOCOL_ERROR})
             self.assertNotIn(body, gate.server.take())
             self.assertEqual(gate.server.closed, "aborted")
 
-    def test_less_body_than_told(self) -> None:
-        """A body that is shorter than its length is never made to look whole."""
-        gate = gate_of()
-        client = Http2Client(gate)
-        stream = client.ask([*POST, (b"content-length", b"5")], b"abcd")
-        self.assertEqual(client.resets, {stream: ErrorCodes.PROTOCOL_ERROR})
-        self.assertEqual(gate.server.closed, "aborted")
+    def test_lengths_that_are_wrong_at_once(self) -> None:
+        """If the body comes with its head, a wrong length is seen before a server is asked."""
+        for told, body in ((b"3", b"QQQQ"), (b"5", b"QQQQ")):
+            gate = gate_of()
+            client = Http2Client(gate)
+            stream = client.ask([*POST, (b"content-length", told)], body)
+            self.assertEqual(client.resets, {stream: ErrorCodes.PROTOCOL_ERROR})
+            self.assertEqual(gate.network.servers, [])
 
     def test_malformed_trailers(self) -> None:
         """What follows a body is checked like what comes before it."""

@@ -125,6 +125,8 @@ class Http2Connection(Connection):
         self._partial_until = NEVER
         self._idle_until = NEVER
         self._allowances = Allowances()
+        #: Streams whose requests have come with what is being read now.
+        self._accepted: list[ClientStream] = []
         self._answers_earned = self._data_earned = self._frames_earned = 0.0
         self._unread = 0
 
@@ -170,6 +172,7 @@ class Http2Connection(Connection):
                 self._receive(kind, flags, stream, frame)
                 if self.is_closing():
                     return
+            self._serve_accepted()
         except Overdrawn as error:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.reason)
         except DenialOfServiceError:
@@ -325,7 +328,14 @@ class Http2Connection(Connection):
             request.secure = True
             request.scheme = b"https"
         self._add_forwarded(request)
-        stream.begin(request, ended)
+        stream.accept(request, ended)
+        self._accepted.append(stream)
+
+    def _serve_accepted(self) -> None:
+        """Serve the requests that have come with one read, but for those that it has taken back, too."""
+        accepted, self._accepted = self._accepted, []
+        for stream in accepted:
+            stream.begin()
 
     def _add_forwarded(self, request: Request) -> None:
         received, request.forwarded = request.forwarded, None
@@ -543,6 +553,7 @@ class ClientStream(Stream):
     """
 
     __slots__ = (
+        "_accepted",
         "_exchange",
         "_expected",
         "_in_body",
@@ -556,6 +567,7 @@ class ClientStream(Stream):
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
         super().__init__(connection, stream_id)
+        self._accepted: Request | None = None
         self._exchange: Exchange | None = None
         self.error: int = ErrorCodes.INTERNAL_ERROR
         # The request's body.
@@ -570,15 +582,22 @@ class ClientStream(Stream):
 
     # The request.
 
-    def begin(self, request: Request, ended: bool) -> None:
+    def accept(self, request: Request, ended: bool) -> None:
         """The request's field section has been accepted; *ended*: there is no body."""
+        self._accepted = request
+        self._in_body = not ended
+        self._expected = request.length
+
+    def begin(self) -> None:
+        """Serve the request that was accepted, if that has not been done and it was not taken back."""
+        request, self._accepted = self._accepted, None
+        if request is None:
+            return
         connection = self._connection
         settings = connection.settings
         exchange = Exchange(self, request, settings.entry_point)
         self._exchange = exchange
-        if not ended:
-            self._in_body = True
-            self._expected = request.length
+        if self._in_body:
             self._until = connection._in(settings.request_timeout)
             connection.deadlines.add(self)
             self.deadline = self._body_deadline()
@@ -601,12 +620,16 @@ class ClientStream(Stream):
 
     def body_data(self, data: bytes, size: int, ends: bool) -> None:
         """*data* of the body has come, for *size* octets of the window; *ends*: its end comes next."""
-        exchange = self._exchange
         if self._expected != UNKNOWN:
             self._expected -= len(data)
             if self._expected < 0:
                 self.is_malformed(Malformed("more body than Content-Length says"))
                 return
+            if ends and self._expected:
+                self.is_malformed(Malformed("less body than Content-Length says"))
+                return
+        self.begin()
+        exchange = self._exchange
         self._unopened += size
         if exchange is None:
             return
@@ -615,7 +638,7 @@ class ClientStream(Stream):
             if not ends:
                 self.open_window()
         if data:
-            if ends and self._expected <= 0 and exchange.request.length:
+            if ends and exchange.request.length:
                 self._in_body = False
                 self._until = self.deadline = NEVER
                 exchange.body_data(data, True, [])
@@ -629,6 +652,7 @@ class ClientStream(Stream):
         if self._expected > 0:
             self.is_malformed(Malformed("less body than Content-Length says"))
             return
+        self.begin()
         self._in_body = False
         self._until = NEVER
         self.deadline = NEVER
@@ -787,6 +811,7 @@ class ClientStream(Stream):
         """The stream is over, whatever was still to be sent."""
         self._connection.deadlines.discard(self)
         self.drop()
+        self._accepted = None
         self._in_body = False
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
