@@ -11,22 +11,30 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
+from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import StaticConfiguration
+from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
-from swarmgate.dynamic.model import Configuration, Router
+from swarmgate.config.reload import Change, compare
+from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
+from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -35,7 +43,7 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
-from swarmgate.middlewares import KINDS
+from swarmgate.middlewares import KINDS, redirect_scheme
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
@@ -49,6 +57,11 @@ from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
+from swarmgate.resources.reach import Reaching, idle_connections
+from swarmgate.tls.acceptor import Acceptors
+from swarmgate.tls.certificates import read_chain
+from swarmgate.tls.contexts import ServerContexts
+from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
@@ -57,8 +70,12 @@ _log = Logger("swarmgate")
 
 PING = "ping@internal"
 NOOP = "noop@internal"
+#: What is spoken over TLS, best first, as ALPN calls it.
+PROTOCOLS = ("h2", "http/1.1")
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
+#: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503.
+_FIRST_LOOKS_WITHIN = 2.0
 #: Seconds that stand for no limit where a library wants a number.
 _NO_TIMEOUT = 86400.0
 
@@ -69,7 +86,15 @@ class GateService(Service):
     :ivar is_terminating: it has been told to stop.
     """
 
-    def __init__(self, configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> None:
+    def __init__(
+        self,
+        configuration: StaticConfiguration,
+        reactor: Any,
+        swarm: ISwarm | None = None,
+        logging: Logging | None = None,
+    ) -> None:
+        self._configuration = configuration
+        self._logging = logging
         self._reactor = reactor
         self.is_terminating = False
         self.deadlines = Deadlines(reactor)
@@ -79,29 +104,32 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
-        self.checker = Checker(reactor, Asker(reactor), self._judge)
+        settings = _upstream_settings(configuration)
+        servers_transport = _servers_transport(configuration)
+        self._policy = TransportPolicy(servers_transport)
+        self.checker = Checker(reactor, Asker(reactor, self._policy), self._judge)
         self.gate = Gate(
             configuration.entry_points,
             network,
             reactor,
             self.deadlines,
-            _upstream_settings(configuration),
+            settings,
             resources,
             self._context,
             self.checker.watch,
+            Reaching(network, self.deadlines, servers_transport),
         )
-        self._aggregator = Aggregator(
-            {
-                name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
-                for name, options in configuration.entry_points.items()
-            },
-            resources,
-            self.gate.apply,
+        self._acceptors = Acceptors(
+            ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
+            [name for name, options in configuration.entry_points.items() if options.http.tls is not None],
+            time.time,
         )
+        self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
         self.entry_points = [
             self._entry_point(name, options, network, configuration)
             for name, options in configuration.entry_points.items()
         ]
+        self._apply_tls(RoutingTable())
         self.providers = self._providers(configuration, swarm)
         self._aggregator.publish("internal", _internal(configuration))
 
@@ -110,21 +138,38 @@ class GateService(Service):
     def _entry_point(
         self, name: str, options: EntryPointOptions, network: Network, configuration: StaticConfiguration
     ) -> EntryPoint:
-        return EntryPoint(
+        settings = _client_settings(name, options, configuration)
+        entry_point = EntryPoint(
             network,
             self._reactor,
             options.address.host,
             options.address.port,
-            _client_settings(name, options, configuration),
+            settings,
             self.deadlines,
             self.gate.roots[name].serve,
             None if self._access_log is None else self._access_log.record,
-            LifeCycle(
-                options.transport.life_cycle.request_accept_grace_timeout,
-                options.transport.life_cycle.grace_time_out,
-            ),
+            _life_cycle(options),
             options.reuse_port,
+            self.gate.secure_roots[name].serve,
         )
+        if settings.http2 is not None:
+            entry_point.protocols[b"h2"] = settings.http2
+        return entry_point
+
+    def _apply(self, table: RoutingTable) -> None:
+        self._policy.transports = {
+            server.url.partition("://")[2].rpartition(":")[0].strip("[]"): service.transport
+            for service in table.services.values()
+            if service.transport is not None
+            for server in service.servers
+        }
+        self.gate.apply(table)
+        self._apply_tls(table)
+
+    def _apply_tls(self, table: RoutingTable) -> None:
+        acceptors = self._acceptors.of(table.tls)
+        for name, entry_point in zip(self.gate.roots, self.entry_points, strict=True):
+            entry_point.acceptor = acceptors.get(name)
 
     def _providers(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> list[Any]:
         providers: list[Any] = []
@@ -165,7 +210,7 @@ class GateService(Service):
     def _ping_status(self) -> int:
         if self.is_terminating:
             return self._terminating_status
-        return 200 if all(provider.is_ready for provider in self.providers) else 503
+        return 200 if self._is_ready() else 503
 
     # Its life.
 
@@ -177,7 +222,10 @@ class GateService(Service):
             self._access_log.start()
         for provider in self.providers:
             provider.startService()
+        yield self._first_looks()
         for entry_point in self.entry_points:
+            if not self.running:
+                return
             try:
                 yield entry_point.listen()
             except OSError as error:
@@ -186,6 +234,16 @@ class GateService(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
+
+    @inlineCallbacks
+    def _first_looks(self) -> Any:
+        """Wait, for a while, until routes are known: whoever comes before that would be told that there are none."""
+        until = self._reactor.seconds() + _FIRST_LOOKS_WITHIN
+        while self.running and not self._is_ready() and self._reactor.seconds() < until:
+            yield deferLater(self._reactor, 0.02)
+
+    def _is_ready(self) -> bool:
+        return all(provider.is_ready for provider in self.providers)
 
     def startService(self) -> None:
         Service.startService(self)
@@ -213,6 +271,53 @@ class GateService(Service):
         """Open the log files anew, after they were moved away."""
         if self._access_log is not None:
             self._access_log.reopen()
+        if self._logging is not None:
+            self._logging.reopen()
+
+    def reload(self, configuration: StaticConfiguration) -> None:
+        """Put in force what of *configuration* needs no restart, and tell what does.
+
+        :raises OSError: the new access log can't be opened; nothing has been changed then.
+        """
+        difference = compare(self._configuration, configuration)
+        wanted = difference.configuration
+        before = self._access_log
+        if wanted.access_log != self._configuration.access_log:
+            access_log = _access_log(wanted, self._reactor)
+            if access_log is not None:
+                access_log.start()
+            self._access_log = access_log
+        for entry_point in self.entry_points:
+            name = str(entry_point.name)
+            options = wanted.entry_points[name]
+            entry_point.reconfigure(
+                _client_settings(name, options, wanted),
+                _life_cycle(options),
+                None if self._access_log is None else self._access_log.record,
+            )
+        if before is not None and before is not self._access_log:
+            before.stop()
+        self.gate.reconfigure(_upstream_settings(wanted))
+        self._terminating_status = wanted.ping.terminating_status_code if wanted.ping else 503
+        self._aggregator.reconfigure(_facts(wanted))
+        swarm = wanted.providers.swarm
+        for provider in self.providers:
+            if isinstance(provider, SwarmProvider) and swarm is not None:
+                provider.reconfigure(_swarm_options(swarm), swarm.refresh_seconds)
+        if self._logging is not None:
+            self._logging.change_level(wanted.log.level)
+        self._configuration = wanted
+        self._tell(difference.changes)
+
+    @staticmethod
+    def _tell(changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.is_live:
+                _log.info("in force now: {change}", change=str(change))
+            else:
+                _log.warn("needs a restart: {change}", change=str(change))
+        if not changes:
+            _log.info("the configuration was read again: nothing has changed")
 
 
 def _deferred(result: Any) -> Deferred[Any]:
@@ -233,10 +338,17 @@ def network_of(reactor: Any) -> Network:
 
 def _internal(configuration: StaticConfiguration) -> Configuration:
     """The gate's own routers."""
+    routers: dict[str, Router] = {}
+    middlewares: dict[str, Middleware] = {}
+    for name, options in configuration.entry_points.items():
+        redirection = options.http.redirections.entry_point
+        if redirection is not None:
+            router, middleware = _redirection(name, redirection, configuration)
+            routers[router.name], middlewares[middleware.name] = router, middleware
     ping = configuration.ping
     if ping is None or ping.manual_routing:
-        return Configuration()
-    router = Router(
+        return Configuration(routers, middlewares=middlewares)
+    routers["ping"] = Router(
         name="ping",
         rule="PathPrefix(`/ping`)",
         service=PING,
@@ -244,7 +356,43 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
         priority=_HIGHEST_PRIORITY,
         origin="ping",
     )
-    return Configuration(routers={"ping": router})
+    return Configuration(routers, middlewares=middlewares)
+
+
+def _redirection(
+    entry_point: str, options: EntryPointRedirection, configuration: StaticConfiguration
+) -> tuple[Router, Middleware]:
+    """The router that sends all requests of an entry point on (Traefik ``http.redirections.entryPoint``)."""
+    there = configuration.entry_points.get(options.to)
+    port = options.to.removeprefix(":") if there is None else str(there.address.port)
+    name = f"{entry_point}-to-{options.to.removeprefix(':')}"
+    middleware = Middleware(
+        f"redirect-{name}",
+        redirect_scheme.KIND.lower(),
+        redirect_scheme.Settings(scheme=options.scheme, port=port, permanent=options.permanent),
+    )
+    router = Router(
+        name,
+        rule="HostRegexp(`^.+$`)",
+        service=NOOP,
+        entry_points=(entry_point,),
+        middlewares=(middleware.name,),
+        priority=options.priority,
+        origin=f"entryPoints.{entry_point}.http.redirections",
+    )
+    return router, middleware
+
+
+def _facts(configuration: StaticConfiguration) -> dict[str, EntryPointFacts]:
+    return {
+        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik", options.http.tls)
+        for name, options in configuration.entry_points.items()
+    }
+
+
+def _life_cycle(options: EntryPointOptions) -> LifeCycle:
+    life_cycle = options.transport.life_cycle
+    return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
 
 
 def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
@@ -334,8 +482,38 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
         silence_timeout=timeouts.silence_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
-        idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),
+        idle_connections=idle_connections(options.max_idle_conns_per_host),
     )
+
+
+def _servers_transport(configuration: StaticConfiguration) -> ServersTransport:
+    """How servers are reached that no transport is named for.
+
+    :raises OSError: a file of authorities can't be read.
+    :raises ValueError: it holds none.
+    """
+    options = configuration.servers_transport
+    authorities = []
+    for written in options.root_cas:
+        text = written if is_pem(written) else Path(written).read_text("utf-8", "replace")
+        read_chain(text, "the text given" if is_pem(written) else written)
+        authorities.append(text)
+    return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))
+
+
+def _ticket_secret(configuration: StaticConfiguration) -> bytes:
+    """What the keys of session tickets are made of.
+
+    :raises OSError: its file can't be read.
+    :raises ValueError: it is too short.
+    """
+    path = configuration.session_tickets.key_file
+    if not path:
+        return os.urandom(32)
+    secret = Path(path).read_bytes()
+    if len(secret) < 32:
+        raise ValueError(f"expected at least 32 random octets in {path}, which has {len(secret)}")
+    return secret
 
 
 def fault_of(configuration: StaticConfiguration) -> str:
@@ -346,34 +524,66 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
+    for key, try_out in (("serversTransport.rootCAs", _servers_transport), ("sessionTickets.keyFile", _ticket_secret)):
+        try:
+            try_out(configuration)
+        except (OSError, ValueError) as error:
+            return f"{key}: {error}"
     return ""
 
 
 def make_service(
-    configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None, logging: Logging | None = None
+    configuration: StaticConfiguration,
+    reactor: Any,
+    swarm: ISwarm | None = None,
+    logging: Logging | None = None,
+    read: Callable[[], StaticConfiguration] | None = None,
 ) -> GateService:
     """The gate that *configuration* describes.
 
     :param swarm: the Swarm to look at in place of the one behind ``providers.swarm.endpoint``.
-    :param logging: whose file SIGUSR1 opens anew, beside the access log's; None under twistd, which has its own.
+    :param logging: the process's own log; None under twistd, which has its own.
+    :param read: reads the configuration again, for SIGHUP; raises ConfigurationError.
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
-    service = GateService(configuration, reactor, swarm)
-    reopen = getattr(signal, "SIGUSR1", None)
-    if reopen is not None:
-
-        def reopen_all() -> None:
-            service.reopen_logs()
-            if logging is not None:
-                logging.reopen()
-
-        signal.signal(reopen, lambda number, frame: reactor.callFromThread(reopen_all))
+    service = GateService(configuration, reactor, swarm, logging)
+    _on_signal(reactor, "SIGUSR1", service.reopen_logs)
+    if read is not None:
+        _on_signal(reactor, "SIGHUP", lambda: read_again(service, read))
     return service
 
 
-def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> int:
+def _on_signal(reactor: Any, name: str, call: Callable[[], object]) -> None:
+    number = getattr(signal, name, None)
+    if number is not None:
+        signal.signal(number, lambda *_: reactor.callFromThread(call))
+
+
+def read_again(service: GateService, read: Callable[[], StaticConfiguration]) -> None:
+    """Read the configuration again; one that is wrong is told of, and changes nothing."""
+    try:
+        configuration = read()
+        fault = fault_of(configuration)
+        if fault:
+            raise ValueError(fault)
+        service.reload(configuration)
+    except ConfigurationError as error:
+        for each in error.faults:
+            _log.error("the configuration that was read again is not taken: {fault}", fault=str(each))
+    except (OSError, ValueError) as error:
+        _log.error("the configuration that was read again is not taken: {fault}", fault=str(error))
+
+
+def run(
+    configuration: StaticConfiguration,
+    reactor: Any,
+    swarm: ISwarm | None = None,
+    read: Callable[[], StaticConfiguration] | None = None,
+) -> int:
     """Run a gate until SIGTERM or SIGINT has been sent and what is under way is done.
+
+    :param read: reads the configuration again, for SIGHUP.
 
     :returns: the exit status: 0, or 1 if it could not start.
     """
@@ -382,7 +592,7 @@ def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None =
     except OSError as error:
         print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    service = make_service(configuration, reactor, swarm, logging)
+    service = make_service(configuration, reactor, swarm, logging, read)
     failed: list[Any] = []
 
     def cannot_start(failure: Any) -> None:

@@ -17,9 +17,14 @@ from swarmgate.http.client import ClientConnection, ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
+from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
+#: Seconds in which connections from the queue of a closed socket are taken over.
+_QUEUE_WITHIN = 0.05
+#: Seconds that a tunnel has to close, after it has been told to.
+_CLOSE_WITHIN = 1.0
 
 
 @attrs.frozen
@@ -39,6 +44,9 @@ class EntryPoint(Service):
 
     :ivar draining: it is being stopped; clients are told to come back elsewhere.
     :ivar refusals: how many requests were refused, by reason.
+    :ivar acceptor: decides what TLS clients get, None if TLS is not spoken; for clients that are yet to come.
+    :ivar protocols: what makes the protocol for clients with which ALPN has agreed on a name; all others speak
+        HTTP/1.1.
     """
 
     def __init__(
@@ -53,10 +61,15 @@ class EntryPoint(Service):
         record: Callable[[Exchange], None] | None = None,
         life_cycle: LifeCycle | None = None,
         reuse_port: bool = False,
+        serve_secure: Callable[[Exchange], None] | None = None,
     ) -> None:
+        """
+        :param serve_secure: answers requests that came over TLS; *serve* if it isn't given.
+        """
         self.name = settings.entry_point
         # Given.
         self.serve = serve
+        self.serve_secure = serve_secure or serve
         if record is not None:
             self.finished = record  # type: ignore[method-assign, assignment]
         self._network = network
@@ -67,21 +80,38 @@ class EntryPoint(Service):
         self._life_cycle = life_cycle or LifeCycle()
         self._reuse_port = reuse_port
         # Per process.
+        self.acceptor: Acceptor | None = None
+        self.protocols: dict[bytes | None, Callable[[SecureSite, ClientSettings, Deadlines], Any]] = {}
+        self._secure_settings = attrs.evolve(settings, secure=True)
+        self._secure_sites: dict[str, SecureSite] = {}
         self.draining = False
         self.refusals: Counter[str] = Counter()
         self._listening: ListeningSocket | None = None
-        self._connections: set[ClientConnection] = set()
+        self._connections: set[ClientConnection | Greeting] = set()
         self._empty: Deferred[None] | None = None
+        self._too_late: Any = None
+
+    def reconfigure(
+        self, settings: ClientSettings, life_cycle: LifeCycle, record: Callable[[Exchange], None] | None
+    ) -> None:
+        """Treat clients that come from now on by other settings; *record* gets all exchanges that end from now on."""
+        self._settings = settings
+        self._secure_settings = attrs.evolve(settings, secure=True)
+        self._life_cycle = life_cycle
+        if record is not None:
+            self.finished = record  # type: ignore[method-assign, assignment]
+        elif "finished" in self.__dict__:
+            del self.finished
 
     # http.client's Site.
 
     def finished(self, exchange: Exchange) -> None:
         """Nobody wants to know. If somebody does, *record* takes this method's place."""
 
-    def opened(self, connection: ClientConnection) -> None:
+    def opened(self, connection: ClientConnection | Greeting) -> None:
         self._connections.add(connection)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ClientConnection | Greeting) -> None:
         self._connections.discard(connection)
         if self._empty is not None and not self._connections:
             empty, self._empty = self._empty, None
@@ -105,8 +135,26 @@ class EntryPoint(Service):
         self._listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
         _log.info("entry point {name} listens on {host}:{port}", name=self.name, host=host or "*", port=self.port())
 
-    def _connection(self) -> ClientConnection:
+    def _connection(self) -> Any:
+        if self.acceptor is not None:
+            return Greeting(self, self.acceptor, self._deadlines, self._settings.head_timeout)
+        return self.plain()
+
+    # greeting's Door.
+
+    def plain(self) -> ClientConnection:
+        """The protocol for a client that speaks no TLS."""
         return ClientConnection(self, self._settings, self._deadlines)
+
+    def secured(self, options: str, negotiated: bytes | None) -> Any:
+        """The protocol for a client that speaks TLS under the options of that name.
+
+        :param negotiated: what ALPN has agreed on.
+        """
+        site = self._secure_sites.get(options)
+        if site is None:
+            site = self._secure_sites[options] = SecureSite(self, options)
+        return self.protocols.get(negotiated, ClientConnection)(site, self._secure_settings, self._deadlines)
 
     def port(self) -> int:
         """The port number that it listens on."""
@@ -123,14 +171,16 @@ class EntryPoint(Service):
         if self._life_cycle.accept_for:
             yield deferLater(self._clock, self._life_cycle.accept_for)
         self._listening.close()
+        # Those that the kernel had accepted already come in now.
+        yield deferLater(self._clock, _QUEUE_WITHIN)
         for connection in list(self._connections):
             connection.close_when_idle()
         if self._connections:
             self._empty = Deferred()
-            too_late = self._clock.callLater(self._life_cycle.finish_within, self._send_away)
+            self._too_late = self._clock.callLater(self._life_cycle.finish_within, self._send_away)
             yield self._empty
-            if too_late.active():
-                too_late.cancel()
+            if self._too_late.active():
+                self._too_late.cancel()
 
     def _send_away(self) -> None:
         _log.warn(
@@ -138,6 +188,12 @@ class EntryPoint(Service):
             name=self.name,
             count=len(self._connections),
         )
+        for connection in list(self._connections):
+            connection.send_away()
+        # Tunnels are closed in good order, which their other ends may not answer.
+        self._too_late = self._clock.callLater(_CLOSE_WITHIN, self._cut_off)
+
+    def _cut_off(self) -> None:
         for connection in list(self._connections):
             connection.abort()
 
