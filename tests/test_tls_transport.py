@@ -301,6 +301,21 @@ class ContextTests(SynchronousTestCase):
         self.assertIsNot(contexts.get(TLSOptions(sni_strict=True), (CERTIFICATE,), NOW), first)
         self.assertIsNot(contexts.get(TLSOptions(), (CERTIFICATE,), NOW + ROTATE_EVERY), first)
 
+    def test_forgotten(self) -> None:
+        """The contexts of certificates that are gone are dropped."""
+        contexts = ServerContexts(("http/1.1",), TicketKeys(b"s" * 32))
+        other_pair = authority().issue("b.example")
+        other = read_certificate(other_pair.chain, other_pair.key, "b.crt")
+        first, second = (contexts.get(TLSOptions(), (one,), NOW) for one in (CERTIFICATE, other))
+        contexts.forget_others((other,))
+        self.assertIsNot(contexts.get(TLSOptions(), (CERTIFICATE,), NOW), first)
+        self.assertIs(contexts.get(TLSOptions(), (other,), NOW), second)
+
+    def test_no_tickets(self) -> None:
+        """Tickets can be switched off."""
+        context = server_context(TLSOptions(disable_session_tickets=True), (CERTIFICATE,), (), b"k" * 80)
+        self.assertEqual((context.num_tickets, bool(context.options & ssl.OP_NO_TICKET)), (0, True))
+
     def test_faults(self) -> None:
         """What OpenSSL does not take is told with the file it is from, and without the key."""
         other = authority().issue("b.example")
