@@ -449,6 +449,8 @@ class ReloadTests(Fixture):
         open_before = client_context().wrap_socket(
             socket.create_connection(("127.0.0.1", port), PATIENCE), server_hostname="a.example"
         )
+        open_before.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        self.assertIn(b" 200 ", open_before.recv(65536))
         visitors = [threading.Thread(target=visit) for _ in range(2)]
         for visitor in visitors:
             visitor.start()
