@@ -22,7 +22,7 @@ ALLOWED = {
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
     "health": {"dynamic"},
-    "observe": {"http"},
+    "observe": {"http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
     "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},
@@ -51,7 +51,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py", "health/ask.py"},
+    "treq": {"health/ask.py"},
 }
 
 

@@ -484,6 +484,16 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.bodies[stream], b"ok")
         self.assertEqual(client.transport.closed, "lost")
 
+    def test_too_late(self) -> None:
+        """A connection that is not finished when the time for it is over is cut off."""
+        gate = gate_of()
+        client = Http2Client(gate)
+        client.ask()
+        for connection in list(gate.connections):
+            connection.close_when_idle()
+            connection.send_away()
+        self.assertEqual(client.transport.closed, "aborted")
+
     def test_end_of_a_silent_client(self) -> None:
         """A client that does not react to the announcement is closed all the same, with nothing under way."""
         gate = gate_of()

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ class Run:
         self.faults: list[str] = []
 
     def all(self, chosen: Sequence[Scenario], beside: Sequence[Proxy]) -> None:
-        """Run all scenarios with all proxies; results are written after each proxy."""
+        """Run all scenarios with all proxies; results are written after each."""
         for proxy in beside:
             say(f"{proxy.title}: deploying")
             self.lab.network(proxies.NETWORK)
@@ -54,10 +55,10 @@ class Run:
             for round_ in range(1, self.options.rounds + 1):
                 for scenario in chosen:
                     self.one(scenario, proxy, round_)
+                    self.write()
             if self.options.debug:
                 self.keep_logs(proxy)
             self.lab.clear()
-            self.write()
 
     def one(self, scenario: Scenario, proxy: Proxy, round_: int) -> None:
         """Run one scenario; what goes wrong with it, other than requests, is told and costs only itself."""
@@ -166,7 +167,6 @@ class Run:
         (folder / "rollout.rst").write_text(report.table(self.outcomes, titles, self.about()))
         (folder / "rollout.csv").write_text(report.comma_separated(self.outcomes))
         report.plot(self.outcomes, titles, folder / "rollout.svg")
-        say(f"written: {folder}/rollout.rst, rollout.csv, rollout.svg")
 
     def about(self) -> dict[str, str]:
         """Return what a reader of the results has to know of the run."""
@@ -179,7 +179,8 @@ class Run:
             "Slow": f"answered, but {report.SLOW:g} s or more later than the application takes",
             "Rounds": f"{self.options.rounds}{', short' if self.options.short else ''}",
             "Versions": f"Traefik {version}, {' '.join(k6.split()[:2])}, Python {platform.python_version()}",
-            "Machine": f"{os.cpu_count()} cores for three nodes, proxies, application and load",
+            "Machine": f"{os.cpu_count()} cores for three nodes, proxies, application and load; load average "
+            f"{self.options.busy:.1f} in the minute before the run",
             "Command": "python -m bench.rollout " + " ".join(self.options.given),
         }
         if self.faults:
@@ -205,6 +206,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.rate < 2 or options.rounds < 1:
         parser.error("--rate is 2 or more, --rounds 1 or more")
     options.given = list(arguments)
+    options.busy = os.getloadavg()[0]
     return options
 
 
@@ -226,6 +228,8 @@ def chosen(options: argparse.Namespace) -> tuple[list[Scenario], list[Proxy]]:
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for; the exit code is 0 if all of it was measured."""
     options = parse(arguments)
+    # Ended politely, it ends its laboratory too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     picked, beside = chosen(options)
     try:
         load.program()
@@ -236,6 +240,7 @@ def main(arguments: Sequence[str]) -> int:
                 image.build(lab)
             run = Run(lab, options)
             run.all(picked, beside)
+            say(f"written: {options.results}/rollout.rst, rollout.csv, rollout.svg")
             faults = run.faults
     except LabError as error:
         print(error, file=sys.stderr)

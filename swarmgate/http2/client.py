@@ -524,6 +524,10 @@ class Http2Connection(Connection):
         self.deadline = self._in(FLUSH_FOR)
         self.transport.loseConnection()
 
+    def send_away(self) -> None:
+        """Its time is over."""
+        self.abort()
+
     def abort(self) -> None:
         """Close at once."""
         self._closing = True

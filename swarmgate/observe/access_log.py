@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Fields
+from swarmgate.transport.tls import TLSTransport
 
 Mode = Literal["keep", "drop", "redact"]
 
@@ -292,6 +293,10 @@ class AccessLog:
         }
         if exchange.origin_sent != exchange.sent and exchange.sent:
             data["GzipRatio"] = exchange.origin_sent / exchange.sent
+        transport = getattr(exchange.client, "transport", None)
+        if isinstance(transport, TLSTransport):
+            data["TLSVersion"] = transport.version().removeprefix("TLSv")
+            data["TLSCipher"] = transport.cipher()
         for name, value in (
             ("RouterName", exchange.router),
             ("ServiceName", exchange.service),
