@@ -11,7 +11,7 @@ from tests.http2_peers import HEAD, POST, frame, gate_of
 from tests.memory_network import OK, MemoryGate
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
-_quietly = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+_quietly = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 
 _streams = st.sampled_from((0, 1, 1, 1, 3, 3, 5, 2, 2**31 - 1))
 _payloads = st.one_of(
@@ -40,7 +40,9 @@ _payloads = st.one_of(
 _frames = st.builds(frame, st.integers(0, 11), st.sampled_from((0, 1, 4, 5, 5, 5, 8, 0x2D, 0xFF)), _streams, _payloads)
 #: Frames, and what else happens: octets of other kinds, the servers' answers, time.
 _events = st.lists(
-    st.one_of(_frames, _frames, _frames, st.binary(max_size=20), st.sampled_from((b"answer", b"time", b"end", b"full"))),
+    st.one_of(
+        _frames, _frames, _frames, st.binary(max_size=20), st.sampled_from((b"answer", b"time", b"end", b"full"))
+    ),
     max_size=25,
 )
 
