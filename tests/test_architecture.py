@@ -18,12 +18,13 @@ ALLOWED = {
     "config": {"structure", "documents", "dynamic"},
     "dynamic": {"structure", "documents"},
     "http": {"transport"},
+    "http2": {"http", "transport"},
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
     "health": {"dynamic"},
     "observe": {"http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
-    "resources": {"balancing", "dynamic", "http", "middlewares", "tls", "transport"},
+    "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
@@ -31,6 +32,7 @@ ALLOWED = {
         "dynamic",
         "health",
         "http",
+        "http2",
         "middlewares",
         "observe",
         "providers",
@@ -49,7 +51,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py", "health/ask.py"},
+    "treq": {"health/ask.py"},
 }
 
 

@@ -96,8 +96,7 @@ class Upstream:
         exchange.origin_started = perf_counter()
         self.in_flight += 1
         if self.failures:
-            # This exchange is its trial; until that has ended there is no other.
-            self._out_until = max(self._out_until, self.deadlines.now + self.settings.connect_timeout)
+            self._begin_trial()
         if self._idle and not fresh:
             self._idle.pop().send(exchange, chooser)
         else:
@@ -129,6 +128,10 @@ class Upstream:
 
     # How it does.
 
+    def _begin_trial(self) -> None:
+        """An exchange is its trial; until that has ended there is no other."""
+        self._out_until = max(self._out_until, self.deadlines.now + self.settings.connect_timeout)
+
     def probe(self) -> None:
         """Leave the server out until it accepts a connection, which is then kept for the first exchange."""
         connection = ServerConnection(self)
@@ -137,22 +140,24 @@ class Upstream:
             self._reached()
             self.release(connection)
 
-        self.failures = max(self.failures, 1)
-        self.is_troubled = True
-        self._out_until = NEVER
-
-        def failed(error: Exception) -> None:
-            self._failed()
-            if self.deadlines.now - self._born < _STARTING:
-                # It will soon listen, and shall then not have to wait for a request to find out.
-                self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
-
+        self._leave_for_trial()
         connection.made = made
-        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, failed)
+        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, self._probe_failed)
+
+    def _probe_failed(self, error: Exception) -> None:
+        self._failed()
+        if self.deadlines.now - self._born < _STARTING:
+            # It will soon listen, and shall then not have to wait for a request to find out.
+            self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
 
     def _probe_again(self) -> None:
         if self.failures and not self.retired and self._out_until != NEVER:
             self.probe()
+
+    def _leave_for_trial(self) -> None:
+        self.failures = max(self.failures, 1)
+        self.is_troubled = True
+        self._out_until = NEVER
 
     def question(self) -> None:
         """The server has been silent: find out whether it is there at all.
@@ -169,7 +174,12 @@ class Upstream:
     def _ask(self) -> None:
         self._questioned = True
         question = _Question(self)
-        self._network.connect(self.host, self.port, _SHOW_WITHIN, question, lambda error: self.showed(False))
+        self.deadlines.add(question)
+        self._network.connect(self.host, self.port, _SHOW_WITHIN, question, question.failed)
+
+    def question_octets(self) -> bytes:
+        """What it is asked."""
+        return b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % self.authority
 
     def showed(self, is_there: bool) -> None:
         """It was questioned, and has shown to be there, or not."""
@@ -296,13 +306,17 @@ class _Question:
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
-        self._deadlines.add(self)
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        if self._upstream is not None:
-            host = self._upstream.authority
-            self.transport.write(b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
+        if self._upstream is None:  # A handshake may have taken longer than there was time.
+            self.transport.abortConnection()
+        else:
+            self.transport.write(self._upstream.question_octets())
+
+    def failed(self, error: Exception) -> None:
+        """There is no connection."""
+        self._told(False)
 
     def dataReceived(self, data: bytes) -> None:
         self._told(True)
@@ -310,15 +324,15 @@ class _Question:
 
     def connectionLost(self, reason: Failure) -> None:
         self._told(True)
-        self._deadlines.discard(self)
 
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
-        self.deadline = NEVER
         self._told(False)
-        self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     def _told(self, is_there: bool) -> None:
+        self._deadlines.discard(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.showed(is_there)

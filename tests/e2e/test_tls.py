@@ -177,7 +177,7 @@ def client_context(
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = newest
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     if shown is not None:
         context.load_cert_chain(*shown)
     return context
@@ -395,6 +395,24 @@ class ClientTests(Fixture):
                         wire.sendall(bytes((octet,)))
                     incoming.write(wire.recv(65536))
             self.assertEqual(client.selected_alpn_protocol(), "http/1.1")
+
+    def test_http2(self) -> None:
+        """A client that offers HTTP/2 speaks it: a large answer arrives whole, and the server learns of the TLS."""
+        curl = shutil.which("curl")
+        assert curl is not None
+        port = self.gate.port
+        command = [curl, "-sk", "--http2", "--connect-to", f"a.example:443:127.0.0.1:{port}", "-w", "%{http_version}"]
+
+        def get(path: str) -> str:
+            done = subprocess.run(
+                [*command, f"https://a.example{path}"], capture_output=True, timeout=PATIENCE, check=False
+            )
+            return done.stdout.decode("latin-1")
+
+        told = get("/")
+        self.assertIn("X-Forwarded-Proto: https\r\n", told)
+        self.assertTrue(told.endswith("2"), told[-100:])
+        self.assertTrue(get("/large") == "x" * 3_000_000 + "2")
 
     def test_curl(self) -> None:
         """curl verifies the certificate and gets the answer."""
