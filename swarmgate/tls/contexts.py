@@ -94,6 +94,7 @@ def server_context(
         # The server's order counts, as in Go, but who puts ChaCha20 first has a processor without AES.
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | _PRIORITIZE_CHACHA
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.num_tickets = 1  # As in Go; the next connection brings another.
         if options.disable_session_tickets:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
