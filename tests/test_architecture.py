@@ -24,6 +24,7 @@ ALLOWED = {
     "resources": {"dynamic", "http", "middlewares", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
+        "acme",
         "config",
         "dynamic",
         "http",
@@ -34,15 +35,16 @@ ALLOWED = {
         "transport",
     },
     "demo": {"config", "providers", "service", "testing"},
+    "acme": {"config", "dynamic", "http", "providers", "structure"},
     "tap": {"cli", "config", "service"},
-    "cli": {"config", "demo", "service", "structure", "transport"},
+    "cli": {"acme", "config", "demo", "service", "structure", "transport"},
     "__main__": {"cli"},
     "__init__": set(),
 }
 
 #: Modules that only some files may import.
 RESERVED = {
-    "docker": {"providers/swarm/engine.py"},
+    "docker": {"providers/swarm/configs.py", "providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
     "treq": {"cli.py"},
 }
