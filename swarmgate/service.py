@@ -19,12 +19,17 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
+from swarmgate.acme import resolvers as acme
+from swarmgate.acme.answers import PATH as CHALLENGE_PATH
+from swarmgate.acme.answers import ChallengeLeaf
+from swarmgate.acme.certificate import Certificate, Challenge
+from swarmgate.acme.wanted import wishes_of
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.dynamic.model import Configuration, Router
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -54,6 +59,7 @@ _log = Logger("swarmgate")
 
 PING = "ping@internal"
 NOOP = "noop@internal"
+ACME_HTTP = "acme-http@internal"
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
 #: Seconds that stand for no limit where a library wants a number.
@@ -64,16 +70,22 @@ class GateService(Service):
     """A running gate.
 
     :ivar is_terminating: it has been told to stop.
+    :ivar certificates: from all certificatesResolvers, and :ivar challenges: of theirs that are to be shown.
     """
 
     def __init__(self, configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> None:
         self._reactor = reactor
         self.is_terminating = False
+        self.certificates: tuple[Certificate, ...] = ()
+        self.challenges: tuple[Challenge, ...] = ()
         self.deadlines = Deadlines(reactor)
         self._access_log = _access_log(configuration, reactor)
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
+        self.resolvers = self._resolvers(configuration)
+        if self.resolvers is not None:
+            resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
         self.gate = Gate(
@@ -91,13 +103,15 @@ class GateService(Service):
                 for name, options in configuration.entry_points.items()
             },
             resources,
-            self.gate.apply,
+            self._apply,
         )
         self.entry_points = [
             self._entry_point(name, options, network, configuration)
             for name, options in configuration.entry_points.items()
         ]
         self.providers = self._providers(configuration, swarm)
+        if self.resolvers is not None:
+            self.providers.append(self.resolvers)
         self._aggregator.publish("internal", _internal(configuration))
 
     # What it is made of.
@@ -145,6 +159,21 @@ class GateService(Service):
                 )
             )
         return providers
+
+    def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
+        if not configuration.certificates_resolvers:
+            return None
+        options = configuration.providers.swarm
+        endpoint = None if options is None else _endpoint(options)
+        return acme.Resolvers(self._reactor, configuration, endpoint, self._publish_certificates)
+
+    def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
+        self.certificates, self.challenges = certificates, challenges
+
+    def _apply(self, table: RoutingTable) -> None:
+        self.gate.apply(table)
+        if self.resolvers is not None:
+            self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, **given)
@@ -224,18 +253,28 @@ def network_of(reactor: Any) -> Network:
 
 def _internal(configuration: StaticConfiguration) -> Configuration:
     """The gate's own routers."""
+    routers = {}
     ping = configuration.ping
-    if ping is None or ping.manual_routing:
-        return Configuration()
-    router = Router(
-        name="ping",
-        rule="PathPrefix(`/ping`)",
-        service=PING,
-        entry_points=(ping.entry_point,),
-        priority=_HIGHEST_PRIORITY,
-        origin="ping",
-    )
-    return Configuration(routers={"ping": router})
+    if ping is not None and not ping.manual_routing:
+        routers["ping"] = Router(
+            name="ping",
+            rule="PathPrefix(`/ping`)",
+            service=PING,
+            entry_points=(ping.entry_point,),
+            priority=_HIGHEST_PRIORITY,
+            origin="ping",
+        )
+    challenged = acme.challenge_entry_points(configuration)
+    if challenged:
+        routers["acme-http"] = Router(
+            name="acme-http",
+            rule=f"PathPrefix(`{CHALLENGE_PATH}`)",
+            service=ACME_HTTP,
+            entry_points=challenged,
+            priority=_HIGHEST_PRIORITY,
+            origin="certificatesResolvers",
+        )
+    return Configuration(routers=routers)
 
 
 def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
@@ -330,7 +369,7 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
-    return ""
+    return acme.fault_of(configuration)
 
 
 def make_service(

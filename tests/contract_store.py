@@ -43,7 +43,9 @@ class StoreContract:
         self.assertTrue(await self.store.put(1, CERTIFICATE, "shop.example", content))
         for fresh in (False, True):
             (seen,) = (await other.look(fresh)).records
-            self.assertEqual((1, CERTIFICATE, "shop.example", content), (seen.number, seen.kind, seen.title, seen.content))
+            self.assertEqual(
+                (1, CERTIFICATE, "shop.example", content), (seen.number, seen.kind, seen.title, seen.content)
+            )
             self.assertFalse(seen.stale)
         self.assertEqual(1, (await other.look(False)).last)
 

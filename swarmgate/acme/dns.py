@@ -101,7 +101,11 @@ class LexiconRecords:
                 return environ.get(key.replace(":", "_").upper())
 
         self._provider = provider
-        self._make = lambda given: ConfigResolver().with_dict(given).with_config_source(Environment())
+
+        def make(given: dict[str, Any]) -> Any:
+            return ConfigResolver().with_dict(given).with_config_source(Environment())
+
+        self._make = make
 
     def present(self, name: str, value: str) -> None:
         """See :class:`Records`."""
@@ -117,8 +121,7 @@ class LexiconRecords:
         zone = name.removeprefix("_acme-challenge.")
         given = {"provider_name": self._provider, "domain": zone, "resolve_zone_name": True}
         try:
-            client: Any = Client
-            with client(self._make(given)) as operations:
+            with Client(self._make(given)) as operations:
                 call(operations)
         except Exception as error:  # The providers raise what they like.
             # Some have their token in the query of a URL that they tell of.

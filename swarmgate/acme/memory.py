@@ -151,6 +151,8 @@ class MemoryAuthority:
     :ivar accounts: how many were made.
     :ivar refusal: the error of every call, None while there is none.
     :ivar calls: when it was called, by the clock.
+    :ivar renew_at: when it wants certificates to be renewed, in seconds since 1970; None: it doesn't say.
+    :ivar questions: how many times it was asked for that.
     """
 
     def __init__(
@@ -174,7 +176,7 @@ class MemoryAuthority:
         self.accounts = 0
         self.calls: list[float] = []
         self.questions = 0
-        self.renew_in: float | None = None
+        self.renew_at: float | None = None
         self.refusal: AuthorityError | None = None
         self.cleaned = 0
 
@@ -225,7 +227,8 @@ class MemoryAuthority:
     def renewal(self, certificate: Certificate) -> Deferred[Renewal]:
         """See :meth:`IAuthority.renewal`."""
         self.questions += 1
-        return succeed(Renewal(self.renew_in, 6 * 3600.0))
+        renew_in = None if self.renew_at is None else self.renew_at - self._clock.seconds()
+        return succeed(Renewal(renew_in, 6 * 3600.0))
 
     def stop(self) -> None:
         """See :meth:`IAuthority.stop`."""

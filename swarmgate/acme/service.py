@@ -309,7 +309,12 @@ class CertificateService(Service):
                 ask_at = self._wall() + fraction(self._me + key) * min(3600.0, 30.0 * len(of_kind))
                 self._renewals[certificate.fingerprint] = (None, ask_at)
             own = renewal_time(certificate, key)
-            renew_at = own if at is None else min(at, certificate.not_after - certificate.lifetime / 10)
+            if at is None:
+                renew_at = own
+            else:
+                # Neither so late that there is no time left, nor again and again should it always say now.
+                latest = certificate.not_after - certificate.lifetime / 10
+                renew_at = max(min(at, latest), certificate.not_before + certificate.lifetime / 50)
             if certificate.resolver not in self._authorities:
                 ask_at = float("inf")
             held[key] = Held(kept.record, certificate, renew_at, ask_at)

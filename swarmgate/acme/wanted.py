@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import attrs
 
@@ -114,6 +115,21 @@ def wanted(wishes: Iterable[Wish], resolvers: Mapping[str, ACME]) -> Wanted:
     orders = sorted(found.values(), key=lambda order: (order.resolver, order.domains))
     kept = [order for order in orders if not _redundant(order, orders)]
     return Wanted(tuple(kept), tuple(dict.fromkeys(problems)))
+
+
+def wishes_of(routes: Iterable[Any]) -> tuple[Wish, ...]:
+    """What the routes of a table wish.
+
+    :param routes: each with ``name``, ``rule``, ``problem`` and ``tls``, which is None or has ``cert_resolver`` and
+        ``domains``.
+    """
+    wishes = []
+    for route in routes:
+        tls = getattr(route, "tls", None)
+        if tls is not None and tls.cert_resolver and route.problem is None:
+            domains = tuple(Domain(one.main, tuple(one.sans)) for one in tls.domains)
+            wishes.append(Wish(route.name, tls.cert_resolver, hosts_of(route.rule), domains))
+    return tuple(dict.fromkeys(wishes))
 
 
 def covers(domains: Iterable[str], host: str) -> bool:
