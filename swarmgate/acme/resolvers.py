@@ -40,7 +40,8 @@ def storage_of(options: ACME, has_swarm: bool) -> str:
 
 def acme_options(configuration: StaticConfiguration) -> dict[str, ACME]:
     """The options of each resolver by its name."""
-    return {name: resolver.acme for name, resolver in configuration.certificates_resolvers.items()}
+    resolvers = configuration.certificates_resolvers.items()
+    return {name: resolver.acme for name, resolver in resolvers if resolver.acme is not None}
 
 
 def fault_of(configuration: StaticConfiguration) -> str:
@@ -141,7 +142,7 @@ class Resolvers(Service):
             )
             for storage, resolvers in by_storage.items()
         }
-        self._names = frozenset(configuration.certificates_resolvers)
+        self._names = frozenset(acme_options(configuration))
         self._unknown: frozenset[tuple[str, str]] = frozenset()
 
     @property

@@ -176,4 +176,4 @@ class ACME:
 class CertificatesResolver:
     """Where certificates come from."""
 
-    acme: ACME = option(doc="An authority that signs certificates by RFC 8555.")
+    acme: ACME | None = option(default=None, doc="An authority that signs certificates by RFC 8555.")
