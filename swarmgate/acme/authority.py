@@ -268,19 +268,24 @@ class AcmeAuthority:
             body = authorization.body
             if body.status == messages.STATUS_VALID:
                 continue
-            found = [one for one in body.challenges if one.chall.typ == wanted]
+            found = [one for one in body.challenges if _type_of(one) == wanted]
             if not found:
-                offered = ", ".join(one.chall.typ for one in body.challenges)
+                offered = ", ".join(map(_type_of, body.challenges))
                 raise AuthorityError(
                     f"resolver {self._resolver}: {body.identifier.value}: the authority does not offer {wanted}, "
                     f"but {offered or 'nothing'}"
                 )
             chosen = found[0]
-            response = chosen.response(acme.net.key)
+            challenge = chosen.chall
+            if isinstance(challenge, challenges.UnrecognizedChallenge):
+                # The package has TLS-ALPN-01 no more. Its key authorisation is that of the others (RFC 8555, 8.1).
+                token = challenge.jobj["token"]
+                challenge = challenges.HTTP01(token=challenges.HTTP01._fields["token"].decode(token))
+            response = challenge.response(acme.net.key)
             value = response.key_authorization
-            if isinstance(chosen.chall, challenges.DNS01):
-                value = chosen.chall.validation(acme.net.key)
-            tokens.append(Token(body.identifier.value, chosen.chall.encode("token"), value))
+            if isinstance(challenge, challenges.DNS01):
+                value = challenge.validation(acme.net.key)
+            tokens.append(Token(body.identifier.value, challenge.encode("token"), value))
             answers.append((chosen, response))
         return Pending(account, tuple(tokens), (acme, order, key, domains, answers))
 
@@ -466,11 +471,18 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
+def _type_of(challenge: messages.ChallengeBody) -> str:
+    """Its type as RFC 8555 names it, whether the package knows it or not."""
+    if isinstance(challenge.chall, challenges.UnrecognizedChallenge):
+        return str(challenge.chall.jobj.get("type"))
+    return str(challenge.chall.typ)
+
+
 def _failed_challenges(error: errors.ValidationError) -> str:
     told = []
     for authorization in error.failed_authzrs:
         domain = authorization.body.identifier.value
         for challenge in authorization.body.challenges:
             if challenge.error is not None:
-                told.append(f"{domain}: {challenge.chall.typ}: {challenge.error.code}: {challenge.error.detail}")
+                told.append(f"{domain}: {_type_of(challenge)}: {challenge.error.code}: {challenge.error.detail}")
     return "; ".join(told) or "the authority has refused the challenges"
