@@ -163,9 +163,7 @@ class GateService(Service):
     def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
         if not configuration.certificates_resolvers:
             return None
-        options = configuration.providers.swarm
-        endpoint = None if options is None else _endpoint(options)
-        return acme.Resolvers(self._reactor, configuration, endpoint, self._publish_certificates)
+        return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.certificates, self.challenges = certificates, challenges
@@ -347,6 +345,12 @@ def _endpoint(options: SwarmProviderOptions) -> Endpoint:
     if tls is None:
         return Endpoint(options.endpoint, timeout=timeout)
     return Endpoint(options.endpoint, tls.ca, tls.cert, tls.key, True, tls.insecure_skip_verify, timeout=timeout)
+
+
+def endpoint_of(configuration: StaticConfiguration) -> Endpoint | None:
+    """Where the Swarm's API is, None if there is no ``providers.swarm``."""
+    options = configuration.providers.swarm
+    return None if options is None else _endpoint(options)
 
 
 def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:

@@ -78,6 +78,29 @@ class StoreContract:
         seen = await other.look(True)
         self.assertEqual(([2], 2), ([one.number for one in seen.records], seen.last))
 
+    async def test_looks_at_once(self) -> None:
+        """Two looks at the same time see the same, and the next number is the next one for both."""
+        other = self.another()
+        await other.look(True)
+        for number in (1, 2):
+            await self.store.put(number, CERTIFICATE, "x", b"%d" % number)
+            looks = [other.look(False), other.look(False), other.look(True)]
+            self.assertEqual([number] * 3, [(await look).last for look in looks])
+
+    async def test_removed_from_the_end(self) -> None:
+        """The number of the newest record is not given again after that is removed, so nobody misses the next one."""
+        witness = self.another()
+        lease = (await self.store.look(True)).lease
+        await self.store.put(1, CERTIFICATE, "x", b"1")
+        (record,) = (await self.store.look(False)).records
+        await witness.look(False)
+        await self.store.remove(record)
+        await self.store.swap_lease(lease, "", {})
+        last = (await self.another().look(False)).last
+        self.assertEqual(1, last)
+        await self.store.put(last + 1, CERTIFICATE, "x", b"2")
+        self.assertEqual(b"2", (await witness.look(False)).records[-1].content)
+
     async def test_challenges(self) -> None:
         """Challenges come and go with the cheapest of looks, and are counted for themselves."""
         other = self.another()

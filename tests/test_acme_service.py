@@ -415,6 +415,39 @@ class CertificateServiceTests(SynchronousTestCase):
         self.assertEqual(["a.example", "b.example"], last.domains())
         self.assertEqual([], [replica.authority.begun for replica in world.replicas if replica.authority.begun])
 
+    def test_new_key_after_renewal(self) -> None:
+        """A certificate that was superseded is not brought back by being encrypted anew."""
+        world = self.world(1)
+        world.want("a.example")
+        world.passes(60)
+        while len(world.begun()) < 2:
+            world.passes(3600, 3600)
+        world.passes(60)
+        (newest,) = world.replicas[0].certificates
+        self.successResultOf(world.replicas[0].service.stopService())
+        world.replicas = [Replica(world, "new", f"{NEW_KEY}\n{KEY}")]
+        world.start()
+        world.passes(7200, 30)
+        self.assertEqual((newest,), world.replicas[0].certificates)
+
+    def test_vanished(self) -> None:
+        """A certificate whose config somebody has removed is served on, and ordered anew."""
+        world = self.world(2)
+        world.want("a.example")
+        world.passes(60)
+        before = world.replicas[0].certificates
+        for name in [name for name in world.log.configs if ".c." in name]:
+            del world.log.configs[name]
+        for replica in world.replicas:
+            replica.authority.hold()
+        world.passes(1200, 2)
+        self.assertEqual(before, world.replicas[0].certificates)
+        for replica in world.replicas:
+            replica.authority.release()
+        world.passes(60)
+        self.assertNotEqual(before, world.replicas[0].certificates)
+        self.assertEqual(world.replicas[0].certificates, world.replicas[1].certificates)
+
     def test_account_gone(self) -> None:
         """An account that the authority knows no more is replaced by a new one."""
         world = self.world(1)

@@ -207,16 +207,21 @@ def waste(records: Iterable[tuple[Record, str, float]], wanted: frozenset[str], 
         with the higher number has taken the other's place.
     :param wanted: what certificates are for that are wanted.
     """
-    newest: dict[str, Record] = {}
     every = sorted(records, key=lambda one: one[0].number)
-    for record, purpose, _ in every:
-        newest[purpose] = record
+    newest = {purpose: record for record, purpose, _ in every}
     return tuple(
         record
         for record, purpose, until in every
         if (newest[purpose] is not record and newest[purpose].created + SUPERSEDED < now)
         or (newest[purpose] is record and purpose not in wanted and until + _EXPIRED < now)
     )
+
+
+def newest_of(records: Iterable[tuple[Record, str, float]]) -> tuple[Record, ...]:
+    """Of records as :func:`waste` takes them, those that no other has taken the place of, the oldest first."""
+    every = sorted(records, key=lambda one: one[0].number)
+    newest = {purpose: record for record, purpose, _ in every}
+    return tuple(sorted(newest.values(), key=lambda record: record.number))
 
 
 def renewal_time(certificate: Certificate, key: str) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure as TwistedFailure
@@ -38,6 +38,7 @@ from swarmgate.acme.decide import (
     after_failure,
     decide,
     fraction,
+    newest_of,
     renewal_time,
     waste,
 )
@@ -122,6 +123,7 @@ class CertificateService(Service):
         self._held: dict[str, Held] = {}
         self._lease = Lease()
         self._lease_seen = reactor.seconds()
+        self._served: dict[str, Certificate] = {}
         self._published: Any = None
         # What has been observed.
         self._failures: dict[str, Failure] = {}
@@ -131,6 +133,7 @@ class CertificateService(Service):
         self._down = 0
         self._spread_until = 0.0
         # What is under way.
+        self._looking = DeferredLock()
         self._is_turning = False
         self._turning: Deferred[None] | None = None
         self._again = False
@@ -255,8 +258,15 @@ class CertificateService(Service):
             await self._do(decision.step)
         return 0.0
 
-    async def _look(self, fresh: bool) -> None:
-        await self._note(await self._store.look(fresh))
+    async def _look(self, fresh: bool) -> Contents:
+        """Look, and take in what is there. One at a time: an older answer must not take a newer one's place."""
+        await self._looking.acquire()
+        try:
+            contents: Contents = await self._store.look(fresh)
+            await self._note(contents)
+            return contents
+        finally:
+            self._looking.release()
 
     async def _note(self, contents: Contents) -> None:
         """Take in what the store holds, and publish it."""
@@ -285,7 +295,11 @@ class CertificateService(Service):
         self.is_ready = True
 
     def _publish_changes(self) -> None:
-        certificates = tuple(held.certificate for _, held in sorted(self._held.items()))
+        wanted_keys = {order.key for order in self._orders}
+        # What has vanished from the store, or can't be read any more, serves on until there is another.
+        kept = {key: one for key, one in self._served.items() if key in wanted_keys}
+        self._served = kept | {key: held.certificate for key, held in self._held.items()}
+        certificates = tuple(one for _, one in sorted(self._served.items()))
         challenges = tuple(
             challenge
             for (kind, _), kept in sorted(self._kept.items())
@@ -347,7 +361,8 @@ class CertificateService(Service):
             orders=self._orders,
             held=self._held,
             waste=leftover + waste(records, frozenset(order.key for order in self._orders), now),
-            stale=tuple(record for record in self._contents.records if record.stale),
+            # One that was superseded is not written anew: it would be the newest then.
+            stale=tuple(one for one in newest_of(records) if one.stale),
             authorities={name: f"ca {identity_of(options)}" for name, options in self._resolvers.items()},
             lease=self._lease,
             lease_age=self._reactor.seconds() - self._lease_seen,
@@ -539,8 +554,7 @@ class CertificateService(Service):
         for attempt in range(_KEEPING):
             try:
                 # Afresh, as another replica may have gone on where this one was held up.
-                contents = await self._store.look(True)
-                await self._note(contents)
+                contents = await self._look(True)
                 held = self._held.get(order.key)
                 if held is not None and (before is None or held.record.number > before.record.number):
                     _log.info("certificate for {domains}: another replica was faster", domains=title)

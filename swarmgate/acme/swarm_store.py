@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from swarmgate.acme.sealing import Keys, SealError
@@ -28,6 +28,7 @@ FRESH = 600.0
 _HOLDER = "swarmgate.holder"
 _TURN = "swarmgate.turn"
 _FAILURES = "swarmgate.failures"
+_LAST = "swarmgate.last"
 _KIND = "swarmgate.kind"
 _TITLE = "swarmgate.title"
 _KEY = "swarmgate.key"
@@ -55,6 +56,7 @@ class SwarmStore:
         self._found: dict[str, Config] = {}
         self._opened: dict[str, Record] = {}
         self._last = 0
+        self._looking = DeferredLock()
         self._read_at: float | None = None
         self._subscriptions: list[_Subscription] = []
 
@@ -63,25 +65,30 @@ class SwarmStore:
 
     def look(self, fresh: bool) -> Deferred[Contents]:
         """See :meth:`IStore.look`."""
-        return Deferred.fromCoroutine(self._look(fresh))
+        # One at a time: an older answer must not take the place of a newer one.
+        return self._looking.run(lambda: Deferred.fromCoroutine(self._look(fresh)))
 
     async def _look(self, fresh: bool) -> Contents:
         records, challenges, lease = f"{self._name}.c.", f"{self._name}.t.", f"{self._name}.lease"
-        now = self._reactor.seconds()
-        if fresh or self._read_at is None or now - self._read_at > FRESH:
+        seconds = self._reactor.seconds()
+        if fresh or self._read_at is None or seconds - self._read_at > FRESH:
             found = await self._call(self._configs.find([records, challenges, lease]))
             self._found = {config.name: config for config in found}
-            self._read_at = now
+            self._read_at = seconds
         else:
-            following = f"{records}{self._last + 1:08}"
-            found = await self._call(self._configs.find([challenges, lease, following]))
+            last = self._last + 1
+            found = await self._call(self._configs.find([challenges, lease, f"{records}{last:08}"]))
+            known = self._found.get(lease)
             kept = {name: config for name, config in self._found.items() if name.startswith(records)}
             self._found = kept | {config.name: config for config in found}
-            while following in self._found:
-                self._last += 1
-                following = f"{records}{self._last + 1:08}"
-                for config in await self._call(self._configs.find([following])):
+            while f"{records}{last:08}" in self._found:
+                last += 1
+                for config in await self._call(self._configs.find([f"{records}{last:08}"])):
                     self._found[config.name] = config
+            now = self._found.get(lease)
+            if now is not None and now != known and not now.labels.get(_HOLDER):
+                # Whoever had the lease is done: whatever was missed on the way is found now.
+                return await self._look(True)
         return self._contents()
 
     def _contents(self) -> Contents:
@@ -92,6 +99,8 @@ class SwarmStore:
         for name, config in self._found.items():
             if name == f"{self._name}.lease":
                 lease = _lease(config)
+                # Records may have been removed from the end.
+                self._last = max(self._last, _number(config.labels.get(_LAST, "")))
                 continue
             number = name.rpartition(".")[2]
             if not number.isdigit() or config.labels.get(_KIND) not in KINDS:
@@ -161,20 +170,27 @@ class SwarmStore:
         name = f"{self._name}.lease"
         config = self._found.get(name)
         if seen.version == 0:
-            labels = _lease_labels(holder, 1, failures)
+            labels = self._labels(holder, 1, failures)
             if not await self._call(self._configs.create(name, labels, b"See the labels: whose turn it is to order.")):
                 return None
         else:
             if config is None or config.version != seen.version:
                 return None
-            turn = int(config.labels.get(_TURN, "0")) + 1
-            if not await self._call(self._configs.relabel(config, _lease_labels(holder, turn, failures))):
+            turn = _number(config.labels.get(_TURN, "")) + 1
+            if not await self._call(self._configs.relabel(config, self._labels(holder, turn, failures))):
                 return None
         for config in await self._call(self._configs.find([name])):
             self._found[name] = config
             lease = _lease(config)
             return lease if lease.holder == holder else None
         return None
+
+    def _labels(self, holder: str, turn: int, failures: Mapping[str, Failure]) -> dict[str, str]:
+        latest = sorted(failures.items(), key=lambda pair: -pair[1].retry_at)[:_MOST_FAILURES]
+        told = {key: [failure.count, round(failure.retry_at)] for key, failure in latest}
+        # The turn makes each change a change: labels that stay the same would be no sign of life.
+        known = {_HOLDER: holder, _TURN: str(turn), _LAST: str(self._last)}
+        return {**known, _FAILURES: json.dumps(told, sort_keys=True)}
 
     def close(self) -> Deferred[None]:
         """See :meth:`IStore.close`."""
@@ -230,8 +246,6 @@ def _lease(config: Config) -> Lease:
     return Lease(config.labels.get(_HOLDER, ""), config.version, failures)
 
 
-def _lease_labels(holder: str, turn: int, failures: Mapping[str, Failure]) -> dict[str, str]:
-    latest = sorted(failures.items(), key=lambda pair: -pair[1].retry_at)[:_MOST_FAILURES]
-    told = {key: [failure.count, round(failure.retry_at)] for key, failure in latest}
-    # The turn makes each change a change: labels that stay the same would be no sign of life.
-    return {_HOLDER: holder, _TURN: str(turn), _FAILURES: json.dumps(told, sort_keys=True)}
+def _number(text: str) -> int:
+    """A number that may have been written by hand."""
+    return int(text) if text.isdigit() else 0

@@ -17,6 +17,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.trial.unittest import SkipTest, TestCase
 
+from swarmgate.acme import decide, service
 from swarmgate.acme.answers import PATH
 from swarmgate.acme.authority import AcmeAuthority
 from swarmgate.acme.certificate import Certificate, Challenge
@@ -47,6 +48,17 @@ class Replica:
             reactor, store, {"le": options}, {"le": authority}, self.publish, threads, name
         )
 
+    def vanish(self) -> None:
+        """End as by SIGKILL: nothing is given back, nothing is written any more."""
+        self.service._unsubscribe()
+        self.service.running = 0
+        self.service._store.put = lambda *given: Deferred()
+        self.service._store.swap_lease = lambda *given: Deferred()
+        if self.service._timer is not None and self.service._timer.active():
+            self.service._timer.cancel()
+        if self.service._busy is not None:
+            self.service._busy.cancel()
+
     def publish(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.certificates, self.challenges = certificates, challenges
 
@@ -56,7 +68,7 @@ class Answers(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, test: CertificateTests) -> None:
+    def __init__(self, port: int, test: AuthorityCase) -> None:
         turns = itertools.count()
 
         class Answer(http.server.BaseHTTPRequestHandler):
@@ -82,7 +94,7 @@ class Handshakes(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, port: int, test: CertificateTests) -> None:
+    def __init__(self, port: int, test: AuthorityCase) -> None:
         turns = itertools.count()
 
         def context_of(challenge: Challenge) -> ssl.SSLContext:
@@ -117,8 +129,8 @@ class Handshakes(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(("127.0.0.1", port), Shake)
 
 
-class CertificateTests(TestCase):
-    """Replicas that share a Swarm in memory, or one with a file, and Pebble."""
+class AuthorityCase(TestCase):
+    """A test with Pebble and replicas, which share a Swarm in memory unless :meth:`store` says otherwise."""
 
     timeout = 180
 
@@ -141,14 +153,16 @@ class CertificateTests(TestCase):
             self.addCleanup(server.shutdown)
         return pebble
 
+    def store(self, number: int) -> Any:
+        """Return the store of a replica."""
+        return SwarmStore(reactor, MemoryConfigs(self.log), Keys.from_text(KEY, "test"))
+
     def start(self, pebble: Pebble, count: int, given: dict[str, Any], file: bool = False) -> None:
         """Start replicas that all know the authority, by a challenge."""
         tree = {"caServer": pebble.directory, "email": "a@gate.example", "caCertificates": str(pebble.ca)} | given
         options = structure(ACME, tree)
         for number in range(count):
-            store: Any = SwarmStore(reactor, MemoryConfigs(self.log), Keys.from_text(KEY, "test"))
-            if file:
-                store = FileStore(str(self.folder / "acme.json"), Threads(reactor, "file"))
+            store = FileStore(str(self.folder / "acme.json"), Threads(reactor, "file")) if file else self.store(number)
             replica = Replica(f"replica{number}", store, options, {"EXEC_PATH": str(pebble.program())})
             self.replicas.append(replica)
             replica.service.startService()
@@ -176,6 +190,25 @@ class CertificateTests(TestCase):
     def served(self, *domains: tuple[str, ...]) -> bool:
         """Do all replicas serve certificates for these?"""
         return all(sorted(one.domains for one in replica.certificates) == sorted(domains) for replica in self.replicas)
+
+    async def kill_leader(self) -> None:
+        """Let the replica that orders vanish in the middle of it, and see what comes of it."""
+        self.patch(decide, "LEASE", 8.0)
+        pebble = self.authority()
+        # The authority is told to look after 5 s, so that there is a middle.
+        self.start(pebble, 3, {"httpChallenge": {"entryPoint": "web", "delay": "5s"}})
+        self.want(("a.gate.example",))
+        await self.until(lambda: any(replica.service._busy for replica in self.replicas))
+        (leader,) = [replica for replica in self.replicas if replica.service._busy]
+        await self.until(lambda: "There are now 1 orders" in pebble.log())
+        leader.vanish()
+        self.replicas.remove(leader)
+        await self.until(lambda: self.served(("a.gate.example",)))
+        self.assertEqual(1, pebble.log().count("Issued certificate serial"))
+
+
+class CertificateTests(AuthorityCase):
+    """Replicas and the three kinds of challenges."""
 
     async def test_http(self) -> None:
         """HTTP-01, answered by any of three replicas: one order for each certificate, which all serve."""
@@ -235,30 +268,11 @@ class CertificateTests(TestCase):
 
     async def test_killed(self) -> None:
         """The replica that orders vanishes in the middle of it: another obtains the certificate."""
-        self.patch(__import__("swarmgate.acme.decide", fromlist=["x"]), "LEASE", 8.0)
-        pebble = self.authority()
-        # The authority is told to look after 5 s, so that there is a middle.
-        self.start(pebble, 2, {"httpChallenge": {"entryPoint": "web", "delay": "5s"}})
-        self.want(("a.gate.example",))
-        await self.until(lambda: any(replica.service._busy for replica in self.replicas))
-        (leader,) = [replica for replica in self.replicas if replica.service._busy]
-        await self.until(
-            lambda: "newOrder" in pebble.log() or "new-order" in pebble.log() or "order-plz" in pebble.log()
-        )
-        leader.service._unsubscribe()
-        leader.service.running = 0
-        leader.service._store._configs._closed = True
-        if leader.service._timer is not None and leader.service._timer.active():
-            leader.service._timer.cancel()
-        busy = leader.service._busy
-        busy.cancel()
-        self.replicas.remove(leader)
-        await self.until(lambda: self.served(("a.gate.example",)))
-        self.assertEqual(1, pebble.log().count("Issued certificate serial"))
+        await self.kill_leader()
 
     async def test_away(self) -> None:
         """An authority that is away costs a line and a pause; when it is back the certificate is obtained."""
-        self.patch(__import__("swarmgate.acme.service", fromlist=["x"]), "_AUTHORITY_PAUSE", 3.0)
+        self.patch(service, "_AUTHORITY_PAUSE", 3.0)
         pebble = self.authority()
         pebble.stop()
         self.start(pebble, 2, {"httpChallenge": {"entryPoint": "web"}})
