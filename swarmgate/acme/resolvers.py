@@ -105,6 +105,8 @@ def make_store(
     if _is_swarm(storage):
         assert endpoint is not None, "fault_of() has refused it"
         name = storage.partition(":")[2] or "swarmgate"
+        if options.storage_endpoint:
+            endpoint = Endpoint(options.storage_endpoint, timeout=endpoint.timeout)
         return SwarmStore(reactor, DockerConfigs(reactor, endpoint), Keys.from_file(options.storage_key_file), name)
     return FileStore(storage, in_thread)
 

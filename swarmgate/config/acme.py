@@ -18,6 +18,12 @@ def _url(text: str) -> str:
     return text
 
 
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"(unix:///|(tcp|https?|ssh)://[^/])\S*", text):
+        raise ValueError("a Docker API such as unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host")
+    return text
+
+
 def _storage(text: str) -> str:
     if not text or (re.match(r"swarm(:|$)", text) and not re.fullmatch(r"swarm(:[a-z0-9-]{1,20})?", text)):
         raise ValueError(
@@ -117,6 +123,12 @@ class ACME:
         default="/run/secrets/swarmgate-acme-key",
         doc="A file with the key that what is kept in the Swarm is encrypted with, a line each; the first encrypts, "
         "all decrypt. swarmgate's own.",
+    )
+    storage_endpoint: str = option(
+        default="",
+        doc="The Docker API that is written to for ``storage: swarm``; by default that of ``providers.swarm``. With two "
+        "socket proxies the one for services stays read-only. swarmgate's own.",
+        parse=_endpoint,
     )
     key_type: Literal["EC256", "EC384", "RSA2048", "RSA4096", "RSA8192"] = option(
         default="EC256", doc="The kind of the certificates' keys. Traefik's default is RSA4096."
