@@ -30,6 +30,8 @@ from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.dynamic.model import Configuration, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.health.ask import Asker
+from swarmgate.health.checker import Checker
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -88,6 +90,7 @@ class GateService(Service):
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
+        self.checker = Checker(reactor, Asker(reactor), self._judge)
         self.gate = Gate(
             configuration.entry_points,
             network,
@@ -96,6 +99,7 @@ class GateService(Service):
             _upstream_settings(configuration),
             resources,
             self._context,
+            self.checker.watch,
         )
         self._aggregator = Aggregator(
             {
@@ -179,6 +183,9 @@ class GateService(Service):
     def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *given, **options)
 
+    def _judge(self, service: str, url: str, is_well: bool) -> None:
+        self.gate.judge(service, url, is_well)
+
     # What it tells.
 
     def _ping_status(self) -> int:
@@ -221,6 +228,7 @@ class GateService(Service):
         self.is_terminating = True
         yield DeferredList([entry_point.stopService() for entry_point in self.entry_points])
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
+        self.checker.stop()
         for upstream in self.gate.upstreams():
             upstream.retire()
         self.deadlines.stop()
@@ -359,6 +367,7 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
     return UpstreamSettings(
         connect_timeout=timeouts.dial_timeout,
         response_timeout=timeouts.response_header_timeout,
+        silence_timeout=timeouts.silence_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
         idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),

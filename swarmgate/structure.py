@@ -300,6 +300,33 @@ class Address:
         return f"{host}:{self.port}" + ("/udp" if self.protocol == "udp" else "")
 
 
+@attrs.frozen
+class StatusRange:
+    """Answers' statuses from *first* to *last*, both included."""
+
+    first: int
+    last: int
+
+    expected = "a status or a range of them, such as 200 or 400-499"
+
+    @classmethod
+    def from_text(cls, text: str) -> StatusRange:
+        """The range that ``200`` or ``400-499`` says.
+
+        :raises ValueError: what is expected.
+        """
+        match = re.fullmatch("([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?", text)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(cls.expected)
+        return cls(int(match[1]), int(match[2] or match[1]))
+
+    def __contains__(self, status: object) -> bool:
+        return isinstance(status, int) and self.first <= status <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 def _is_group(cls: Any) -> bool:
     """Is this an attrs class with options of its own?"""
     return isinstance(cls, type) and attrs.has(cls) and not hasattr(cls, "from_text")

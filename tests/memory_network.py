@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -9,13 +10,16 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from swarmgate.balancing.member import Member
+from swarmgate.balancing.strategies import Rotation
+from swarmgate.dynamic.model import Balancing, Server
 from swarmgate.http.client import ClientConnection, ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.upstream import Upstream, UpstreamSettings
-from swarmgate.resources.proxy import ReverseProxyResource, Rotation
+from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.waiting import WaitingRoom
 
 
@@ -95,7 +99,11 @@ class MemoryTransport:
     def end(self) -> None:
         """The other end closes in good order."""
         if not self._gone:
-            self.protocol.readConnectionLost()
+            if hasattr(self.protocol, "readConnectionLost"):
+                self.protocol.readConnectionLost()
+            else:
+                self._gone = True
+                self.protocol.connectionLost(Failure(ConnectionDone()))
 
     def reset(self) -> None:
         """The connection breaks."""
@@ -139,6 +147,11 @@ class MemoryNetwork:
         self.connecting.pop(0)[3](error or ConnectionRefusedError("refused"))
 
 
+def members_of(upstreams: Iterable[Upstream], weights: Mapping[str, int] | None = None) -> list[Member]:
+    """A member for each of *upstreams*, of weight 1 if *weights* does not say otherwise of its URL."""
+    return [Member(Server(one.url, (weights or {}).get(one.url, 1)), one, lambda: 0.5) for one in upstreams]
+
+
 class MemoryGate:
     """An entry point and one service on a network in memory.
 
@@ -153,6 +166,7 @@ class MemoryGate:
         servers: tuple[str, ...] = ("http://10.0.0.1:80",),
         upstream: UpstreamSettings | None = None,
         trusted: bool = False,
+        balancing: Balancing | None = None,
         **client: Any,
     ) -> None:
         self.clock = Clock()
@@ -162,7 +176,9 @@ class MemoryGate:
         self.upstreams = [
             Upstream(url, self.network, self.deadlines, upstream or UpstreamSettings()) for url in servers
         ]
-        self.leaf: Any = ReverseProxyResource("app@test", self.upstreams, Rotation(), WaitingRoom(self.deadlines))
+        self.leaf: Any = ReverseProxyResource(
+            "app@test", members_of(self.upstreams), Rotation(), WaitingRoom(self.deadlines), balancing or Balancing()
+        )
         self.finished_exchanges: list[Exchange] = []
         self.refusals: list[BadRequest] = []
         self.connections: set[ClientConnection] = set()

@@ -18,15 +18,18 @@ ALLOWED = {
     "config": {"structure", "documents"},
     "dynamic": {"structure", "documents"},
     "http": {"transport"},
+    "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
+    "health": {"dynamic"},
     "observe": {"http"},
     "providers": {"structure", "documents", "dynamic"},
-    "resources": {"dynamic", "http", "middlewares", "transport"},
+    "resources": {"balancing", "dynamic", "http", "middlewares", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
         "acme",
         "config",
         "dynamic",
+        "health",
         "http",
         "middlewares",
         "observe",
@@ -46,7 +49,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/configs.py", "providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py"},
+    "treq": {"cli.py", "health/ask.py"},
 }
 
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.file_format import decode_file
-from swarmgate.dynamic.model import Configuration, Middleware, Router, Server, Service
+from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Router, Server, Service
 from swarmgate.providers.file import FileProvider
 from swarmgate.structure import StructureError, option
 
@@ -101,7 +101,7 @@ class FormatTests(SynchronousTestCase):
             servers = (Server("http://10.0.0.2:8080"), Server("http://shop.example:80", 3))
             expected = Configuration(
                 {"Web": router},
-                {"shop": Service("shop", servers, pass_host_header=False)},
+                {"shop": Service("shop", servers, Balancing(False))},
                 {"limit": Middleware("limit", "ratelimit", Limit(average=5))},
             )
             self.assertEqual(decode_file(text, name, KINDS), expected)
@@ -136,7 +136,7 @@ class FormatTests(SynchronousTestCase):
 
     def test_what_swarmgate_has_not_yet(self) -> None:
         """What only Traefik has is told and left out; a router with TLS is never served without."""
-        text = GOOD.replace("passHostHeader: false", "sticky: {cookie: {}}\n        healthCheck: {path: /}")
+        text = GOOD.replace("passHostHeader: false", "serversTransport: t\n        responseForwarding: {}")
         text = text.replace("      priority: 7\n", "      priority: 7\n      tls: {}\n")
         text += "    auth:\n      forwardAuth: {address: 'http://x'}\ntcp:\n  routers: {a: {rule: x}}\n"
         configuration = decode_file(text, "gate.yml", KINDS)
@@ -147,8 +147,8 @@ class FormatTests(SynchronousTestCase):
             ("file gate.yml", "tcp"),
             ("middleware auth@file", "http.middlewares.auth.forwardAuth"),
             ("router Web@file", "http.routers.Web.tls"),
-            ("service shop@file", "http.services.shop.loadBalancer.healthCheck"),
-            ("service shop@file", "http.services.shop.loadBalancer.sticky"),
+            ("service shop@file", "http.services.shop.loadBalancer.responseForwarding"),
+            ("service shop@file", "http.services.shop.loadBalancer.serversTransport"),
         ])  # fmt: skip
 
     def test_secrets_are_not_repeated(self) -> None:

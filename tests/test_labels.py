@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.labels import Labelled, LabelledService, decode
-from swarmgate.dynamic.model import Middleware, Problem, Router
+from swarmgate.dynamic.model import (
+    Balancing,
+    HealthCheck,
+    Middleware,
+    PassiveHealthCheck,
+    Problem,
+    Router,
+    StickyCookie,
+)
 from swarmgate.structure import option
 
 
@@ -72,7 +80,7 @@ class ReadingTests(SynchronousTestCase):
             network="golf",
             lbswarm=False,
             routers={"web": router},
-            services={"shop": LabelledService("shop", 8080, "http", "", 2, False)},
+            services={"shop": LabelledService("shop", 8080, "http", "", 2, Balancing(False))},
             middlewares={"limit": Middleware("limit", "ratelimit", Limit(average=5, sources=("a", "b")))},
         )
         self.assertEqual(labelled, expected)
@@ -179,16 +187,68 @@ class FaultTests(SynchronousTestCase):
             "traefik.http.routers.web.observability.accesslogs=false",
             "traefik.http.services.s.loadbalancer.server.port=80",
             "traefik.http.services.s.loadbalancer.server.preservepath=true",
-            "traefik.http.services.s.loadbalancer.sticky.cookie=true",
-            "traefik.http.services.s.loadbalancer.sticky.cookie.name=c",
-            "traefik.http.services.s.loadbalancer.healthcheck.path=/up",
-            "traefik.http.services.s.loadbalancer.strategy=p2c",
+            "traefik.http.services.s.loadbalancer.responseforwarding.flushinterval=1s",
         )
         self.assertEqual(labelled.routers["web"].fault, "")
         self.assertEqual(labelled.services["s"], LabelledService("s", 80))
-        self.assertEqual(len(labelled.problems), 5)
+        self.assertEqual(len(labelled.problems), 3)
         for problem in labelled.problems:
             self.assertIn("does not have yet", problem.reason)
+
+    def test_balancing(self) -> None:
+        """All that can be said of how a service's tasks are used is read, spelled as Traefik spells it."""
+        start = "traefik.http.services.s.loadbalancer."
+        options = {
+            "sticky.cookie": "true",
+            "sticky.cookie.name": "my cookie",
+            "sticky.cookie.secure": "true",
+            "sticky.cookie.httponly": "true",
+            "sticky.cookie.samesite": "lax",
+            "sticky.cookie.maxage": "60",
+            "sticky.cookie.path": "/a",
+            "sticky.cookie.domain": "a.example",
+            "healthcheck.path": "up?x=1",
+            "healthcheck.mode": "grpc",
+            "healthcheck.scheme": "https",
+            "healthcheck.port": "81",
+            "healthcheck.hostname": "h.example",
+            "healthcheck.method": "head",
+            "healthcheck.status": "204",
+            "healthcheck.followredirects": "false",
+            "healthcheck.headers.X-One": "1",
+            "healthcheck.interval": "10s",
+            "healthcheck.unhealthyinterval": "500ms",
+            "healthcheck.timeout": "2",
+            "passivehealthcheck.failurewindow": "20s",
+            "passivehealthcheck.maxfailedattempts": "3",
+            "strategy": "p2c",
+            "passhostheader": "false",
+            "waitforserver": "1m",
+            "slowstart": "30s",
+        }
+        labelled = read(*(f"{start}{name}={value}" for name, value in options.items()))
+        self.assertEqual(labelled.problems, ())
+        self.assertEqual(
+            labelled.services["s"].balancing,
+            Balancing(
+                False,
+                "p2c",
+                StickyCookie("my_cookie", True, True, "lax", 60, "/a", "a.example"),
+                HealthCheck(
+                    "/up?x=1", "grpc", "https", 81, "h.example", "HEAD", 204, False, (("X-One", "1"),), 10.0, 0.5, 2.0
+                ),
+                PassiveHealthCheck(20.0, 3),
+                60.0,
+                30.0,
+            ),
+        )
+        for label, part in (
+            ("healthcheck.path=http://10.0.0.1/up", "without scheme and host"),
+            ("strategy=random", "wrr"),
+            ("sticky.cookie.samesite=maybe", "lax"),
+            ("passivehealthcheck.maxfailedattempts=0", "at least 1"),
+        ):
+            self.assertIn(part, self.problem(read(f"{start}{label}")).reason)
 
     def test_wrong_service(self) -> None:
         """A service with a fault is dropped, its neighbours are not."""

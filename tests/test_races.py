@@ -16,13 +16,15 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.balancing.strategies import Rotation
+from swarmgate.dynamic.model import Balancing
 from swarmgate.http import client as client_module
 from swarmgate.http.client import ClientConnection
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.transport.network import ConnectTimeout
-from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork, MemoryTransport
+from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork, MemoryTransport, members_of
 from tests.wire import Malformed, Message, read_request, read_response
 
 _TARGET = re.compile(rb"[A-Z]+ /([0-9]+) HTTP/1\.1\r\n")
@@ -171,6 +173,7 @@ class Gate(MemoryGate):
     def __init__(self, faults: list[str], **client: Any) -> None:
         super().__init__((), **client)
         self.network = Network(faults)
+        self.rotation = Rotation()
         self.begun: list[Exchange] = []
         self.known: list[Upstream] = []
         self._faults = faults
@@ -207,11 +210,11 @@ class Gate(MemoryGate):
             stay.append(upstream)
         self.upstreams = stay
         room = self.leaf.room
-        self.leaf = ReverseProxyResource("app@test", stay, self.leaf._rotation, room)
+        self.leaf = ReverseProxyResource("app@test", members_of(stay), self.rotation, room, Balancing())
         for upstream in before:
             if upstream not in stay:
                 upstream.retire()
-        room.changed(self.leaf, is_first)
+        room.changed(self.leaf, 5.0, False, not is_first)
 
 
 @attrs.define(eq=False)
@@ -346,6 +349,12 @@ class Served:
             if self.asked is None:
                 if b"\r\n\r\n" not in self.buffer:
                     self.world.faults.append(f"a server was sent part of a head: {self.buffer!r}")
+                    return
+                if self.buffer.startswith(b"OPTIONS * "):
+                    # It is asked whether it is there: every second one is.
+                    self.buffer = b""
+                    if len(self.world.servers) % 2:
+                        self.line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                     return
                 found = _TARGET.match(self.buffer)
                 asked = self.world.requests.get(int(found[1])) if found else None

@@ -12,6 +12,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from twisted.web.static import Data
 from twisted.web.test.requesthelper import DummyChannel
 
+from swarmgate.balancing.strategies import in_turns
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.http.upstream import UpstreamSettings
@@ -20,7 +21,6 @@ from swarmgate.middlewares.interface import Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.ping import PingResource
-from swarmgate.resources.proxy import in_turns
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
 
 
@@ -256,6 +256,7 @@ class GateTests(SynchronousTestCase):
         self.assertEqual(self.client.take(), b"")
         self.advance(1)
         self.network.accept()
+        self.advance(0.25)
         self.network.servers[0].receive(OK)
         self.assertEqual(self.client.take(), OK)
 

@@ -214,7 +214,7 @@ class ServerTests(DecideCase):
             "traefik.http.services.web.loadbalancer.server.weight": "3",
         }
         found = self.decide(service("web", given_labels), task("web")).services["web"]
-        self.assertEqual((False, 3), (found.pass_host_header, found.servers[0].weight))
+        self.assertEqual((False, 3), (found.balancing.pass_host_header, found.servers[0].weight))
 
     def test_virtual_address(self) -> None:
         """With lbswarm the service's virtual address in that network is the one server, as long as a task runs."""

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.table import (
     HIGHEST_PRIORITY,
     HIGHEST_USER_PRIORITY,
@@ -255,8 +255,9 @@ class DescribingTests(SynchronousTestCase):
         servers = tuple(Server(f"http://10.0.0.{number}:80") for number in range(9))
         (line,) = self.lines([Service("x")], [Service("x", servers)])
         self.assertTrue(line.endswith("http://10.0.0.4:80 and 4 more; 9 servers now"), line)
-        (line,) = self.lines([Service("x", servers)], [Service("x", servers[::-1], pass_host_header=False)])
-        self.assertEqual(line, "service x@swarm changed: servers in another order; passHostHeader false")
+        (line,) = self.lines([Service("x", servers)], [Service("x", servers[::-1], Balancing(False))])
+        self.assertEqual(line, "service x@swarm changed: servers in another order; other pass host header")
+        self.assertEqual(self.lines([Service("x")], [Service("x", awaited=True)]), [])
 
     def test_settings_are_not_told(self) -> None:
         """That a middleware has other settings is said; what they are, passwords perhaps, is not."""

@@ -126,8 +126,8 @@ class ACME:
     )
     storage_endpoint: str = option(
         default="",
-        doc="The Docker API that is written to for ``storage: swarm``; by default that of ``providers.swarm``. With two "
-        "socket proxies the one for services stays read-only. swarmgate's own.",
+        doc="The Docker API that is written to for ``storage: swarm``; by default that of ``providers.swarm``. With "
+        "two socket proxies the one for services stays read-only. swarmgate's own.",
         parse=_endpoint,
     )
     key_type: Literal["EC256", "EC384", "RSA2048", "RSA4096", "RSA8192"] = option(

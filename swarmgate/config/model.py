@@ -17,6 +17,7 @@ from swarmgate.structure import (
     Address,
     Duration,
     IPNetwork,
+    StatusRange,
     at_least,
     between,
     not_yet,
@@ -173,6 +174,11 @@ class ForwardingTimeouts:
     idle_conn_timeout: Duration = option(
         default=Duration(90), doc="How long an unused connection to a server is kept; 0: no limit."
     )
+    silence_timeout: Duration = option(
+        default=Duration(1),
+        doc="A server that has said nothing for so long is asked whether it is there (``OPTIONS *``); 0: never. "
+        "swarmgate's own.",
+    )
     body_progress_timeout: Duration = option(
         default=Duration(60),
         doc="Longest pause in a body, in either direction; 0: no limit. swarmgate's own.",
@@ -319,33 +325,6 @@ class Ping:
     terminating_status_code: int = option(
         default=503, doc="The answer's status after SIGTERM.", validator=between(200, 599)
     )
-
-
-@attrs.frozen
-class StatusRange:
-    """Answers' statuses from *first* to *last*, both included."""
-
-    first: int
-    last: int
-
-    expected = "a status or a range of them, such as 200 or 400-499"
-
-    @classmethod
-    def from_text(cls, text: str) -> StatusRange:
-        """The range that ``200`` or ``400-499`` says.
-
-        :raises ValueError: what is expected.
-        """
-        match = re.fullmatch("([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?", text)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(cls.expected)
-        return cls(int(match[1]), int(match[2] or match[1]))
-
-    def __contains__(self, status: object) -> bool:
-        return isinstance(status, int) and self.first <= status <= self.last
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 @attrs.frozen

@@ -59,7 +59,7 @@ class _Decoding:
             if service is not None:
                 balancer = service.load_balancer
                 servers = tuple(Server(one.url, one.weight) for one in balancer.servers)
-                services[name] = Service(name, tuple(dict.fromkeys(servers)), balancer.pass_host_header)
+                services[name] = Service(name, tuple(dict.fromkeys(servers)), balancer.balancing())
         for name, path, node in self._named(parts, "middlewares"):
             found = self._read("middleware", name, self._read_middleware, node, path)
             if found is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from swarmgate.dynamic.model import Middleware, Problem, Router
+from swarmgate.dynamic.model import Balancing, Middleware, Problem, Router
 from swarmgate.dynamic.options import (
     Reading,
     RouterOptions,
@@ -39,7 +39,7 @@ class LabelledService:
     scheme: str = "http"
     url: str = ""
     weight: int = 1
-    pass_host_header: bool = True
+    balancing: Balancing = attrs.field(factory=Balancing)
 
 
 @attrs.frozen
@@ -257,7 +257,7 @@ class _Decoding:
                 continue
             server = value.load_balancer.server
             services[name] = LabelledService(
-                name, server.port, server.scheme, server.url, server.weight, value.load_balancer.pass_host_header
+                name, server.port, server.scheme, server.url, server.weight, value.load_balancer.balancing()
             )
         return services, tuple(dropped)
 

@@ -57,12 +57,93 @@ class Server:
 
 
 @attrs.frozen
+class StickyCookie:
+    """A cookie that leads a client back to the server that answered it first (Traefik ``sticky.cookie``).
+
+    :ivar name: ``""`` for one that is made of the service's name.
+    :ivar same_site: ``none``, ``lax`` or ``strict``, ``""`` for no such attribute.
+    :ivar max_age: seconds; 0: it ends with the browser's session, less: it is expired at once.
+    """
+
+    name: str = ""
+    secure: bool = False
+    http_only: bool = False
+    same_site: str = ""
+    max_age: int = 0
+    path: str = "/"
+    domain: str = ""
+
+
+@attrs.frozen
+class HealthCheck:
+    """How servers are asked, again and again, whether they are well (Traefik ``loadBalancer.healthCheck``).
+
+    :ivar path: with the query, if any.
+    :ivar mode: ``http``, or ``grpc`` for the grpc.health.v1 protocol.
+    :ivar scheme: ``""`` for the server's own, and so the :ivar port: 0.
+    :ivar hostname: what the Host field says, ``""`` for the server's address.
+    :ivar status: the one status that is well, 0 for all from 200 to 399.
+    :ivar interval: seconds from one probe to the next, and :ivar unhealthy_interval: that of a server that is not
+        well, 0 for the same.
+    :ivar timeout: seconds that a probe may take.
+    """
+
+    path: str = "/"
+    mode: str = "http"
+    scheme: str = ""
+    port: int = 0
+    hostname: str = ""
+    method: str = "GET"
+    status: int = 0
+    follow_redirects: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    interval: float = 30.0
+    unhealthy_interval: float = 0.0
+    timeout: float = 5.0
+
+
+@attrs.frozen
+class PassiveHealthCheck:
+    """When a server is left out for what it answered (Traefik ``loadBalancer.passiveHealthCheck``).
+
+    :ivar failure_window: seconds that it is left out for.
+    :ivar max_failed_attempts: so many failures in a row, connections that broke or answers of 500 and more, cost it.
+    """
+
+    failure_window: float = 10.0
+    max_failed_attempts: int = 1
+
+
+@attrs.frozen
+class Balancing:
+    """How a service's servers are used (Traefik ``services.X.loadBalancer``).
+
+    :ivar pass_host_header: servers get the Host that the client has sent.
+    :ivar strategy: ``wrr``, ``p2c``, ``hrw``, ``leasttime`` or ``leastconn``.
+    :ivar wait: seconds that a request waits for a server while the service has none for the moment.
+    :ivar slow_start: seconds in which a new server's share grows to what it is due.
+    """
+
+    pass_host_header: bool = True
+    strategy: str = "wrr"
+    sticky: StickyCookie | None = None
+    health_check: HealthCheck | None = None
+    passive_health_check: PassiveHealthCheck | None = None
+    wait: float = 5.0
+    slow_start: float = 0.0
+
+
+@attrs.frozen
 class Service:
-    """Servers that answer alike, and how they are used (Traefik ``services.X.loadBalancer``)."""
+    """Servers that answer alike, and how they are used.
+
+    :ivar awaited: there will soon be another server: a task of it is being started.
+    """
 
     name: str
     servers: tuple[Server, ...] = ()
-    pass_host_header: bool = True
+    balancing: Balancing = attrs.field(factory=Balancing)
+    awaited: bool = False
 
 
 @attrs.frozen

@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 import attrs
 
+from swarmgate.dynamic.model import Balancing, HealthCheck, PassiveHealthCheck, StickyCookie
 from swarmgate.structure import (
+    Duration,
     Fault,
     StructureError,
     Tree,
+    at_least,
     bare,
     between,
     nearest_of,
@@ -59,12 +62,140 @@ class ServerOptions:
     weight: int = option(default=1, doc="Its share beside the others; 0 or less: never chosen.")
 
 
+def parse_cookie_name(text: str) -> str:
+    """The name of a cookie; characters that it can't have become ``_`` (Traefik ``sticky.cookie.name``)."""
+    return re.sub(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]", "_", text)
+
+
+def parse_check_path(text: str) -> str:
+    """The path of a health check, with its query (Traefik ``healthCheck.path``).
+
+    :raises ValueError: what is expected.
+    """
+    if re.match(r"(?i)[a-z][a-z0-9+.-]*://", text) or text.startswith("//") or re.search(r"[^!-~]|#", text):
+        raise ValueError("a path such as /health, without scheme and host")
+    return text if text.startswith("/") else f"/{text}"
+
+
 @attrs.frozen
-class LoadBalancerOptions:
+class StickyCookieOptions:
+    """``loadBalancer.sticky.cookie``"""
+
+    name: str = option(default="", parse=parse_cookie_name, doc="Its name; none: one that is made of the service's.")
+    secure: bool = option(default=False, doc="Sent over HTTPS alone.")
+    http_only: bool = option(default=False, key="httpOnly", doc="Not for scripts to see.")
+    same_site: Literal["none", "lax", "strict"] | None = option(
+        default=None, doc="Whether other sites' requests have it."
+    )
+    max_age: int = option(default=0, doc="Seconds; 0: it ends with the browser's session, less: it is expired at once.")
+    path: str = option(default="/", doc="The path below which it is sent.")
+    domain: str = option(default="", doc="The domain that it is for; none: the one that was asked.")
+
+
+@attrs.frozen
+class StickyOptions:
+    """``loadBalancer.sticky``"""
+
+    cookie: StickyCookieOptions | None = option(default=None, doc="A cookie leads clients back to their server.")
+
+
+@attrs.frozen
+class HealthCheckOptions:
+    """``loadBalancer.healthCheck``"""
+
+    path: str = option(default="/", parse=parse_check_path, doc="The path that is asked for.")
+    mode: Literal["http", "grpc"] = option(default="http", doc="``grpc`` speaks the grpc.health.v1 protocol.")
+    scheme: Literal["http", "https", "h2c"] | None = option(default=None, doc="Another scheme than the server's.")
+    port: int = option(default=0, validator=between(0, 65535), doc="Another port than the server's.")
+    hostname: str = option(default="", doc="What the Host field says.")
+    method: str = option(default="GET", doc="The method of the request.")
+    status: int = option(default=0, doc="The one status that is well; 0: 200 to 399.")
+    follow_redirects: bool = option(default=True, doc="What a redirect leads to decides.")
+    headers: Mapping[str, str] = option(factory=dict, doc="Fields of the request.")
+    interval: Duration = option(default=Duration(30), doc="From one probe to the next.")
+    unhealthy_interval: Duration = option(default=Duration(0), doc="The same while it is not well; 0: ``interval``.")
+    timeout: Duration = option(default=Duration(5), doc="How long a probe may take.")
+
+    def value(self) -> HealthCheck:
+        """What is in force: a time of 0 means the default (Traefik)."""
+        return HealthCheck(
+            path=self.path,
+            mode=self.mode,
+            scheme=self.scheme or "",
+            port=self.port,
+            hostname=self.hostname,
+            method=self.method.upper(),
+            status=self.status,
+            follow_redirects=self.follow_redirects,
+            headers=tuple(sorted(self.headers.items())),
+            interval=float(self.interval) or 30.0,
+            unhealthy_interval=float(self.unhealthy_interval),
+            timeout=float(self.timeout) or 5.0,
+        )
+
+
+@attrs.frozen
+class PassiveHealthCheckOptions:
+    """``loadBalancer.passiveHealthCheck``"""
+
+    failure_window: Duration = option(default=Duration(10), doc="How long a server is left out.")
+    max_failed_attempts: int = option(
+        default=1, validator=at_least(1), doc="So many failures in a row, breaks or answers of 500 and more, cost it."
+    )
+
+
+@attrs.frozen
+class BalancingOptions:
+    """What ``loadBalancer`` has in labels and in files."""
+
+    pass_host_header: bool = option(default=True, doc="Servers get the Host that the client has sent.")
+    strategy: Literal["wrr", "p2c", "hrw", "leasttime", "leastconn"] = option(
+        default="wrr",
+        doc="Who is next: in turns by weight; the less busy of two; by the client's address; who answers soonest; the "
+        "least busy.",
+    )
+    sticky: StickyOptions | None = option(default=None, doc="Clients come back to the server that they had.")
+    health_check: HealthCheckOptions | None = option(default=None, doc="Servers are asked whether they are well.")
+    passive_health_check: PassiveHealthCheckOptions | None = option(
+        default=None, doc="Servers are left out for what they answer."
+    )
+    wait_for_server: Duration = option(
+        default=Duration(5), doc="How long a request waits for a server while there is none for the moment."
+    )
+    slow_start: Duration = option(default=Duration(0), doc="In which a new server's share grows to what it is due.")
+
+    def balancing(self) -> Balancing:
+        """The value that these describe."""
+        cookie = self.sticky.cookie if self.sticky is not None else None
+        passive = self.passive_health_check
+        return Balancing(
+            pass_host_header=self.pass_host_header,
+            strategy=self.strategy,
+            sticky=None
+            if cookie is None
+            else StickyCookie(
+                cookie.name,
+                cookie.secure,
+                cookie.http_only,
+                cookie.same_site or "",
+                cookie.max_age,
+                cookie.path,
+                cookie.domain,
+            ),
+            health_check=None if self.health_check is None else self.health_check.value(),
+            passive_health_check=None
+            if passive is None
+            else PassiveHealthCheck(float(passive.failure_window) or 10.0, passive.max_failed_attempts),
+            wait=float(self.wait_for_server),
+            slow_start=float(self.slow_start),
+        )
+
+
+@attrs.frozen
+class LoadBalancerOptions(BalancingOptions):
     """``services.X.loadBalancer`` in files."""
 
     servers: tuple[ServerOptions, ...] = option(default=(), doc="The servers that answer.")
-    pass_host_header: bool = option(default=True, doc="Servers get the Host that the client has sent.")
 
 
 @not_yet("weighted", "mirroring", "failover", "highestRandomWeight", "middlewares")
@@ -96,11 +227,10 @@ class TaskServerOptions:
 
 
 @attrs.frozen
-class TaskLoadBalancerOptions:
+class TaskLoadBalancerOptions(BalancingOptions):
     """``services.X.loadbalancer`` in labels."""
 
     server: TaskServerOptions = option(factory=TaskServerOptions, doc="How to reach each task.")
-    pass_host_header: bool = option(default=True, doc="Tasks get the Host that the client has sent.")
 
 
 @not_yet("middlewares")
@@ -113,14 +243,7 @@ class TaskServiceOptions:
 
 #: Options that do without, so that they cost no more than a word in the log.
 _ROUTER_LATER = ("observability",)
-_LOAD_BALANCER_LATER = (
-    "sticky",
-    "healthCheck",
-    "passiveHealthCheck",
-    "strategy",
-    "responseForwarding",
-    "serversTransport",
-)
+_LOAD_BALANCER_LATER = ("responseForwarding", "serversTransport")
 _SERVER_LATER = ("preservePath",)
 
 #: Traefik's middlewares (HTTP).

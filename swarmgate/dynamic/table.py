@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
-from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.rules import Rule, RuleError, parse_rule
 from swarmgate.structure import nearest_of
 
@@ -321,8 +321,7 @@ def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
             yield f"service {name} added: {_servers(now.servers)}"
         elif now is None:
             yield f"service {name} removed"
-        elif was is not None and was != now:
-            differences = "; ".join(_server_differences(was, now))
+        elif was is not None and (differences := "; ".join(_server_differences(was, now))):
             yield f"service {name} changed: {differences}"
 
 
@@ -338,8 +337,10 @@ def _server_differences(was: Service, now: Service) -> Iterator[str]:
         yield f"{_count(len(now.servers), 'server')} now"
     elif was.servers != now.servers:
         yield "servers in another order"
-    if was.pass_host_header != now.pass_host_header:
-        yield f"passHostHeader {str(now.pass_host_header).lower()}"
+    names = [field.name for field in attrs.fields(Balancing)]
+    if other := [name for name in names if getattr(was.balancing, name) != getattr(now.balancing, name)]:
+        # Not what they are: the fields of a health check may hold a secret.
+        yield f"other {_listed([name.replace('_', ' ') for name in other], 'and')}"
 
 
 def _servers(servers: Iterable[Server]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -34,6 +35,7 @@ class Deadlines:
         self.now = clock.seconds()
         self._clock = clock
         self._tick = tick
+        self._stopped = False
         self._members: set[Dated] = set()
         self._call: IDelayedCall | None = None
 
@@ -48,8 +50,18 @@ class Deadlines:
         """Look at *member* no more."""
         self._members.discard(member)
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Make *call* after so many *seconds*, exactly, if the timer has not been stopped."""
+
+        def due() -> None:
+            if not self._stopped:
+                call()
+
+        self._clock.callLater(seconds, due)
+
     def stop(self) -> None:
         """End the timer; for the end of the process, and of tests."""
+        self._stopped = True
         if self._call is not None:
             self._call.cancel()
             self._call = None

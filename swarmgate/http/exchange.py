@@ -84,6 +84,16 @@ class Route(Protocol):
         """Lead the head of an answer back through the middlewares that the request has passed."""
 
 
+class Retrying(Protocol):
+    """What may have a request asked again instead of passing its answer on."""
+
+    def takes(self, exchange: Exchange, status: int) -> bool:
+        """Whether the answer of *status*, of which nothing was sent, is given up: the request is asked again."""
+
+    def takes_unreached(self, exchange: Exchange) -> bool:
+        """The same where no server could be reached."""
+
+
 class Exchange:
     """One request and its answer.
 
@@ -98,6 +108,7 @@ class Exchange:
     :ivar response: the head of the answer as it was sent, None before.
     :ivar origin_fields: of the head of the server's answer, as it came.
     :ivar origin_status: of the server's answer, 0 if no server has answered.
+    :ivar retrying: what may have the request asked again, None for nothing.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
     :ivar sent: octets of the answer's body so far.
@@ -129,6 +140,7 @@ class Exchange:
         "request",
         "response",
         "retries",
+        "retrying",
         "route",
         "router",
         "sent",
@@ -158,6 +170,7 @@ class Exchange:
         self.connection: Any = None  # a Server once taken, a Waiting before
         self.tried: set[Any] | None = None
         self.retries = 0
+        self.retrying: Retrying | None = None
         self._waiting: Deferred[None] | None = None
         # The request's body, as long as nobody takes it.
         self.pending = b""
@@ -209,6 +222,19 @@ class Exchange:
         if pending or self.body_done:
             self.body_data(pending, self.body_done, self.trailers)
 
+    @property
+    def is_transformed(self) -> bool:
+        """Whether the request's body is led through a transform."""
+        return bool(self._request_transforms)
+
+    def give_back(self, body: bytes) -> None:
+        """What took the request's body so far does no longer; *body* is what there is of it."""
+        self.connection = None
+        self.taken = False
+        self.pending = body
+        if not self.body_done:
+            self.client.pause_body()
+
     def connect(self, connection: Server) -> bytes:
         """*connection* answers from now on. Returns what is there of the request's body."""
         self.connection = connection
@@ -242,7 +268,7 @@ class Exchange:
         self._send_head(response, body, True)
 
     def _send_head(self, response: Response, data: bytes, done: bool) -> None:
-        if self.ended:
+        if self.ended or (self.retrying is not None and self.retrying.takes(self, response.status)):
             return
         if self.passed and self.route is not None:
             try:
@@ -270,6 +296,10 @@ class Exchange:
     def lead_response_through(self, transform: BodyTransform) -> None:
         """Lead the answer's body through *transform* too, after those that are there."""
         self._response_transforms = (*self._response_transforms, transform)
+
+    def seconds_since_asked(self) -> float:
+        """How long ago the server was asked."""
+        return perf_counter() - self.origin_started
 
     def data(self, data: bytes) -> None:
         """The server has sent more of the answer's body."""
@@ -300,6 +330,11 @@ class Exchange:
             self.client.abort()
         else:
             self.answer(status, reason_of(status) if body is None else body)
+
+    def unreached(self, status: int) -> None:
+        """No server could be reached, so that none has acted on the request: answer *status*."""
+        if self.retrying is None or not self.retrying.takes_unreached(self):
+            self.fail(status)
 
     # Its end.
 

@@ -6,8 +6,8 @@ What must hold:
   certain, with nothing behind it, and to a request that was sent whole; in doubt it is closed.
 * An answer that is cut short is never made to look whole: its client's connection is broken off.
 * A request is sent a second time only where the server cannot have acted on it, or may be asked twice: after a
-  connect that failed, or on a connection that had been kept and turned out closed before the first byte of an
-  answer, for methods that are idempotent (RFC 9110, 9.2.2) and without a body.
+  connect that failed; or, for methods that are idempotent (RFC 9110, 9.2.2) and without a body, when the connection
+  broke before the first byte of an answer, or the server turns out to have fallen silent.
 * Neither side is read faster than the other takes it.
 """
 
@@ -36,6 +36,8 @@ _INTERIM_AT_MOST = 16
 _NO_BODY = frozenset((204, 304))
 #: Octets that the head of an answer may have.
 _LONGEST_HEAD = 65536
+#: How often a request without an answer is looked at, once that takes its time.
+_LOOK_AGAIN = 0.5
 #: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
 _CONTINUE_AFTER = 1.0
 
@@ -43,8 +45,28 @@ _CONTINUE_AFTER = 1.0
 class Chooser(Protocol):
     """Whoever has sent an exchange to an upstream and can send it to another."""
 
+    #: Whether it wants to be told of answers.
+    listens: bool
+
     def try_next(self, exchange: Exchange, status: int) -> None:
-        """Nothing has been asked of the server: try another, or answer *status*."""
+        """The server has not acted on the request, or may be asked twice: try another, or answer *status*."""
+
+    def has_next(self, exchange: Exchange) -> bool:
+        """Whether there is another to try."""
+
+    def share_of_time(self, exchange: Exchange) -> float:
+        """The part of the time for a connection that this one may take: all tries together have no more than that."""
+
+    def answered(self, exchange: Exchange, response: Response) -> None:
+        """The server's answer begins, and has not been passed on yet. Called if it listens."""
+
+    def broke(self, exchange: Exchange) -> None:
+        """There will be no answer, or no whole one. Called if it listens."""
+
+
+def _may_be_repeated(exchange: Exchange) -> bool:
+    """Whether a server may get the request though another may have acted on it (RFC 9110, 9.2.2)."""
+    return exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
 
 
 def _nothing() -> None:
@@ -59,6 +81,7 @@ class ServerConnection:
     """
 
     __slots__ = (
+        "_answer_by",
         "_buffer",
         "_chooser",
         "_client",
@@ -87,6 +110,7 @@ class ServerConnection:
         self.deadline = NEVER
         self.was_kept = False
         # Per exchange.
+        self._answer_by = NEVER
         self._exchange: Exchange | None = None
         self._chooser: Chooser | None = None
         self._reader: BodyReader | None = None
@@ -146,6 +170,7 @@ class ServerConnection:
             self._end_half(self._tunnel)
         else:
             # Not to be kept for a moment longer: that the connection is closed is told later.
+            self._upstream.lost(self)
             self.close()
             self._ended(clean=True)
 
@@ -155,7 +180,7 @@ class ServerConnection:
     def connectionLost(self, reason: Failure) -> None:
         self._ended(clean=reason.check(ConnectionDone) is not None)
         self._upstream.deadlines.discard(self)
-        self._upstream.forget(self)
+        self._upstream.lost(self)
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             self._upstream.in_flight -= 1
@@ -171,10 +196,37 @@ class ServerConnection:
             if exchange.request.expects_continue and not self._interim and not exchange.body_done:
                 self._continue(exchange)
                 return
+            if self._upstream.deadlines.now < self._answer_by:
+                self._wait_on(exchange)
+                return
+            self._tell_break(exchange)
             self._leave()
             exchange.fail(504)
         else:
             self._break_off()
+
+    def _await_answer(self) -> None:
+        """The request is sent: from now on it is the server that is waited for."""
+        settings = self._upstream.settings
+        now = self._upstream.deadlines.now
+        self._answer_by = now + settings.response_timeout if settings.response_timeout else NEVER
+        self.deadline = now + settings.silence_timeout if settings.silence_timeout else self._answer_by
+
+    def _wait_on(self, exchange: Exchange) -> None:
+        """There is no answer yet: wait on, unless the server is not there any more and another can be asked."""
+        upstream, chooser = self._upstream, self._chooser
+        if upstream.is_silent and chooser is not None and _may_be_repeated(exchange) and chooser.has_next(exchange):
+            self._tell_break(exchange)
+            self._leave()
+            chooser.try_next(exchange, 504)
+            return
+        upstream.question()
+        self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
+
+    def _tell_break(self, exchange: Exchange) -> None:
+        chooser = self._chooser
+        if chooser is not None and chooser.listens:
+            chooser.broke(exchange)
 
     # The exchange.
 
@@ -196,9 +248,9 @@ class ServerConnection:
             data += last_chunk(exchange.trailers)
         self.transport.write(data)
         if done:
-            timeout = self._upstream.settings.response_timeout
-            self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+            self._await_answer()
             return
+        self._answer_by = 0.0
         # As long as the body goes on it is the client that is waited for, unless the server stops taking it. A client
         # that expects a 100 sends when it is told to, which the server, or a deadline, decides.
         self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
@@ -227,8 +279,7 @@ class ServerConnection:
             self.transport.write(last_chunk(trailers))
         self.transport.unregisterProducer()
         if self._reader is None:
-            timeout = self._upstream.settings.response_timeout
-            self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+            self._await_answer()
 
     def cancel(self) -> None:
         """The client has left: this connection's answer, if any is still to come, has nobody to go to."""
@@ -305,6 +356,12 @@ class ServerConnection:
             reader = OpenBody()
             done = False
         self._reusable = reusable
+        upstream = self._upstream
+        upstream.heard = upstream.deadlines.now
+        if upstream.is_troubled:
+            upstream.recovered()
+        if self._chooser.listens:  # type: ignore[union-attr]
+            self._chooser.answered(exchange, response)  # type: ignore[union-attr]
         if done and (reader is None or not reader.trailers):
             self._finish(exchange)
             exchange.respond(response, rest, True)
@@ -349,6 +406,7 @@ class ServerConnection:
 
     def _refuse(self, exchange: Exchange) -> None:
         """What the server sent cannot be passed on."""
+        self._tell_break(exchange)
         self._leave()
         exchange.fail(502)
 
@@ -356,6 +414,7 @@ class ServerConnection:
         """The answer, already begun, cannot be finished."""
         exchange = self._exchange
         if exchange is not None:
+            self._tell_break(exchange)
             self._leave()
             exchange.fail(502)
 
@@ -370,14 +429,23 @@ class ServerConnection:
             exchange.end([])
             return
         unanswered = self._reader is None and not self._buffer and not self._interim and not exchange.status
-        again = self.was_kept and unanswered and exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
+        self._tell_break(exchange)
         self._leave()
-        if again and chooser is not None:
+        if not unanswered or chooser is None:
+            exchange.fail(502)
+            return
+        if self.was_kept:
+            self._upstream.doubt()
+        else:
+            self._upstream.broke()
+        if not _may_be_repeated(exchange):
+            exchange.fail(502)
+        elif self.was_kept and not chooser.has_next(exchange):
             # Other kept connections may be as stale, so a new one is made.
             exchange.retries += 1
             self._upstream.send(exchange, chooser, fresh=True)
         else:
-            exchange.fail(502)
+            chooser.try_next(exchange, 502)
 
     def _continue(self, exchange: Exchange) -> None:
         """The server is silent about the expectation: let the client send its body."""
@@ -386,8 +454,11 @@ class ServerConnection:
         exchange.client.send_interim(Response(100, b"Continue", [], 0))
 
     def _switch(self, exchange: Exchange, response: Response, rest: bytes) -> None:
-        self._exchange = self._chooser = None
+        chooser, self._chooser = self._chooser, None
+        self._exchange = None
         self.deadline = NEVER
+        if chooser is not None and chooser.listens:
+            chooser.answered(exchange, response)
         exchange.client.switch(response, self)
         if rest and self._tunnel is not None:
             self._tunnel.write(rest)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import Exchange
@@ -18,6 +22,8 @@ class UpstreamSettings:
 
     :ivar connect_timeout: until a connection is there (``forwardingTimeouts.dialTimeout``).
     :ivar response_timeout: from the request to the head of its answer (``responseHeaderTimeout``); 0 for ever.
+    :ivar silence_timeout: a server that says nothing for so long, though it was asked, is asked whether it is there;
+        0 for never.
     :ivar progress_timeout: the longest pause within a body, in either direction; 0 for ever.
     :ivar idle_timeout: how long an unused connection is kept (``idleConnTimeout``); 0 for ever.
     :ivar idle_connections: how many unused ones are kept for each server (``maxIdleConnsPerHost``).
@@ -25,6 +31,7 @@ class UpstreamSettings:
 
     connect_timeout: float = 3.0
     response_timeout: float = 60.0
+    silence_timeout: float = 1.0
     progress_timeout: float = 60.0
     idle_timeout: float = 90.0
     idle_connections: int = 200
@@ -35,6 +42,13 @@ _OUT_AT_FIRST = 0.25
 _OUT_AT_MOST = 10.0
 #: For so many seconds a new server is taken to be starting: it is tried often.
 _STARTING = 10.0
+#: Seconds after which a server that is starting is tried again.
+_STARTS_AFTER = 0.1
+#: So many connections in a row that break before an answer cost a server its place.
+_BREAKS_AT_MOST = 3
+#: Seconds that a silent server has to show that it is there, and for which it is then taken to be.
+_SHOW_WITHIN = 1.5
+_SHOWN_FOR = 3.0
 
 
 class Upstream:
@@ -42,8 +56,11 @@ class Upstream:
 
     :ivar url: of the server.
     :ivar in_flight: exchanges that it is answering.
-    :ivar failures: how often in a row it could not be reached. While it is not 0 the server is out of the rotation,
-        but for a single trial now and then.
+    :ivar failures: how often in a row it could not be used. While it is not 0 the server is out of the rotation.
+    :ivar is_silent: it takes requests, or seems to, and says nothing, not even on being asked whether it is there.
+    :ivar is_troubled: something went wrong since its last answer.
+    :ivar is_doubtful: it has closed its connections, and it is not known yet whether it accepts others.
+    :ivar heard: when it last answered, in seconds of :attr:`Deadlines.now`.
     :ivar retired: no table names it any more; it is left when its last exchange has ended.
     """
 
@@ -58,18 +75,29 @@ class Upstream:
         self.settings = settings
         self.deadlines = deadlines
         self.in_flight = 0
-        self.failures = 0
         self.retired = False
-        self._born = deadlines.now
-        self._out_until = 0.0
         self._network = network
         self._idle: list[ServerConnection] = []
+        # What is known of how it does.
+        self.failures = 0
+        self.is_silent = False
+        self.is_troubled = False
+        self.is_doubtful = False
+        self.heard = -NEVER
+        self._breaks = 0
+        self._shown = -NEVER
+        self._questioned = False
+        self._born = deadlines.now
+        self._out_until = 0.0
 
     def send(self, exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
         """Ask the server, over a kept connection if there is one and *fresh* does not forbid it."""
         exchange.server = self.url
         exchange.origin_started = perf_counter()
         self.in_flight += 1
+        if self.failures:
+            # This exchange is its trial; until that has ended there is no other.
+            self._out_until = max(self._out_until, self.deadlines.now + self.settings.connect_timeout)
         if self._idle and not fresh:
             self._idle.pop().send(exchange, chooser)
         else:
@@ -81,7 +109,7 @@ class Upstream:
         exchange.connection = connecting
 
         def made() -> None:
-            self.failures = 0
+            self._reached()
             if connecting.cancelled:
                 self.in_flight -= 1
                 self.release(connection)
@@ -96,37 +124,123 @@ class Upstream:
                 chooser.try_next(exchange, 504 if isinstance(error, ConnectTimeout) else 502)
 
         connection.made = made
-        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, failed)
+        within = self.settings.connect_timeout * chooser.share_of_time(exchange)
+        self._network.connect(self.host, self.port, within, connection, failed)
+
+    # How it does.
 
     def probe(self) -> None:
         """Leave the server out until it accepts a connection, which is then kept for the first exchange."""
         connection = ServerConnection(self)
 
         def made() -> None:
-            self.failures = 0
+            self._reached()
             self.release(connection)
 
-        self.failures = 1
+        self.failures = max(self.failures, 1)
+        self.is_troubled = True
         self._out_until = NEVER
+
+        def failed(error: Exception) -> None:
+            self._failed()
+            if self.deadlines.now - self._born < _STARTING:
+                # It will soon listen, and shall then not have to wait for a request to find out.
+                self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
+
         connection.made = made
-        self._network.connect(
-            self.host, self.port, self.settings.connect_timeout, connection, lambda error: self._failed()
-        )
+        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, failed)
+
+    def _probe_again(self) -> None:
+        if self.failures and not self.retired and self._out_until != NEVER:
+            self.probe()
+
+    def question(self) -> None:
+        """The server has been silent: find out whether it is there at all.
+
+        It is asked ``OPTIONS *``, which is made for that (RFC 9110, 9.3.7); whatever it says, or if it just closes the
+        connection, it is there. A process that is paused, or a machine that is unplugged, says nothing.
+        """
+        now = self.deadlines.now
+        recently = now - self.heard < self.settings.silence_timeout or now - self._shown < _SHOWN_FOR
+        if self._questioned or self.is_silent or recently:
+            return
+        self._ask()
+
+    def _ask(self) -> None:
+        self._questioned = True
+        question = _Question(self)
+        self._network.connect(self.host, self.port, _SHOW_WITHIN, question, lambda error: self.showed(False))
+
+    def showed(self, is_there: bool) -> None:
+        """It was questioned, and has shown to be there, or not."""
+        self._questioned = False
+        if is_there:
+            self._shown = self.deadlines.now
+            if self.is_silent:
+                self.recovered()
+            return
+        self.is_silent = True
+        self._failed()
+        self._drop_idle()
+
+    def may_be_tried(self) -> bool:
+        """Whether a server that is out may get an exchange now, as its trial.
+
+        One that could not be reached is tried without an exchange first, which asking sets off when it is time.
+        """
+        if self.deadlines.now < self._out_until:
+            return False
+        if self._breaks:
+            return True
+        if self.is_silent:
+            self._out_until = NEVER
+            self._ask()
+        else:
+            self.probe()
+        return False
+
+    def doubt(self) -> None:
+        """A kept connection turned out closed: see whether it accepts another before it gets requests over one.
+
+        Most servers close what is idle for long; but one whose container was killed would keep whoever connects to it
+        waiting, for nobody is there to refuse.
+        """
+        if not self._idle and not self.failures:
+            self.failures = 1
+            self.is_doubtful = self.is_troubled = True
+            self._out_until = -NEVER
+
+    def broke(self) -> None:
+        """It has taken a request over a new connection and broken that before it answered."""
+        self._breaks += 1
+        self.is_troubled = True
+        if self._breaks >= _BREAKS_AT_MOST:
+            self._leave_out()
+
+    def recovered(self) -> None:
+        """It has answered."""
+        self.failures = self._breaks = 0
+        self.is_silent = self.is_doubtful = self.is_troubled = False
+
+    def _reached(self) -> None:
+        """It has accepted a connection; whether it answers is another question if that was its trouble."""
+        if not self._breaks:
+            self.recovered()
 
     def _failed(self) -> None:
-        """The server could not be reached."""
+        """It could not be reached."""
+        self._breaks = 0
+        self._leave_out()
+
+    def _leave_out(self) -> None:
         now = self.deadlines.now
+        self.is_doubtful = False
         self.failures += 1
+        self.is_troubled = True
         out = min(_OUT_AT_MOST, _OUT_AT_FIRST * 2 ** min(self.failures - 1, 10))
         self._out_until = now + (_OUT_AT_FIRST if now - self._born < _STARTING else out)
 
-    def is_due_for_trial(self) -> bool:
-        """Whether a server that is out may be tried by one exchange now; asking takes the trial."""
-        now = self.deadlines.now
-        if now < self._out_until:
-            return False
-        self._out_until = now + self.settings.connect_timeout
-        return True
+    # Its connections.
 
     def release(self, connection: ServerConnection) -> None:
         """Keep *connection*, which has nothing under way, for the next exchange."""
@@ -139,13 +253,22 @@ class Upstream:
         self._idle.append(connection)
 
     def forget(self, connection: ServerConnection) -> None:
-        """*connection* is no more."""
+        """*connection* is no more, at our own wish."""
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def lost(self, connection: ServerConnection) -> None:
+        """The server has closed *connection*, which was kept; if that was the last, perhaps because it has ended."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self.doubt()
 
     def retire(self) -> None:
         """Take no new exchanges, close what is idle; what is under way is finished."""
         self.retired = True
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -157,6 +280,48 @@ class Upstream:
     def __repr__(self) -> str:
         state = "retired" if self.retired else "in use"
         return f"<Upstream {self.url} {state}: {self.in_flight} in flight, {len(self._idle)} idle>"
+
+
+@implementer(IProtocol)
+class _Question:
+    """A connection that asks a server whether it is there."""
+
+    factory = None
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream: Upstream | None = upstream
+        self._deadlines = upstream.deadlines
+        self.deadline = self._deadlines.now + _SHOW_WITHIN
+        self.transport: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self._deadlines.add(self)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        if self._upstream is not None:
+            host = self._upstream.authority
+            self.transport.write(b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._told(True)
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._told(True)
+        self._deadlines.discard(self)
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        self.deadline = NEVER
+        self._told(False)
+        self.transport.abortConnection()
+
+    def _told(self, is_there: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.showed(is_there)
 
 
 class _Connecting:

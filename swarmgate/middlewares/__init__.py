@@ -20,6 +20,7 @@ from swarmgate.middlewares import (
     redirect_scheme,
     replace_path,
     replace_path_regex,
+    retry,
     strip_prefix,
     strip_prefix_regex,
 )
@@ -36,6 +37,7 @@ _MODULES: tuple[ModuleType, ...] = (
     redirect_scheme,
     replace_path,
     replace_path_regex,
+    retry,
     strip_prefix,
     strip_prefix_regex,
 )

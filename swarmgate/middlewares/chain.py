@@ -72,6 +72,10 @@ class Chain:
             return
         self._leaf.serve(exchange)
 
+    def go_on(self, exchange: Exchange, step: int) -> None:
+        """Lead *exchange* through the middlewares from *step* on."""
+        self._go_on(exchange, step)
+
     def _waited(self, _: None, exchange: Exchange, step: int) -> None:
         if not exchange.status and not exchange.ended:
             self._go_on(exchange, step)

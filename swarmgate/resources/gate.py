@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from swarmgate.balancing.member import Member
+from swarmgate.balancing.strategies import Rotation
 from swarmgate.dynamic.matching import RouteIndex
-from swarmgate.dynamic.model import Service
+from swarmgate.dynamic.model import HealthCheck, Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
@@ -18,7 +21,7 @@ from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
-from swarmgate.resources.proxy import ReverseProxyResource, Rotation, in_turns
+from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -44,6 +47,10 @@ class Kept:
         self._asked[key] = kept
         return kept  # type: ignore[no-any-return]
 
+    def get(self, key: Any) -> Any:
+        """The object under *key*, None if there is none."""
+        return self._objects.get(key)
+
     def forget_others(self) -> list[Any]:
         """Drop what was not asked for since the last call. Returns it."""
         dropped = [kept for key, kept in self._objects.items() if key not in self._asked]
@@ -59,6 +66,7 @@ class Gate:
 
     What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
 
+    :param watch: is told the health check and the servers' URLs of each service that has one, with each table.
     :ivar roots: the resource tree of each entry point, by its name.
     """
 
@@ -71,6 +79,7 @@ class Gate:
         upstream_settings: UpstreamSettings,
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
+        watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
     ) -> None:
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
@@ -79,6 +88,7 @@ class Gate:
         self._deadlines = deadlines
         self._upstream_settings = upstream_settings
         self._context = context
+        self._watch = watch
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
@@ -103,39 +113,64 @@ class Gate:
         dropped = self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
+        self._watch(
+            {
+                name: (service.balancing.health_check, [server.url for server in service.servers])
+                for name, service in table.services.items()
+                if service.balancing.health_check is not None
+            }
+        )
         for kept in dropped:
             if isinstance(kept, WaitingRoom):
                 kept.close()
         for name, (service, leaf) in self._leaves.items():
-            before_leaf = before_leaves.get(name)
-            if before_leaf is None or before_leaf[1] is not leaf:
-                leaf.room.changed(leaf, before_leaf is None or before_leaf[0].servers == service.servers)
+            known = before_leaves.get(name)
+            if known is None or known[1] is not leaf:
+                others = known is not None and known[0].servers != service.servers
+                leaf.room.changed(leaf, service.balancing.wait, service.awaited, others)
 
     def _leaf(
         self, name: str, service: Service, before: tuple[Service, ReverseProxyResource] | None
     ) -> tuple[Service, ReverseProxyResource]:
         rotation = self._kept.keep(("rotation", name), Rotation)
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
-        new: list[Upstream] = []
-        order = in_turns([server.weight for server in service.servers])
-        upstreams = [self._upstream(service.servers[place].url, new) for place in order]
+        new: list[Member] = []
+        unknown: list[Upstream] = []
+        members = [self._member(name, server, new, unknown) for server in service.servers]
         if before is not None and before[0] == service:
             return before
-        if before is not None and len(new) < len(set(upstreams)):
-            # There are others meanwhile: a new one gets requests once it is known to listen.
-            for upstream in new:
+        if before is not None and len(new) < len(members):
+            # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
+            for upstream in unknown:
                 upstream.probe()
-        return service, ReverseProxyResource(name, upstreams, rotation, room, service.pass_host_header)
+            for member in new:
+                if service.balancing.health_check is not None:
+                    member.judge(None)
+                if service.balancing.slow_start:
+                    member.start_slowly(service.balancing.slow_start)
+        if service.balancing.health_check is None:
+            for member in members:
+                member.judge(True)
+        return service, ReverseProxyResource(name, members, rotation, room, service.balancing)
 
-    def _upstream(self, url: str, new: list[Upstream]) -> Upstream:
-        """The server at *url*, added to *new* if it was not known before."""
+    def _member(self, service: str, server: Server, new: list[Member], unknown: list[Upstream]) -> Member:
+        """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
-        def make() -> Upstream:
-            upstream = Upstream(url, self._network, self._deadlines, self._upstream_settings)
-            new.append(upstream)
+        def make_upstream() -> Upstream:
+            upstream = Upstream(server.url, self._network, self._deadlines, self._upstream_settings)
+            unknown.append(upstream)
             return upstream
 
-        return self._upstreams.keep(url, make)
+        upstream = self._upstreams.keep(server.url, make_upstream)
+
+        def make() -> Member:
+            member = Member(server, upstream, random.random)
+            new.append(member)
+            return member
+
+        member: Member = self._kept.keep(("member", service, server.url), make)
+        member.server = server
+        return member
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:
@@ -162,6 +197,12 @@ class Gate:
             return build(middleware.kind, middleware.settings, context)
         except ValueError as error:
             raise ValueError(f"middleware {middleware.name}: {error}") from error
+
+    def judge(self, service: str, url: str, is_well: bool) -> None:
+        """Take what a health check says of a server."""
+        member = self._kept.get(("member", service, url))
+        if member is not None:
+            member.judge(is_well)
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

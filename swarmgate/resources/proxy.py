@@ -2,101 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from math import gcd
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.web.resource import Resource
 
+from swarmgate.balancing.member import Member
+from swarmgate.balancing.sticky import Stickiness
+from swarmgate.balancing.strategies import STRATEGIES, Rotation, can_be_asked
+from swarmgate.dynamic.model import Balancing
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.upstream import Upstream
+from swarmgate.http.message import Response
 from swarmgate.resources.bridge import render_exchange
 from swarmgate.resources.waiting import WaitingRoom, answer_no_server
 
 _TRIES_AT_MOST = 3
 
 
-_ROUND_AT_MOST = 1024
-
-
-def in_turns(weights: Sequence[int]) -> list[int]:
-    """The order in which servers of these *weights* take turns, as their places in the list (Traefik ``weight``).
-
-    Whoever has twice the weight has twice the turns, spread over the round; 0 or less has none.
-    """
-    wanted = {place: weight for place, weight in enumerate(weights) if weight > 0}
-    divisor = gcd(*wanted.values())
-    total = sum(wanted.values()) // divisor if wanted else 0
-    shares = {
-        place: weight // divisor
-        if total <= _ROUND_AT_MOST
-        else max(1, weight // divisor * _ROUND_AT_MOST // 2 // total)
-        for place, weight in wanted.items()
-    }
-    credit = dict.fromkeys(shares, 0)
-    order: list[int] = []
-    for _ in range(min(sum(shares.values()), max(_ROUND_AT_MOST, len(shares)))):
-        for place, share in shares.items():
-            credit[place] += share
-        place = max(credit, key=lambda place: credit[place])
-        credit[place] -= sum(shares.values())
-        order.append(place)
-    return order
-
-
-class Rotation:
-    """Whose turn it is among a service's servers; outlives the tables."""
-
-    __slots__ = ("turn",)
-
-    def __init__(self) -> None:
-        self.turn = -1
-
-
 class ReverseProxyResource(Resource):
-    """Sends requests to *upstreams* in turn, each to one that can be reached.
+    """Sends requests to *members*, as *balancing* says, each to one that can be reached.
 
+    :param service: the qualified name.
     :param room: where exchanges may wait while there is none.
+    :ivar listens: no (see :class:`~swarmgate.http.server_connection.Chooser`); where answers matter, an
+        :class:`Attempt` takes its place.
     """
 
     isLeaf = True
+    listens = False
 
     def __init__(
         self,
         service: str,
-        upstreams: Sequence[Upstream],
+        members: Sequence[Member],
         rotation: Rotation,
         room: WaitingRoom,
-        pass_host_header: bool = True,
+        balancing: Balancing,
     ) -> None:
         Resource.__init__(self)
         self.service = service
-        self.upstreams = tuple(upstreams)
-        self._rotation = rotation
-        self._pass_host_header = pass_host_header
+        self.members = tuple(members)
+        for member in members:
+            member.is_alone = len(members) == 1
         self.room = room
+        self.balancing = balancing
+        self._strategy = STRATEGIES[balancing.strategy](self.members, rotation)
+        self._pass_host_header = balancing.pass_host_header
+        sticky = balancing.sticky
+        self.stickiness = None if sticky is None else Stickiness(service, sticky, self.members)
+        self._attempts = (
+            sticky is not None or balancing.passive_health_check is not None or balancing.strategy == "leasttime"
+        )
 
     def serve(self, exchange: Exchange) -> None:
         """Ask the server whose turn it is."""
         exchange.service = self.service
-        upstreams = self.upstreams
-        if not upstreams:
-            if self.room.admits():
-                self.room.enter(exchange)
+        member = self._choose(exchange)
+        if member is not None:
+            self._send(exchange, member)
+        elif self.room.admits():
+            self.room.enter(exchange)
+        else:
+            member = self._last_resort(exchange)
+            if member is not None:
+                self._send(exchange, member)
             else:
                 answer_no_server(exchange)
-            return
-        rotation = self._rotation
-        turn = rotation.turn = (rotation.turn + 1) % len(upstreams)
-        upstream = upstreams[turn]
-        if upstream.failures and not upstream.is_due_for_trial():
-            reachable = self._next(())
-            if reachable is None and self.room.admits():
-                self.room.enter(exchange)
-                return
-            # If all are out, it is better to try one than to give up without.
-            upstream = reachable or upstream
-        self._send(exchange, upstream)
 
     def try_next(self, exchange: Exchange, status: int) -> None:
         """The last server could not be reached: ask the next one that was not asked yet, or answer *status*."""
@@ -104,32 +75,91 @@ class ReverseProxyResource(Resource):
         if tried is None:
             tried = exchange.tried = set()
         tried.add(exchange.server)
-        upstream = self._next(tried) if len(tried) < _TRIES_AT_MOST else None
-        if upstream is not None:
+        member = self._choose(exchange) if len(tried) < _TRIES_AT_MOST else None
+        if member is not None:
             exchange.retries += 1
-            self._send(exchange, upstream)
+            self._send(exchange, member)
         elif self.room.admits():
             self.room.enter(exchange)
         else:
-            exchange.fail(status)
+            exchange.unreached(status)
 
-    def _next(self, tried: Collection[str]) -> Upstream | None:
-        """The next server in turn that can be reached, as far as is known, and is not among *tried*."""
-        rotation = self._rotation
-        count = len(self.upstreams)
-        for step in range(1, count + 1):
-            turn = (rotation.turn + step) % count
-            upstream = self.upstreams[turn]
-            if upstream.url not in tried and (not upstream.failures or upstream.is_due_for_trial()):
-                rotation.turn = turn
-                return upstream
-        return None
+    def has_next(self, exchange: Exchange) -> bool:
+        """Whether there is another server to try."""
+        tried = {*(exchange.tried or ()), exchange.server}
+        return len(tried) < _TRIES_AT_MOST and any(can_be_asked(member, tried) for member in self.members)
 
-    def _send(self, exchange: Exchange, upstream: Upstream) -> None:
+    def share_of_time(self, exchange: Exchange) -> float:
+        """The part of the time for a connection that the next try may take."""
+        return 1 / max(1, min(_TRIES_AT_MOST, len(self.members)))
+
+    def answered(self, exchange: Exchange, response: Response) -> None:
+        """Nobody listens."""
+
+    def broke(self, exchange: Exchange) -> None:
+        """Nobody listens."""
+
+    def _choose(self, exchange: Exchange) -> Member | None:
+        """Who is asked next among those that can be, as far as is known; None if nobody is left."""
+        tried = exchange.tried or ()
+        if self.stickiness is not None:
+            wanted = self.stickiness.member(exchange.request.fields)
+            if wanted is not None and can_be_asked(wanted, tried):
+                return wanted
+        return self._strategy.choose(exchange, tried)
+
+    def _last_resort(self, exchange: Exchange) -> Member | None:
+        """Whom to ask where nobody seems to be reachable: to try is better than to give up without.
+
+        Not those whose health check says that they are not well (Traefik).
+        """
+        members = [member for member in self.members if member.well and member.server.weight > 0]
+        return min(members, key=lambda member: member.upstream.failures, default=None)
+
+    def _send(self, exchange: Exchange, member: Member) -> None:
+        upstream = member.upstream
         if not self._pass_host_header:
             exchange.request.authority = upstream.authority
-        upstream.send(exchange, self)
+        upstream.send(exchange, Attempt(self, member) if self._attempts else self)
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
         return render_exchange(request, self)
+
+
+class Attempt:
+    """One exchange with one member, of a service to which answers matter."""
+
+    __slots__ = ("_member", "_resource")
+
+    listens = True
+
+    def __init__(self, resource: ReverseProxyResource, member: Member) -> None:
+        self._resource = resource
+        self._member = member
+
+    def try_next(self, exchange: Exchange, status: int) -> None:
+        self._judge(False)
+        self._resource.try_next(exchange, status)
+
+    def has_next(self, exchange: Exchange) -> bool:
+        return self._resource.has_next(exchange)
+
+    def share_of_time(self, exchange: Exchange) -> float:
+        return self._resource.share_of_time(exchange)
+
+    def answered(self, exchange: Exchange, response: Response) -> None:
+        member = self._member
+        member.answered(exchange.seconds_since_asked())
+        self._judge(response.status < 500)
+        stickiness = self._resource.stickiness
+        if stickiness is not None and not stickiness.leads_to(member, exchange.request.fields):
+            stickiness.set(member, response.fields)
+
+    def broke(self, exchange: Exchange) -> None:
+        self._judge(False)
+
+    def _judge(self, well: bool) -> None:
+        check = self._resource.balancing.passive_health_check
+        if check is not None:
+            self._member.did(well, check)

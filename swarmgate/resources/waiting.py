@@ -1,9 +1,9 @@
-"""Waiting instead of failing, while a service's servers change.
+"""Waiting instead of failing, while a service has no server for the moment.
 
 In a rolling update there can be a moment without a server that answers: the last old task is on its way out, and the
-new one runs but does not listen yet. Requests of that moment wait, for a bounded time and in a bounded number, before
-anything of them was sent. A service that has not changed for a while has no such moment: what it can't answer is
-answered 502 or 503 at once.
+new one runs but does not listen yet. Requests of that moment wait, each for a bounded time and all in a bounded
+number, before anything of them was sent. A service that has not changed for a while and of which no task is being
+started has no such moment: what it can't answer is answered 502 or 503 at once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
 from swarmgate.middlewares.chain import Leaf
 
-WAIT = 5.0  # seconds after a change of the servers
 AT_MOST = 1000  # exchanges of a service
-_LOOK_AGAIN = 0.25  # seconds from one attempt to the next
+_LOOK_AGAIN = 0.1  # seconds from one attempt to the next
 
 
 class WaitingRoom:
@@ -24,34 +23,54 @@ class WaitingRoom:
         self.deadline = NEVER
         self._deadlines = deadlines
         self._leaf: Leaf | None = None
-        self._until = -NEVER
-        self._waiting: dict[Exchange, None] = {}
+        self._wait = 0.0
+        self._awaited = False
+        self._changing_until = -NEVER
+        #: Each with the time until which it waits at most.
+        self._waiting: dict[Exchange, float] = {}
+        self._served_again: dict[Exchange, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def changed(self, leaf: Leaf, is_first: bool) -> None:
-        """The service has other servers now, *leaf* knows them; *is_first*: it has been unknown so far."""
+    def changed(self, leaf: Leaf, wait: float, awaited: bool, others: bool) -> None:
+        """The service has been given anew, and *leaf* serves it.
+
+        :param wait: seconds that an exchange may wait.
+        :param awaited: one more server is on its way.
+        :param others: it has other servers than it had.
+        """
         self._leaf = leaf
-        if not is_first:
-            self._until = self._deadlines.now + WAIT
+        self._wait = wait
+        if others or self._awaited:
+            self._changing_until = self._deadlines.now + wait
+        self._awaited = awaited
         self._try_all()
 
     def close(self) -> None:
         """The service is gone: nobody has anything to wait for any more."""
-        self._until = -NEVER
+        self._wait = 0.0
         self._try_all()
 
     def admits(self) -> bool:
         """Whether an exchange may wait now."""
-        return self._deadlines.now < self._until and len(self._waiting) < AT_MOST
+        return (
+            (self._awaited or self._deadlines.now < self._changing_until)
+            and self._wait > 0
+            and len(self._waiting) < AT_MOST
+        )
 
     def enter(self, exchange: Exchange) -> None:
-        """Let *exchange* wait: it is served again, by the newest leaf, for as long as exchanges are admitted."""
+        """Let *exchange* wait: it is served again, by the newest leaf, until it has waited for long enough."""
+        now = self._deadlines.now
+        until = self._served_again.get(exchange, now + self._wait)
+        if now >= until:
+            answer_no_server(exchange)
+            return
         if not self._waiting:
             self._deadlines.add(self)
-            self.deadline = self._deadlines.now + _LOOK_AGAIN
-        self._waiting[exchange] = None
+            self.deadline = now + _LOOK_AGAIN
+        self._waiting[exchange] = until
         exchange.connection = _Place(self, exchange)
 
     def leave(self, exchange: Exchange) -> None:
@@ -65,12 +84,13 @@ class WaitingRoom:
         self._try_all()
 
     def _try_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for exchange in waiting:
+        self._served_again, self._waiting = self._waiting, {}
+        for exchange in self._served_again:
             exchange.connection = None
             exchange.tried = None
             if self._leaf is not None and not exchange.ended:
                 self._leaf.serve(exchange)
+        self._served_again = {}
         self._rest()
 
     def _rest(self) -> None:

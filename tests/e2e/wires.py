@@ -96,11 +96,13 @@ class Client(asyncio.Protocol):
 
     :ivar received: all that came.
     :ivar closed: the gate has closed the connection, cleanly.
+    :ivar was_reset: the connection has been reset.
     """
 
     def __init__(self) -> None:
         self.received = bytearray()
         self.closed = False
+        self.was_reset = False
         self._changed: asyncio.Future[None] | None = None
         self._over = False
         self.transport: asyncio.Transport
@@ -118,6 +120,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = True
+        self.was_reset = isinstance(exc, ConnectionResetError)
         self._wake()
 
     def _wake(self) -> None:
@@ -238,7 +241,9 @@ class Stage:
         for play, client, address in zip(plays, clients, addresses, strict=True):
             name = address.encode()
             seen = self._backend.seen.pop(name, [])
-            found = judge(play, bytes(client.received), client.closed, seen, name)
+            # What a client sends behind its last request meets a closed socket, which the kernel answers with a reset.
+            closed = client.closed or (client.was_reset and not play.case.refused)
+            found = judge(play, bytes(client.received), closed, seen, name)
             found += self._backend.oddities.pop(name, [])
             client.transport.abort()
             if found:

@@ -98,6 +98,12 @@ class GateCase(SynchronousTestCase):
         self.stacks = stacks()
         self.lab = self.stacks.lab
         self.addCleanup(self.clear)
+        # An engine that an earlier test has killed took its replica with it: the Swarm needs a while to start another.
+        try:
+            self.lab.await_running("gate_swarmgate", 2)
+        except LabError as error:
+            told = self.lab.docker("service", "ps", "--no-trunc", "gate_swarmgate")
+            raise LabError(f"{error}:\n{told}") from None
 
     def clear(self) -> None:
         """Remove all services but the stack's gate, and all networks but its own."""

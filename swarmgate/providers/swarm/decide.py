@@ -284,6 +284,7 @@ class _Draft:
     ) -> None:
         self._world = world
         self._service = service
+        self._tasks = tasks
         self._running = sorted((task for task in tasks if task.is_running), key=lambda task: (task.slot, task.id))
         self._labels = labels
         self._labelled = labelled
@@ -347,7 +348,8 @@ class _Draft:
         self.routers.append(router)
 
     def _serve(self, setting: LabelledService) -> None:
-        self.services.append(Service(setting.name, self._servers(setting), setting.pass_host_header))
+        awaited = not setting.url and any(task.is_coming for task in self._tasks)
+        self.services.append(Service(setting.name, self._servers(setting), setting.balancing, awaited))
 
     def _servers(self, setting: LabelledService) -> tuple[Server, ...]:
         """Return the servers of a service, and tell why there are none."""
@@ -429,7 +431,8 @@ class _Merged:
             if standing is not service:
                 known = {server.url for server in standing.servers}
                 more = tuple(server for server in service.servers if server.url not in known)
-                self.services[service.name] = attrs.evolve(standing, servers=standing.servers + more)
+                awaited = standing.awaited or service.awaited
+                self.services[service.name] = attrs.evolve(standing, servers=standing.servers + more, awaited=awaited)
         for router in share.routers:
             missing = [each for each in router.middlewares if _bare(each) in lost]
             if _bare(router.service) in lost_services:
@@ -459,7 +462,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _same_service(one: Service, other: Service) -> bool:
-    return attrs.evolve(one, servers=()) == attrs.evolve(other, servers=())
+    return one.balancing == other.balancing
 
 
 def _same_router(one: Router, other: Router) -> bool:

@@ -66,6 +66,10 @@ class SwarmService:
     fault: str = ""
 
 
+#: The states on a task's way to ``running`` that show a node to have it (Docker API, TaskState).
+_COMING = frozenset(("assigned", "accepted", "preparing", "ready", "starting"))
+
+
 @attrs.frozen(order=False)
 class Task:
     """A task that its service still wants to run (``GET /tasks``, desired state ``running``).
@@ -91,6 +95,11 @@ class Task:
     def is_running(self) -> bool:
         """Whether it takes requests: it runs (its health check, if it has one, has passed), and is wanted to."""
         return self.state == "running" and not self.fault
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is being started, so that it may soon take requests."""
+        return self.state in _COMING and not self.fault
 
 
 @attrs.frozen(order=False)

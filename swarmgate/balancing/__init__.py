@@ -1,0 +1,1 @@
+"""Which of a service's servers is asked next."""

@@ -1,0 +1,1 @@
+"""Servers are asked, again and again, whether they are well (Traefik ``loadBalancer.healthCheck``)."""

@@ -1,0 +1,90 @@
+"""Asks servers over the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH
+
+from swarmgate.dynamic.model import HealthCheck
+from swarmgate.health.grpc import GrpcQuestion
+from swarmgate.health.probe import USER_AGENT, Outcome, Probe, outcome_of, outcome_of_failure, outcome_of_grpc
+
+#: Octets of an answer's body that are read to be polite to its server; of longer ones no more is wanted.
+_READ_AT_MOST = 65536
+
+
+class Asker:
+    """Asks probes, each over a connection of its own, which is what a client of the server would need."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        # The probe's own timeout ends a connect that hangs.
+        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        self._client = HTTPClient(agent)
+
+    def __call__(self, check: HealthCheck, probe: Probe) -> Deferred[Outcome]:
+        """The outcome of *probe*; it never fails, unless it is cancelled, and then an outcome says nothing."""
+        asking: Deferred[Outcome] = self._grpc(probe) if probe.mode == "grpc" else self._http(check, probe)
+        timed_out: list[bool] = []
+
+        def time_is_over(result: Any, timeout: float) -> Any:
+            timed_out.append(True)
+            return outcome_of_failure(probe, None)
+
+        asking.addTimeout(probe.timeout, self._reactor, onTimeoutCancel=time_is_over)
+        asking.addErrback(self._no_answer, probe)
+        return asking
+
+    def _http(self, check: HealthCheck, probe: Probe) -> Deferred[Outcome]:
+        headers = Headers({"Host": [probe.authority], "User-Agent": [USER_AGENT]})
+        for name, value in probe.fields:
+            headers.setRawHeaders(name, [value])
+        asking: Deferred[Any] = self._client.request(
+            probe.method, probe.url, headers=headers, allow_redirects=probe.follow_redirects, unbuffered=True
+        )
+
+        def answered(response: Any) -> Outcome:
+            if response.length is UNKNOWN_LENGTH or response.length:
+                response.deliverBody(_Unread())
+            return outcome_of(check, probe, response.code)
+
+        return asking.addCallback(answered)
+
+    def _grpc(self, probe: Probe) -> Deferred[Outcome]:
+        question = GrpcQuestion(probe.authority)
+        endpoint = HostnameEndpoint(self._reactor, probe.host, probe.port, timeout=probe.timeout)
+        connecting: Deferred[Any] = connectProtocol(endpoint, question)
+        connecting.addCallback(lambda _: question.answer)
+        connecting.addCallback(lambda told: outcome_of_grpc(probe, *told))
+        return connecting
+
+    def _no_answer(self, failure: Failure, probe: Probe) -> Outcome | Failure:
+        if failure.check(defer.CancelledError, ConnectingCancelledError):
+            return failure
+        error = failure.value
+        if isinstance(error, ResponseNeverReceived) and error.reasons:
+            error = error.reasons[0].value
+        return outcome_of_failure(probe, error if isinstance(error, Exception) else None)
+
+
+class _Unread(Protocol):
+    """Reads a short body to its end, and ends the connection of a long one."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self._seen += len(data)
+        if self._seen > _READ_AT_MOST and self.transport is not None:
+            self._seen = 0
+            self.transport.loseConnection()

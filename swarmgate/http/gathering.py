@@ -1,0 +1,59 @@
+"""Waiting for the whole of a request's body before the request goes on."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+
+from swarmgate.http.exchange import Exchange
+from swarmgate.http.message import Fields, Response
+
+
+def gather(exchange: Exchange, at_most: int) -> Deferred[bool]:
+    """Wait until all of the request's body is here.
+
+    :param at_most: octets that are waited for; a longer body goes on as it comes.
+    :returns: fires with whether all of it is here.
+    """
+    if exchange.body_done:
+        return succeed(len(exchange.pending) <= at_most)
+    if exchange.request.length > at_most:
+        return succeed(False)
+    gathering = _Gathering(exchange, at_most)
+    gathering.body_data(exchange.connect(gathering))
+    if exchange.request.expects_continue:
+        # The server never sees the expectation met: it gets the body at once.
+        exchange.client.send_interim(Response(100, b"Continue", [], 0))
+        exchange.request.expects_continue = False
+    if not gathering.waiting.called:
+        exchange.client.resume_body()
+    return gathering.waiting
+
+
+class _Gathering:
+    """Takes a body, as a server does, and gives it back."""
+
+    def __init__(self, exchange: Exchange, at_most: int) -> None:
+        self.waiting: Deferred[bool] = Deferred()
+        self._exchange = exchange
+        self._at_most = at_most
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def body_data(self, data: bytes) -> None:
+        if self.waiting.called:
+            return
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > self._at_most:
+            self._give_back(False)
+
+    def body_end(self, trailers: Fields) -> None:
+        if not self.waiting.called:
+            self._give_back(True)
+
+    def cancel(self) -> None:
+        """The client has left; who waits is told by the exchange."""
+
+    def _give_back(self, whole: bool) -> None:
+        self._exchange.give_back(b"".join(self._pieces))
+        self.waiting.callback(whole)
