@@ -27,6 +27,25 @@ def at_once(call: Any, *given: Any) -> Deferred[Any]:
     return maybeDeferred(call, *given)
 
 
+class LateConfigs(MemoryConfigs):
+    """Configs whose answers take their time: the first of three takes longest."""
+
+    def __init__(self, log: MemoryLog, clock: Clock) -> None:
+        super().__init__(log)
+        self._clock = clock
+        self._number = 0
+
+    def find(self, prefixes: Any) -> Deferred[Any]:
+        self._number += 1
+        late: Deferred[Any] = Deferred()
+        self._clock.callLater(3 - self._number % 3, super().find(prefixes).chainDeferred, late)
+        return late
+
+
+async def _last(store: SwarmStore) -> int:
+    return (await store.look(False)).last
+
+
 class FileStoreTests(StoreContract, TestCase):
     """The file keeps the contract."""
 
@@ -126,6 +145,18 @@ class SwarmStoreTests(StoreContract, TestCase):
             self.assertEqual(50, len((await store.look(False)).records))
         for asked in list(configs.finds):
             self.assertEqual((), await configs.find(asked))
+
+    def test_answers_late(self) -> None:
+        """Looks that overlap, of which the earlier is answered later, see no record twice and leave no number out."""
+        configs = LateConfigs(self.log, self.clock)
+        store = SwarmStore(self.clock, configs, Keys.from_text(KEY, "test"))
+        looks = [Deferred.fromCoroutine(_last(store)) for _ in range(2)]
+        self.clock.pump([1] * 5)
+        for number in range(1, 4):
+            self.successResultOf(self.store.put(number, CERTIFICATE, "x", b"1"))
+            looks += [Deferred.fromCoroutine(_last(store)) for _ in range(3)]
+            self.clock.pump([1] * 20)
+            self.assertEqual([number] * 3, [self.successResultOf(look) for look in looks[-3:]])
 
     async def test_away(self) -> None:
         """While the engine is away each call fails with its reason, and what was known is there again afterwards."""

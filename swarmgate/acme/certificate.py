@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import attrs
 from cryptography import x509
@@ -46,7 +47,7 @@ class Certificate:
         """How long it is valid from its first second to its last, in seconds."""
         return self.not_after - self.not_before
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, in hexadecimal digits."""
         return x509.load_pem_x509_certificate(self.chain_pem).fingerprint(hashes.SHA256()).hex()

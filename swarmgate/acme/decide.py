@@ -30,7 +30,8 @@ LEASE = 180.0
 SUPERSEDED = 3600.0
 """Seconds that a record is kept after a newer one has taken its place."""
 
-_HOUR = 3600.0
+_LONGEST = 600.0  # Seconds after which it is decided anew though nothing has happened.
+_FULL = 60.0  # Seconds until it is looked whether there can be more writes.
 _SESSION = 5  # Writes that a session costs at least: lease taken, account, challenge, certificate, lease given back.
 _EXPIRED = 7 * 86400.0  # Seconds that a certificate which nobody wants any more is kept after its end.
 
@@ -131,7 +132,7 @@ class Decision:
     """What to do now, None for nothing; and after how many seconds something will be due by itself."""
 
     step: Step | None
-    wake: float = _HOUR
+    wake: float = _LONGEST
 
 
 def decide(world: World) -> Decision:
@@ -155,7 +156,7 @@ def decide(world: World) -> Decision:
         if not world.lease.holder or world.lease_age >= LEASE:
             return Decision(Take())
         return Decision(None, LEASE - world.lease_age)
-    return Decision(None, _next(world))
+    return Decision(None, _FULL if work is not None else _next(world))
 
 
 def _work(world: World, left: int) -> Step | None:
@@ -197,7 +198,7 @@ def _question(world: World) -> Ask | None:
 def _next(world: World) -> float:
     times = [_due_at(world, order) for order in world.orders]
     times += [held.ask_at for held in world.held.values()]
-    return min([max(at - world.now, 1.0) for at in times], default=_HOUR)
+    return min(max(min(times, default=float("inf")) - world.now, 1.0), _LONGEST)
 
 
 def waste(records: Iterable[tuple[Record, str, float]], wanted: frozenset[str], now: float) -> tuple[Record, ...]:

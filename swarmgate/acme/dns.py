@@ -118,6 +118,7 @@ class LexiconRecords:
     def _do(self, name: str, call: Callable[[Any], Any]) -> None:
         from lexicon.client import Client
 
+        # The zone is asked for by DNS; else the package would fetch a list of public suffixes from the internet.
         zone = name.removeprefix("_acme-challenge.")
         given = {"provider_name": self._provider, "domain": zone, "resolve_zone_name": True}
         try:

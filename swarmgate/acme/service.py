@@ -73,10 +73,14 @@ Publish = Callable[[tuple[Certificate, ...], tuple[Challenge, ...]], None]
 
 @attrs.frozen
 class _Kept:
-    """A record and what it was read as."""
+    """A record and what it was read as.
+
+    :ivar purpose: what it is for: of two for the same the one with the higher number counts.
+    """
 
     record: Record
     value: Any
+    purpose: str
     fault: str = ""
 
 
@@ -117,6 +121,7 @@ class CertificateService(Service):
         self._chance = chance
         # What is known.
         self.is_ready = False
+        self._wishes: tuple[Wish, ...] = ()
         self._orders: tuple[Order, ...] = ()
         self._contents = Contents()
         self._kept: dict[tuple[str, int], _Kept] = {}
@@ -137,6 +142,7 @@ class CertificateService(Service):
         self._is_turning = False
         self._turning: Deferred[None] | None = None
         self._again = False
+        self._quiet_until = 0.0
         self._timer: Any = None
         self._busy: Deferred[None] | None = None
         self._asking: set[Deferred[Any]] = set()
@@ -150,13 +156,16 @@ class CertificateService(Service):
 
     def want(self, wishes: Iterable[Wish]) -> None:
         """Obtain what routers wish, from now on, and no more what they wished before."""
-        mine = [wish for wish in wishes if wish.resolver in self._resolvers]
+        mine = tuple(wish for wish in wishes if wish.resolver in self._resolvers)
+        if mine == self._wishes:
+            return
+        self._wishes = mine
         found = wanted(mine, self._resolvers)
         for router, reason in found.problems:
             _log.warn("router {router}: no certificate: {reason}", router=router, reason=reason)
         if found.orders != self._orders:
             self._orders = found.orders
-            self._arrange()
+            self._quiet_until = 0.0
             self.wake()
 
     def thumbprint(self, host: str, entry_point: str) -> str | None:
@@ -251,9 +260,14 @@ class CertificateService(Service):
 
     async def _turn(self) -> float:
         await self._look(False)
+        quiet: float = self._quiet_until - self._reactor.seconds()
+        if quiet > 0:
+            # Nothing has happened since it was decided that there is nothing to do.
+            return quiet
         for _ in range(_STEPS):
             decision = decide(self._world())
             if decision.step is None or not self.running:
+                self._quiet_until = self._reactor.seconds() + decision.wake
                 return decision.wake
             await self._do(decision.step)
         return 0.0
@@ -271,10 +285,12 @@ class CertificateService(Service):
     async def _note(self, contents: Contents) -> None:
         """Take in what the store holds, and publish it."""
         if contents.lease != self._lease:
+            self._quiet_until = 0.0
             self._lease, self._lease_seen = contents.lease, self._reactor.seconds()
-        self.is_ready = self.is_ready or contents == self._contents
         if contents == self._contents:
+            self.is_ready = True
             return
+        self._quiet_until = 0.0
         new = []
         for record in (*contents.records, *contents.challenges):
             known = self._kept.get((record.kind, record.number))
@@ -312,42 +328,46 @@ class CertificateService(Service):
 
     def _arrange(self) -> None:
         """Find the newest certificate of each order, and when it is to be renewed."""
-        held: dict[str, Held] = {}
-        of_kind = [kept for (kind, _), kept in sorted(self._kept.items()) if kind == CERTIFICATE and not kept.fault]
-        for kept in of_kind:
-            certificate: Certificate = kept.value
-            key = _key_of(certificate)
-            at, ask_at = self._renewals.get(certificate.fingerprint, (None, None))
-            if ask_at is None:
-                # Spread over an hour, or less if there are few: not all replicas ask for all at once.
-                ask_at = self._wall() + fraction(self._me + key) * min(3600.0, 30.0 * len(of_kind))
-                self._renewals[certificate.fingerprint] = (None, ask_at)
-            own = renewal_time(certificate, key)
-            if at is None:
-                renew_at = own
-            else:
-                # Neither so late that there is no time left, nor again and again should it always say now.
-                latest = certificate.not_after - certificate.lifetime / 10
-                renew_at = max(min(at, latest), certificate.not_before + certificate.lifetime / 50)
-            if certificate.resolver not in self._authorities:
-                ask_at = float("inf")
-            held[key] = Held(kept.record, certificate, renew_at, ask_at)
-        self._held = held
+        newest = {
+            kept.purpose: kept
+            for (kind, _), kept in sorted(self._kept.items())
+            if kind == CERTIFICATE and not kept.fault
+        }
+        before = self._held
+        self._held = {}
+        for key, kept in newest.items():
+            known = before.get(key)
+            # Spread over an hour, or less if there are few: not all replicas ask for all at once.
+            spread = min(3600.0, 30.0 * len(newest))
+            self._held[key] = known if known is not None and known.record is kept.record else self._hold(kept, spread)
+        there = {held.certificate.fingerprint for held in self._held.values()}
+        self._renewals = {name: one for name, one in self._renewals.items() if name in there}
+
+    def _hold(self, kept: _Kept, spread: float = 0.0) -> Held:
+        """A certificate with the times at which it is to be renewed, and asked about."""
+        certificate: Certificate = kept.value
+        at, ask_at = self._renewals.get(certificate.fingerprint, (None, None))
+        if ask_at is None:
+            ask_at = self._wall() + fraction(self._me + kept.purpose) * spread
+            self._renewals[certificate.fingerprint] = (None, ask_at)
+        if at is None:
+            renew_at = renewal_time(certificate, kept.purpose)
+        else:
+            # Neither so late that there is no time left, nor again and again should it always say now.
+            latest = certificate.not_after - certificate.lifetime / 10
+            renew_at = max(min(at, latest), certificate.not_before + certificate.lifetime / 50)
+        if certificate.resolver not in self._authorities:
+            ask_at = float("inf")
+        return Held(kept.record, certificate, renew_at, ask_at)
 
     def _world(self) -> World:
         now = self._wall()
         self._writes = [at for at in self._writes if at > self._reactor.seconds() - 3600.0]
         records = []
         for kept in self._kept.values():
-            if kept.record.kind == CHALLENGE:
-                continue
-            if kept.fault:
-                purpose, until = f"unreadable {kept.record.number}", float("inf")
-            elif kept.record.kind == ACCOUNT:
-                purpose, until = f"account {kept.value.identity}", float("inf")
-            else:
-                purpose, until = _key_of(kept.value), kept.value.not_after
-            records.append((kept.record, purpose, until))
+            if kept.record.kind != CHALLENGE:
+                is_certificate = kept.record.kind == CERTIFICATE and not kept.fault
+                records.append((kept.record, kept.purpose, kept.value.not_after if is_certificate else float("inf")))
         leftover = (
             ()
             if self._busy
@@ -432,6 +452,7 @@ class CertificateService(Service):
 
         def over(result: Any) -> None:
             self._busy = None
+            self._quiet_until = 0.0
             self.wake()
 
         busy.addBoth(over)
@@ -580,7 +601,7 @@ class CertificateService(Service):
         name = held.certificate.fingerprint
         # Until there is an answer it is not asked for again.
         self._renewals[name] = (self._renewals.get(name, (None, 0.0))[0], self._wall() + 6 * 3600.0)
-        self._arrange()
+        self._reconsider(order.key)
         asking = self._authorities[order.resolver].renewal(held.certificate)
         self._asking.add(asking)
 
@@ -588,7 +609,8 @@ class CertificateService(Service):
             now = self._wall()
             at = None if renewal.renew_in is None else now + renewal.renew_in
             self._renewals[name] = (at, now + renewal.ask_in)
-            self._arrange()
+            self._reconsider(order.key)
+            self._quiet_until = 0.0
             self.wake()
 
         def over(result: Any) -> None:
@@ -597,6 +619,13 @@ class CertificateService(Service):
         asking.addCallback(answered)
         asking.addErrback(lambda failure: failure.trap(CancelledError, AuthorityError))
         asking.addBoth(over)
+
+    def _reconsider(self, key: str) -> None:
+        """Something is known of when a certificate should be renewed."""
+        held = self._held.get(key)
+        kept = None if held is None else self._kept.get((CERTIFICATE, held.record.number))
+        if kept is not None:
+            self._held[key] = self._hold(kept)
 
 
 def _end_of(under_way: Deferred[Any]) -> Deferred[None]:
@@ -612,17 +641,25 @@ def _end_of(under_way: Deferred[Any]) -> Deferred[None]:
     return done
 
 
-def _key_of(certificate: Certificate) -> str:
-    return Order(certificate.resolver, certificate.domains).key
-
-
 def _read_all(records: Iterable[Record]) -> list[_Kept]:
     """What records say; to read a key takes a moment, so a thread does it."""
-    readers = {ACCOUNT: decode_account, CERTIFICATE: decode_certificate, CHALLENGE: decode_challenges}
+    readers: dict[str, Callable[[bytes], Any]] = {
+        ACCOUNT: decode_account,
+        CERTIFICATE: decode_certificate,
+        CHALLENGE: decode_challenges,
+    }
     kept = []
     for record in records:
         try:
-            kept.append(_Kept(record, readers[record.kind](record.content)))
+            value = readers[record.kind](record.content)
         except ValueError as error:
-            kept.append(_Kept(record, None, f"record {record.number} ({record.title}): {error}"))
+            fault = f"record {record.number} ({record.title}): {error}"
+            kept.append(_Kept(record, None, f"unreadable {record.number}", fault))
+            continue
+        purpose = "challenge"
+        if isinstance(value, Account):
+            purpose = f"account {value.identity}"
+        elif isinstance(value, Certificate):
+            purpose = Order(value.resolver, value.domains).key
+        kept.append(_Kept(record, value, purpose))
     return kept

@@ -56,6 +56,7 @@ class SwarmStore:
         self._found: dict[str, Config] = {}
         self._opened: dict[str, Record] = {}
         self._last = 0
+        self._told: Contents | None = None
         self._looking = DeferredLock()
         self._read_at: float | None = None
         self._subscriptions: list[_Subscription] = []
@@ -79,8 +80,12 @@ class SwarmStore:
             last = self._last + 1
             found = await self._call(self._configs.find([challenges, lease, f"{records}{last:08}"]))
             known = self._found.get(lease)
-            kept = {name: config for name, config in self._found.items() if name.startswith(records)}
+            before = self._found
+            kept = {name: config for name, config in before.items() if name.startswith(records)}
             self._found = kept | {config.name: config for config in found}
+            if self._found == before and self._told is not None:
+                # Nothing is as frequent as that nothing has happened.
+                return self._told
             while f"{records}{last:08}" in self._found:
                 last += 1
                 for config in await self._call(self._configs.find([f"{records}{last:08}"])):
@@ -89,7 +94,8 @@ class SwarmStore:
             if now is not None and now != known and not now.labels.get(_HOLDER):
                 # Whoever had the lease is done: whatever was missed on the way is found now.
                 return await self._look(True)
-        return self._contents()
+        self._told = self._contents()
+        return self._told
 
     def _contents(self) -> Contents:
         faults: list[str] = []
@@ -160,6 +166,7 @@ class SwarmStore:
                     if config.id == config_id:
                         await self._call(self._configs.remove(config))
                         self._found.pop(name, None)
+                        self._told = None
                         self._opened.pop(config_id, None)
 
     def swap_lease(self, seen: Lease, holder: str, failures: Mapping[str, Failure]) -> Deferred[Lease | None]:
@@ -181,6 +188,7 @@ class SwarmStore:
                 return None
         for config in await self._call(self._configs.find([name])):
             self._found[name] = config
+            self._told = None
             lease = _lease(config)
             return lease if lease.holder == holder else None
         return None

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -52,7 +53,7 @@ class Order:
     resolver: str
     domains: tuple[str, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells it from others, short enough for a label: the same domains in any order are the same order."""
         text = "\n".join([self.resolver, *sorted(self.domains)])
@@ -113,7 +114,11 @@ def wanted(wishes: Iterable[Wish], resolvers: Mapping[str, ACME]) -> Wanted:
         if not wish.domains and not wish.hosts:
             problems.append((wish.router, "there is no Host in its rule: expected tls.domains, or a rule with Host"))
     orders = sorted(found.values(), key=lambda order: (order.resolver, order.domains))
-    kept = [order for order in orders if not _redundant(order, orders)]
+    by_name: dict[tuple[str, str], list[Order]] = {}
+    for order in orders:
+        for name in order.domains:
+            by_name.setdefault((order.resolver, name), []).append(order)
+    kept = [order for order in orders if not _redundant(order, by_name)]
     return Wanted(tuple(kept), tuple(dict.fromkeys(problems)))
 
 
@@ -167,15 +172,17 @@ def _covered(name: str, others: Iterable[str]) -> bool:
     return any(other == name or (other == wildcard and not name.startswith("*.")) for other in others)
 
 
-def _redundant(order: Order, orders: list[Order]) -> bool:
+def _redundant(order: Order, by_name: Mapping[tuple[str, str], list[Order]]) -> bool:
     """Does another order of the resolver bring all of its domains?
 
     Of two equal sets the keys are equal, so one is left; a smaller set gives way to a larger one.
     """
+    name = order.domains[0]
+    wildcard = "*." + name.partition(".")[2]
+    candidates = [*by_name.get((order.resolver, name), ()), *by_name.get((order.resolver, wildcard), ())]
     return any(
         other is not order
-        and other.resolver == order.resolver
         and len(set(other.domains) | set(order.domains)) > len(order.domains)
-        and all(_covered(name, other.domains) for name in order.domains)
-        for other in orders
+        and all(_covered(each, other.domains) for each in order.domains)
+        for other in candidates
     )
