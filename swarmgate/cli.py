@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _certs(configuration, given)
     if command == "healthcheck":
         return _healthcheck(configuration, in_container is not None)
-    return _run(configuration)
+    return _run(configuration, words)
 
 
 def _command_line_of_first_process() -> list[str]:
@@ -130,13 +130,13 @@ def start_reactor() -> Any:
     return reactor
 
 
-def _run(configuration: StaticConfiguration) -> int:
+def _run(configuration: StaticConfiguration, words: Sequence[str]) -> int:
     reactor = start_reactor()
     from swarmgate import service  # Not before: what it imports may import the reactor.
 
     if _complain(service.fault_of(configuration)):
         return 2
-    return service.run(configuration, reactor)
+    return service.run(configuration, reactor, read=lambda: load(words, os.environ))
 
 
 def _demo() -> int:

@@ -11,10 +11,12 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -24,9 +26,11 @@ from swarmgate.acme.answers import PATH as CHALLENGE_PATH
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
+from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
+from swarmgate.config.reload import Change, compare
 from swarmgate.dynamic.model import Configuration, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
@@ -64,6 +68,8 @@ NOOP = "noop@internal"
 ACME_HTTP = "acme-http@internal"
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
+#: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503.
+_FIRST_LOOKS_WITHIN = 2.0
 #: Seconds that stand for no limit where a library wants a number.
 _NO_TIMEOUT = 86400.0
 
@@ -75,7 +81,15 @@ class GateService(Service):
     :ivar certificates: from all certificatesResolvers, and :ivar challenges: of theirs that are to be shown.
     """
 
-    def __init__(self, configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> None:
+    def __init__(
+        self,
+        configuration: StaticConfiguration,
+        reactor: Any,
+        swarm: ISwarm | None = None,
+        logging: Logging | None = None,
+    ) -> None:
+        self._configuration = configuration
+        self._logging = logging
         self._reactor = reactor
         self.is_terminating = False
         self.certificates: tuple[Certificate, ...] = ()
@@ -101,14 +115,7 @@ class GateService(Service):
             self._context,
             self.checker.watch,
         )
-        self._aggregator = Aggregator(
-            {
-                name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
-                for name, options in configuration.entry_points.items()
-            },
-            resources,
-            self._apply,
-        )
+        self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
         self.entry_points = [
             self._entry_point(name, options, network, configuration)
             for name, options in configuration.entry_points.items()
@@ -132,10 +139,7 @@ class GateService(Service):
             self.deadlines,
             self.gate.roots[name].serve,
             None if self._access_log is None else self._access_log.record,
-            LifeCycle(
-                options.transport.life_cycle.request_accept_grace_timeout,
-                options.transport.life_cycle.grace_time_out,
-            ),
+            _life_cycle(options),
             options.reuse_port,
         )
 
@@ -191,7 +195,7 @@ class GateService(Service):
     def _ping_status(self) -> int:
         if self.is_terminating:
             return self._terminating_status
-        return 200 if all(provider.is_ready for provider in self.providers) else 503
+        return 200 if self._is_ready() else 503
 
     # Its life.
 
@@ -203,7 +207,10 @@ class GateService(Service):
             self._access_log.start()
         for provider in self.providers:
             provider.startService()
+        yield self._first_looks()
         for entry_point in self.entry_points:
+            if not self.running:
+                return
             try:
                 yield entry_point.listen()
             except OSError as error:
@@ -212,6 +219,16 @@ class GateService(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
+
+    @inlineCallbacks
+    def _first_looks(self) -> Any:
+        """Wait, for a while, until routes are known: whoever comes before that would be told that there are none."""
+        until = self._reactor.seconds() + _FIRST_LOOKS_WITHIN
+        while self.running and not self._is_ready() and self._reactor.seconds() < until:
+            yield deferLater(self._reactor, 0.02)
+
+    def _is_ready(self) -> bool:
+        return all(provider.is_ready for provider in self.providers)
 
     def startService(self) -> None:
         Service.startService(self)
@@ -239,6 +256,53 @@ class GateService(Service):
         """Open the log files anew, after they were moved away."""
         if self._access_log is not None:
             self._access_log.reopen()
+        if self._logging is not None:
+            self._logging.reopen()
+
+    def reload(self, configuration: StaticConfiguration) -> None:
+        """Put in force what of *configuration* needs no restart, and tell what does.
+
+        :raises OSError: the new access log can't be opened; nothing has been changed then.
+        """
+        difference = compare(self._configuration, configuration)
+        wanted = difference.configuration
+        before = self._access_log
+        if wanted.access_log != self._configuration.access_log:
+            access_log = _access_log(wanted, self._reactor)
+            if access_log is not None:
+                access_log.start()
+            self._access_log = access_log
+        for entry_point in self.entry_points:
+            name = str(entry_point.name)
+            options = wanted.entry_points[name]
+            entry_point.reconfigure(
+                _client_settings(name, options, wanted),
+                _life_cycle(options),
+                None if self._access_log is None else self._access_log.record,
+            )
+        if before is not None and before is not self._access_log:
+            before.stop()
+        self.gate.reconfigure(_upstream_settings(wanted))
+        self._terminating_status = wanted.ping.terminating_status_code if wanted.ping else 503
+        self._aggregator.reconfigure(_facts(wanted))
+        swarm = wanted.providers.swarm
+        for provider in self.providers:
+            if isinstance(provider, SwarmProvider) and swarm is not None:
+                provider.reconfigure(_swarm_options(swarm), swarm.refresh_seconds)
+        if self._logging is not None:
+            self._logging.change_level(wanted.log.level)
+        self._configuration = wanted
+        self._tell(difference.changes)
+
+    @staticmethod
+    def _tell(changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.is_live:
+                _log.info("in force now: {change}", change=str(change))
+            else:
+                _log.warn("needs a restart: {change}", change=str(change))
+        if not changes:
+            _log.info("the configuration was read again: nothing has changed")
 
 
 def _deferred(result: Any) -> Deferred[Any]:
@@ -281,6 +345,18 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             origin="certificatesResolvers",
         )
     return Configuration(routers=routers)
+
+
+def _facts(configuration: StaticConfiguration) -> dict[str, EntryPointFacts]:
+    return {
+        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
+        for name, options in configuration.entry_points.items()
+    }
+
+
+def _life_cycle(options: EntryPointOptions) -> LifeCycle:
+    life_cycle = options.transport.life_cycle
+    return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
 
 
 def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
@@ -386,30 +462,57 @@ def fault_of(configuration: StaticConfiguration) -> str:
 
 
 def make_service(
-    configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None, logging: Logging | None = None
+    configuration: StaticConfiguration,
+    reactor: Any,
+    swarm: ISwarm | None = None,
+    logging: Logging | None = None,
+    read: Callable[[], StaticConfiguration] | None = None,
 ) -> GateService:
     """The gate that *configuration* describes.
 
     :param swarm: the Swarm to look at in place of the one behind ``providers.swarm.endpoint``.
-    :param logging: whose file SIGUSR1 opens anew, beside the access log's; None under twistd, which has its own.
+    :param logging: the process's own log; None under twistd, which has its own.
+    :param read: reads the configuration again, for SIGHUP; raises ConfigurationError.
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
-    service = GateService(configuration, reactor, swarm)
-    reopen = getattr(signal, "SIGUSR1", None)
-    if reopen is not None:
-
-        def reopen_all() -> None:
-            service.reopen_logs()
-            if logging is not None:
-                logging.reopen()
-
-        signal.signal(reopen, lambda number, frame: reactor.callFromThread(reopen_all))
+    service = GateService(configuration, reactor, swarm, logging)
+    _on_signal(reactor, "SIGUSR1", service.reopen_logs)
+    if read is not None:
+        _on_signal(reactor, "SIGHUP", lambda: read_again(service, read))
     return service
 
 
-def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None = None) -> int:
+def _on_signal(reactor: Any, name: str, call: Callable[[], object]) -> None:
+    number = getattr(signal, name, None)
+    if number is not None:
+        signal.signal(number, lambda *_: reactor.callFromThread(call))
+
+
+def read_again(service: GateService, read: Callable[[], StaticConfiguration]) -> None:
+    """Read the configuration again; one that is wrong is told of, and changes nothing."""
+    try:
+        configuration = read()
+        fault = fault_of(configuration)
+        if fault:
+            raise ValueError(fault)
+        service.reload(configuration)
+    except ConfigurationError as error:
+        for each in error.faults:
+            _log.error("the configuration that was read again is not taken: {fault}", fault=str(each))
+    except (OSError, ValueError) as error:
+        _log.error("the configuration that was read again is not taken: {fault}", fault=str(error))
+
+
+def run(
+    configuration: StaticConfiguration,
+    reactor: Any,
+    swarm: ISwarm | None = None,
+    read: Callable[[], StaticConfiguration] | None = None,
+) -> int:
     """Run a gate until SIGTERM or SIGINT has been sent and what is under way is done.
+
+    :param read: reads the configuration again, for SIGHUP.
 
     :returns: the exit status: 0, or 1 if it could not start.
     """
@@ -418,7 +521,7 @@ def run(configuration: StaticConfiguration, reactor: Any, swarm: ISwarm | None =
     except OSError as error:
         print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    service = make_service(configuration, reactor, swarm, logging)
+    service = make_service(configuration, reactor, swarm, logging, read)
     failed: list[Any] = []
 
     def cannot_start(failure: Any) -> None:

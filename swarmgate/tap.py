@@ -10,6 +10,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from swarmgate.cli import load_or_complain, start_reactor, wants_help
+from swarmgate.config.load import load
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.reference import help_text
 
@@ -22,6 +23,7 @@ class Options(usage.Options):
     """
 
     configuration: StaticConfiguration
+    words: list[str]
     reactor: Any
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -37,6 +39,7 @@ class Options(usage.Options):
         if configuration is None:
             raise SystemExit(2)
         self.configuration = configuration
+        self.words = words
         self.reactor = start_reactor()
 
 
@@ -44,4 +47,5 @@ def makeService(options: Options) -> IService:
     """The gate as a service of twistd's."""
     from swarmgate.service import make_service  # Not before: what it imports may import the reactor.
 
-    return make_service(options.configuration, options.reactor)
+    words = options.words
+    return make_service(options.configuration, options.reactor, read=lambda: load(words, os.environ))

@@ -61,9 +61,10 @@ class MainTests(CommandCase):
         self.patch(cli, "start_reactor", lambda: self.reactor)
         self.patch(service, "run", self.run_gate)
 
-    def run_gate(self, configuration: StaticConfiguration, reactor: Any) -> int:
-        """Stands in for the gate, which would run until it is stopped."""
+    def run_gate(self, configuration: StaticConfiguration, reactor: Any, read: Any) -> int:
+        """Stands in for the gate, which would run until it is stopped, and read its configuration again meanwhile."""
         self.ran.append((configuration, reactor))
+        self.assertEqual(read(), configuration)
         return 7
 
     def test_run(self) -> None:
@@ -299,9 +300,9 @@ class TwistdTests(CommandCase):
         options.parseOptions(words)
         self.assertEqual(options.configuration, load(words, {}))
         made: list[Any] = []
-        self.patch(service, "make_service", lambda *given: made.append(given))
+        self.patch(service, "make_service", lambda *given, read: made.append((*given, read())))
         tap.makeService(options)
-        self.assertEqual(made, [(options.configuration, "reactor")])
+        self.assertEqual(made, [(options.configuration, "reactor", options.configuration)])
 
     def test_wrong_configuration(self) -> None:
         """A wrong configuration ends with status 2 and a line for each fault."""

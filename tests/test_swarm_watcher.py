@@ -90,6 +90,20 @@ class FollowingTests(WatcherCase):
         self.pass_time(2 * watcher.SETTLE)
         self.assertNotIn("web", self.published[-1].services)
 
+    def test_other_options(self) -> None:
+        """Other options are in force a moment later, though the Swarm is as it was; equal ones change nothing."""
+        self.swarm.add_service("web", LABELS)
+        self.swarm.add_service("shy", {})
+        provider = self.follow()
+        self.assertIn("shy", self.published[-1].routers)
+        provider.reconfigure(Options(exposed_by_default=False), 1.0)
+        self.pass_time(2 * watcher.SETTLE)
+        self.assertEqual(["web"], list(self.published[-1].routers))
+        published = len(self.published)
+        provider.reconfigure(Options(exposed_by_default=False), 0.5)
+        self.pass_time(2 * watcher.SETTLE)
+        self.assertEqual(published, len(self.published))
+
     def test_many_events(self) -> None:
         """Many events in a moment are one look."""
         self.follow()

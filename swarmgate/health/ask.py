@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Protocol
@@ -21,6 +23,8 @@ from swarmgate.health.probe import USER_AGENT, Outcome, Probe, outcome_of, outco
 
 #: Octets of an answer's body that are read to be polite to its server; of longer ones no more is wanted.
 _READ_AT_MOST = 65536
+#: Questions that are under way at a time: of a Swarm that has just been seen all servers are asked at once.
+_TOGETHER = 100
 
 
 class Asker:
@@ -30,10 +34,16 @@ class Asker:
         self._reactor = reactor
         # The probe's own timeout ends a connect that hangs.
         agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
-        self._client = HTTPClient(agent)
+        # What one server wants to be remembered is none of the others' business.
+        nobody = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._client = HTTPClient(agent, cookiejar=nobody)
+        self._places = DeferredSemaphore(_TOGETHER)
 
     def __call__(self, check: HealthCheck, probe: Probe) -> Deferred[Outcome]:
         """The outcome of *probe*; it never fails, unless it is cancelled, and then an outcome says nothing."""
+        return self._places.run(self._ask, check, probe)
+
+    def _ask(self, check: HealthCheck, probe: Probe) -> Deferred[Outcome]:
         asking: Deferred[Outcome] = self._grpc(probe) if probe.mode == "grpc" else self._http(check, probe)
         timed_out: list[bool] = []
 
@@ -55,7 +65,7 @@ class Asker:
 
         def answered(response: Any) -> Outcome:
             if response.length is UNKNOWN_LENGTH or response.length:
-                response.deliverBody(_Unread())
+                response.deliverBody(_Unread(self._reactor, probe.timeout))
             return outcome_of(check, probe, response.code)
 
         return asking.addCallback(answered)
@@ -78,13 +88,22 @@ class Asker:
 
 
 class _Unread(Protocol):
-    """Reads a short body to its end, and ends the connection of a long one."""
+    """Reads a short body to its end, and ends the connection of a long or a slow one."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any, timeout: float) -> None:
         self._seen = 0
+        self._too_late = reactor.callLater(timeout, self._break_off)
 
     def dataReceived(self, data: bytes) -> None:
         self._seen += len(data)
-        if self._seen > _READ_AT_MOST and self.transport is not None:
-            self._seen = 0
+        if self._seen > _READ_AT_MOST:
+            self._break_off()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self._too_late.active():
+            self._too_late.cancel()
+
+    def _break_off(self) -> None:
+        self._seen = 0
+        if self.transport is not None:
             self.transport.loseConnection()

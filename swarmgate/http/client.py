@@ -33,6 +33,8 @@ from swarmgate.http.response_head import write_response
 
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0
+#: Seconds in which a request that is on its way still arrives, when the connection is about to be closed.
+_LAST_REQUEST_WITHIN = 0.5
 #: How long and how much is still read and thrown away after a refusal, so that the client gets to read it: closing a
 #: socket with unread octets makes the kernel send a reset (RFC 9112, 9.6).
 _LINGER_FOR = 1.0
@@ -555,10 +557,22 @@ class ClientConnection:
         return self._exchange is None and not self._buffer
 
     def close_when_idle(self) -> None:
-        """Close now if nothing is under way, else after the answer."""
+        """Close soon if nothing is under way, else after the answer.
+
+        Not at once: a request may be on its way, above all on a connection that has just been made.
+        """
         self._keep_alive = False
-        if self.is_idle():
+        if self.is_idle() and not self._closing:
+            self.deadline = min(self.deadline, self._in(_LAST_REQUEST_WITHIN))
+
+    def send_away(self) -> None:
+        """Its time is over: close a tunnel in good order, break anything else off."""
+        tunnel = self._tunnel
+        if tunnel is None:
+            self.abort()
+        else:
             self.close()
+            tunnel.close()
 
     def close(self) -> None:
         """Close after what is still to be sent."""

@@ -20,6 +20,10 @@ from swarmgate.http.exchange import Exchange
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
+#: Seconds in which connections from the queue of a closed socket are taken over.
+_QUEUE_WITHIN = 0.05
+#: Seconds that a tunnel has to close, after it has been told to.
+_CLOSE_WITHIN = 1.0
 
 
 @attrs.frozen
@@ -72,6 +76,18 @@ class EntryPoint(Service):
         self._listening: ListeningSocket | None = None
         self._connections: set[ClientConnection] = set()
         self._empty: Deferred[None] | None = None
+        self._too_late: Any = None
+
+    def reconfigure(
+        self, settings: ClientSettings, life_cycle: LifeCycle, record: Callable[[Exchange], None] | None
+    ) -> None:
+        """Treat clients that come from now on by other settings; *record* gets all exchanges that end from now on."""
+        self._settings = settings
+        self._life_cycle = life_cycle
+        if record is not None:
+            self.finished = record  # type: ignore[method-assign, assignment]
+        elif "finished" in self.__dict__:
+            del self.finished
 
     # http.client's Site.
 
@@ -123,14 +139,16 @@ class EntryPoint(Service):
         if self._life_cycle.accept_for:
             yield deferLater(self._clock, self._life_cycle.accept_for)
         self._listening.close()
+        # Those that the kernel had accepted already come in now.
+        yield deferLater(self._clock, _QUEUE_WITHIN)
         for connection in list(self._connections):
             connection.close_when_idle()
         if self._connections:
             self._empty = Deferred()
-            too_late = self._clock.callLater(self._life_cycle.finish_within, self._send_away)
+            self._too_late = self._clock.callLater(self._life_cycle.finish_within, self._send_away)
             yield self._empty
-            if too_late.active():
-                too_late.cancel()
+            if self._too_late.active():
+                self._too_late.cancel()
 
     def _send_away(self) -> None:
         _log.warn(
@@ -138,6 +156,12 @@ class EntryPoint(Service):
             name=self.name,
             count=len(self._connections),
         )
+        for connection in list(self._connections):
+            connection.send_away()
+        # Tunnels are closed in good order, which their other ends may not answer.
+        self._too_late = self._clock.callLater(_CLOSE_WITHIN, self._cut_off)
+
+    def _cut_off(self) -> None:
         for connection in list(self._connections):
             connection.abort()
 

@@ -76,7 +76,7 @@ FORMATS: dict[str, Callable[[dict[str, Any], bool], str]] = {"common": human_lin
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes events of at least *level* as lines.
+    """Writes events of at least :attr:`level` as lines.
 
     What Twisted says about its own doings (a factory starts, a port is listened on) counts as ``debug``.
     """
@@ -85,17 +85,17 @@ class LineObserver:
         self, write: Callable[[bytes], object], level: Any, line: Callable[[dict[str, Any], bool], str]
     ) -> None:
         self._write = write
-        self._level = level
+        self.level = level
         self._line = line
 
     def __call__(self, event: dict[str, Any]) -> None:
         level = _level(event)
         if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(("twisted.", "log_legacy")):
             level = LogLevel.debug
-        if level < self._level:
+        if level < self.level:
             return
         # A failure that was logged as an error is one that was reckoned with; what nobody expected is critical.
-        with_traceback = self._level is LogLevel.debug or level is LogLevel.critical
+        with_traceback = self.level is LogLevel.debug or level is LogLevel.critical
         self._write(self._line(event, with_traceback).encode("utf-8", "backslashreplace"))
 
 
@@ -112,6 +112,10 @@ class Logging:
     def reopen(self) -> None:
         """Open the log file anew, after it was moved away."""
         self._output.reopen()
+
+    def change_level(self, level: str) -> None:
+        """Write what is at least so grave from now on; see :func:`make_logging`."""
+        self.observer.level = level_of(level)
 
     def stop(self) -> None:
         """Write what is waiting; nothing is written any more afterwards."""

@@ -42,6 +42,14 @@ class Aggregator:
         A table that can't be applied is logged, and the one before stays in force.
         """
         self._configurations[provider] = configuration
+        self._compile()
+
+    def reconfigure(self, entry_points: Mapping[str, EntryPointFacts]) -> None:
+        """Go by other facts about the same entry points."""
+        self._entry_points = dict(entry_points)
+        self._compile()
+
+    def _compile(self) -> None:
         table = compile_table(self._configurations, self._entry_points, self._resources)
         if table == self.table:
             return

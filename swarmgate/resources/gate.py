@@ -198,6 +198,12 @@ class Gate:
         except ValueError as error:
             raise ValueError(f"middleware {middleware.name}: {error}") from error
 
+    def reconfigure(self, upstream_settings: UpstreamSettings) -> None:
+        """Connect to servers by other settings from now on."""
+        self._upstream_settings = upstream_settings
+        for upstream in self.upstreams():
+            upstream.settings = upstream_settings
+
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""
         member = self._kept.get(("member", service, url))

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import TimeoutError as ReactorTimeoutError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from swarmgate.transport.native import listening_socket
+from swarmgate.transport.native import listening_socket, rest_of
 from swarmgate.transport.network import ConnectTimeout
 
 
 class ReactorListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
-    def __init__(self, port: Any) -> None:
+    def __init__(self, reactor: Any, port: Any, family: int, factory: Factory) -> None:
+        self._reactor = reactor
         self._port = port
+        self._family = family
+        self._factory = factory
+        self._number = int(port.getHost().port)
+        self._queue = socket.socket(fileno=os.dup(port.fileno()))
 
     def port(self) -> int:
-        return int(self._port.getHost().port)
+        return self._number
 
     def close(self) -> None:
-        self._port.stopListening()
+        maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)
+
+    def _adopt_rest(self, _: object) -> None:
+        for accepted in rest_of(self._queue):
+            # The reactor takes a descriptor of its own.
+            self._reactor.adoptStreamConnection(accepted.fileno(), self._family, self._factory)
+            accepted.close()
 
 
 class _ServerFactory(Factory):
@@ -54,7 +66,9 @@ class ReactorNetwork:
             try:
                 bound.setblocking(False)
                 family = socket.AF_INET6 if bound.family == socket.AF_INET6 else socket.AF_INET
-                return ReactorListening(self._reactor.adoptStreamPort(bound.fileno(), family, _ServerFactory(make)))
+                factory = _ServerFactory(make)
+                listening = self._reactor.adoptStreamPort(bound.fileno(), family, factory)
+                return ReactorListening(self._reactor, listening, family, factory)
             finally:
                 bound.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -122,15 +123,30 @@ class NativeTransport:
 class NativeListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
-    def __init__(self, servers: list[asyncio.AbstractServer]) -> None:
-        self._servers = servers
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, server: asyncio.AbstractServer, make: Callable[[], NativeTransport]
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._make = make
+        self._adopting: set[asyncio.Task[None]] = set()
+        bound = server.sockets[0]  # type: ignore[attr-defined]
+        self._port = int(bound.getsockname()[1])
+        # The same socket once more: what waits in its queue can be taken after the server has been closed.
+        self._queue = socket.socket(fileno=os.dup(bound.fileno()))
 
     def port(self) -> int:
-        return int(self._servers[0].sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+        return self._port
 
     def close(self) -> None:
-        for server in self._servers:
-            server.close()
+        self._server.close()
+        for accepted in rest_of(self._queue):
+            task = self._loop.create_task(self._adopt(accepted))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._make, accepted)  # type: ignore[type-var]
 
 
 class NativeNetwork:
@@ -144,12 +160,15 @@ class NativeNetwork:
         self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
     ) -> Deferred[NativeListening]:
         async def start() -> NativeListening:
+            def transport() -> NativeTransport:
+                return NativeTransport(make())
+
             server = await self._loop.create_server(
-                lambda: NativeTransport(make()),  # type: ignore[arg-type, return-value]
+                transport,  # type: ignore[arg-type]
                 sock=listening_socket(host, port, reuse_port),
                 backlog=1024,
             )
-            return NativeListening([server])
+            return NativeListening(self._loop, server, transport)
 
         return Deferred.fromFuture(asyncio.ensure_future(start(), loop=self._loop))
 
@@ -174,6 +193,27 @@ class NativeNetwork:
             failed(ConnectTimeout(f"no answer from {host}:{port} within {timeout:g} s"))
         except OSError as error:
             failed(error)
+
+
+def rest_of(listening: socket.socket) -> list[socket.socket]:
+    """The connections that wait in the queue of a socket, which is closed.
+
+    The kernel has made them, so their clients may have sent requests already: closing the socket would reset them.
+    """
+    accepted: list[socket.socket] = []
+    listening.setblocking(False)
+    try:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # nobody is left, or there are no descriptors for them
+                return accepted
+            connection.setblocking(False)
+            accepted.append(connection)
+    finally:
+        listening.close()
 
 
 def listening_socket(host: str, port: int, reuse_port: bool) -> socket.socket:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet import defer, protocol, reactor
+from twisted.internet import defer, protocol, reactor, task
 from twisted.trial.unittest import TestCase
 
 from swarmgate.dynamic.model import HealthCheck
@@ -21,9 +21,16 @@ class Server(protocol.Protocol):
 
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-    def __init__(self, seen: list[bytes], answer: Callable[[bytes], bytes]) -> None:
+    def __init__(self, seen: list[bytes], open_: set[Server], answer: Callable[[bytes], bytes]) -> None:
         self.seen = seen
+        self.open = open_
         self.make = answer
+
+    def connectionMade(self) -> None:
+        self.open.add(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.open.discard(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.seen.append(data)
@@ -34,9 +41,10 @@ class Server(protocol.Protocol):
 class AskTests(TestCase):
     def setUp(self) -> None:
         self.seen: list[bytes] = []
+        self.open: set[Server] = set()
         self.answer: Callable[[bytes], bytes] = lambda data: Server.answer
         factory = protocol.ServerFactory()
-        factory.protocol = lambda: Server(self.seen, lambda data: self.answer(data))  # type: ignore[assignment]
+        factory.protocol = lambda: Server(self.seen, self.open, lambda data: self.answer(data))  # type: ignore[assignment]
         self.port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(lambda: self.port.stopListening())
         self.url = f"http://127.0.0.1:{self.port.getHost().port}"
@@ -81,6 +89,19 @@ class AskTests(TestCase):
         self.answer = lambda data: b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000
         outcome = yield self.ask()
         self.assertTrue(outcome.is_well)
+
+    @defer.inlineCallbacks
+    def test_stalled_body(self) -> Any:
+        """A body that stalls costs its connection when the time for an answer is over."""
+        self.answer = lambda data: b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\n\r\n"
+        outcome = yield self.ask()
+        self.assertTrue(outcome.is_well)
+        self.assertEqual(len(self.open), 1)
+        yield task.deferLater(reactor, 0.8, lambda: None)  # type: ignore[arg-type]  # longer than the probe's timeout
+        self.assertEqual(len(self.open), 0)
+        yield self.ask()
+        self.assertNotIn(b"cookie", self.seen[-1].lower())
+        yield task.deferLater(reactor, 0.8, lambda: None)  # type: ignore[arg-type]
 
     @defer.inlineCallbacks
     def test_redirect(self) -> Any:

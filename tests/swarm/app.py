@@ -1,8 +1,8 @@
 """A small HTTP server that tells who answered what: the application behind the gate in tests on a real Swarm.
 
 Run as ``python3 app.py [--port N] [--delay S] [--start S] [--ids FOLDER] [--drain] [--ignore-term]`` with the standard
-library of any Python from 3.11 on. Every answer is 200 with a JSON object of ``task``, ``node``, ``host``, ``method``,
-``path``, ``headers``, ``client`` and ``body`` (the number of its bytes), sent in one write: two writes would cost 40 ms
+library of any Python from 3.11 on. Every answer is 200 with a JSON object of ``task``, ``node``, ``up`` (since when it
+listens, seconds since 1970), ``host``, ``method``, ``path``, ``headers``, ``client`` and ``body`` (the number of its bytes), sent in one write: two writes would cost 40 ms
 of delayed acknowledgement. Paths that do something else:
 
 * ``/slow?SECONDS``: the same answer, that much later
@@ -34,6 +34,7 @@ class App:
         self.task = os.environ.get("TASK", socket.gethostname())
         self.node = os.environ.get("NODE", "")
         self.answering = 0
+        self.up = 0.0
         self.ids = (
             os.open(f"{options.ids}/{socket.gethostname()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             if options.ids
@@ -93,6 +94,7 @@ class App:
         told = {
             "task": self.task,
             "node": self.node,
+            "up": self.up,
             "host": fields.get("host", ""),
             "method": method,
             "path": path,
@@ -127,6 +129,7 @@ async def main() -> None:
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if options.ignore_term else ended.set)
     app = App(options)
     server = await asyncio.start_server(app.serve, "0.0.0.0", options.port, backlog=1024)
+    app.up = time.time()
     await ended.wait()
     server.close()
     while options.drain and app.answering:

@@ -10,7 +10,7 @@ say something now and then, and open a new one when it ends.
 SIGTERM ends it: no new requests, those under way are finished. Then it writes one JSON object: ``asked``, ``failed``,
 ``failures`` (the first 50: ``at``, ``began``, ``seconds``, ``method``, ``status``, ``reason``, ``task``), ``ids`` of
 the POSTs that were answered 200, ``slowest`` in seconds, ``slow`` (those of a second and more, as failures are told),
-``tasks`` (by name: when it first and last answered, and how often), ``hosts`` that never answered 200 are ``failed``
+``tasks`` (by name: when it first answered, when last, how often, and since when it listens), ``hosts`` that never answered 200 are ``failed``
 like any other. Times are in seconds since 1970; a request fails without a whole answer of 200 within 10 seconds.
 With the standard library of any Python from 3.11 on.
 """
@@ -54,16 +54,19 @@ class Load:
             began = time.time()
             method = "POST" if options.posts and round_ % 3 == 2 else "GET"
             id_ = f"{number}-{round_}"
-            status, reason, task, connection = await self.ask(number, method, id_, connection, keeps)
+            status, reason, told, connection = await self.ask(number, method, id_, connection, keeps)
             round_ += 1
-            self.note(number, began, method, id_, status, reason, task)
+            self.note(number, began, method, id_, status, reason, told)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), max(0.001, options.interval - (time.time() - began)))
         if connection is not None:
             connection[1].close()
 
-    def note(self, number: int, began: float, method: str, id_: str, status: int, reason: str, task: str) -> None:
+    def note(
+        self, number: int, began: float, method: str, id_: str, status: int, reason: str, answer: dict[str, Any]
+    ) -> None:
         """Remember what became of a request."""
+        task = answer.get("task", "")
         seconds = time.time() - began
         told = {
             "at": self.places[number % len(self.places)],
@@ -78,8 +81,8 @@ class Load:
         self.asked += 1
         self.slowest = max(self.slowest, seconds)
         if status == 200:
-            first, _, count = self.tasks.get(task, [time.time(), 0.0, 0])
-            self.tasks[task] = [first, time.time(), count + 1]
+            first, _, count, up = self.tasks.get(task, [time.time(), 0.0, 0, answer.get("up", 0.0)])
+            self.tasks[task] = [first, time.time(), count + 1, up]
             if method == "POST":
                 self.ids.append(id_)
         else:
@@ -101,8 +104,10 @@ class Load:
                     raise
         raise AssertionError("there is a place")
 
-    async def ask(self, number: int, method: str, id_: str, connection: Any, keeps: bool) -> tuple[int, str, str, Any]:
-        """Return status, reason and task of an answer, and the connection if it is kept."""
+    async def ask(
+        self, number: int, method: str, id_: str, connection: Any, keeps: bool
+    ) -> tuple[int, str, dict[str, Any], Any]:
+        """Return status, reason and content of an answer, and the connection if it is kept."""
         try:
             async with asyncio.timeout(PATIENCE):
                 if connection is None:
@@ -123,14 +128,14 @@ class Load:
         except (TimeoutError, OSError, EOFError, ValueError, StopIteration) as error:
             if connection is not None:
                 connection[1].close()
-            return 0, f"{type(error).__name__}: {error}", "", None
+            return 0, f"{type(error).__name__}: {error}", {}, None
         if not keeps or "connection: close" in head.lower():
             writer.close()
             connection = None
         try:
-            return status, "", json.loads(content)["task"], connection
-        except (ValueError, KeyError, TypeError):
-            return status, content[:80].decode("latin-1"), "", connection
+            return status, "", dict(json.loads(content)), connection
+        except (ValueError, TypeError):
+            return status, content[:80].decode("latin-1"), {}, connection
 
     async def tunnel(self, number: int) -> None:
         """Keep a tunnel open, and speak through it."""

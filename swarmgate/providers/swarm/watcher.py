@@ -86,6 +86,7 @@ class SwarmProvider(Service):
         self._snapshot: Snapshot | None = None
         self._own: frozenset[str] | None = None
         self._decision: Decision | None = None
+        self._is_outdated = False  # the decision was made by other options
         self._noticed: set[str] = set()
         # Looking.
         self._timer: IDelayedCall | None = None
@@ -144,6 +145,15 @@ class SwarmProvider(Service):
             self._look.cancel()  # nobody waits for what it finds; that its thread ends is for close() to wait for
         closed = self._swarm.close()
         return under_way.addCallback(lambda _: closed)
+
+    def reconfigure(self, options: Options, refresh: float) -> None:
+        """Decide by other options, and look so often; what is known of the Swarm stays known."""
+        self._refresh = refresh
+        if options != self._options:
+            self._options = options
+            self._is_outdated = True
+        if self.running:
+            self.ring()
 
     # Looking.
 
@@ -206,8 +216,9 @@ class SwarmProvider(Service):
 
     def _seen(self, snapshot: Snapshot) -> Deferred[None]:
         """Publish what a new snapshot comes to, if it comes to something new."""
-        if snapshot == self._snapshot:
+        if snapshot == self._snapshot and not self._is_outdated:
             return succeed(None)
+        self._is_outdated = False
         self._last_change = self._clock.seconds()
         own = own_networks(snapshot, self._swarm.own_container)
         # While it is being replaced our own task is no longer told of; we are where we were.
