@@ -11,7 +11,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -28,14 +30,17 @@ from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import StaticConfiguration
+from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.reload import Change, compare
-from swarmgate.dynamic.model import Configuration, Router
+from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.dynamic.tls import Certificate as ServedCertificate
+from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration, is_pem
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
+from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -43,7 +48,7 @@ from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
-from swarmgate.middlewares import KINDS
+from swarmgate.middlewares import KINDS, redirect_scheme
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
@@ -57,6 +62,12 @@ from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
+from swarmgate.resources.reach import Reaching, idle_connections
+from swarmgate.tls.acceptor import Acceptors
+from swarmgate.tls.certificates import read_certificate, read_chain
+from swarmgate.tls.challenges import Challenges
+from swarmgate.tls.contexts import ServerContexts
+from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
@@ -66,6 +77,8 @@ _log = Logger("swarmgate")
 PING = "ping@internal"
 NOOP = "noop@internal"
 ACME_HTTP = "acme-http@internal"
+#: What is spoken over TLS, best first, as ALPN calls it.
+PROTOCOLS = ("http/1.1",)
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
 #: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503.
@@ -78,7 +91,6 @@ class GateService(Service):
     """A running gate.
 
     :ivar is_terminating: it has been told to stop.
-    :ivar certificates: from all certificatesResolvers, and :ivar challenges: of theirs that are to be shown.
     """
 
     def __init__(
@@ -92,8 +104,8 @@ class GateService(Service):
         self._logging = logging
         self._reactor = reactor
         self.is_terminating = False
-        self.certificates: tuple[Certificate, ...] = ()
-        self.challenges: tuple[Challenge, ...] = ()
+        self._challenges = Challenges()
+        self._obtained: dict[Certificate, ServedCertificate] = {}
         self.deadlines = Deadlines(reactor)
         self._access_log = _access_log(configuration, reactor)
         resources: dict[str, Any] = {NOOP: Noop()}
@@ -104,22 +116,33 @@ class GateService(Service):
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
-        self.checker = Checker(reactor, Asker(reactor), self._judge)
+        settings = _upstream_settings(configuration)
+        servers_transport = _servers_transport(configuration)
+        self._policy = TransportPolicy(servers_transport)
+        self.checker = Checker(reactor, Asker(reactor, self._policy), self._judge)
         self.gate = Gate(
             configuration.entry_points,
             network,
             reactor,
             self.deadlines,
-            _upstream_settings(configuration),
+            settings,
             resources,
             self._context,
             self.checker.watch,
+            Reaching(network, self.deadlines, servers_transport),
+        )
+        self._acceptors = Acceptors(
+            ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
+            [name for name, options in configuration.entry_points.items() if options.http.tls is not None],
+            time.time,
+            self._challenges,
         )
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
         self.entry_points = [
             self._entry_point(name, options, network, configuration)
             for name, options in configuration.entry_points.items()
         ]
+        self._apply_tls(RoutingTable())
         self.providers = self._providers(configuration, swarm)
         if self.resolvers is not None:
             self.providers.append(self.resolvers)
@@ -141,7 +164,25 @@ class GateService(Service):
             None if self._access_log is None else self._access_log.record,
             _life_cycle(options),
             options.reuse_port,
+            self.gate.secure_roots[name].serve,
         )
+
+    def _apply(self, table: RoutingTable) -> None:
+        self._policy.transports = {
+            server.url.partition("://")[2].rpartition(":")[0].strip("[]"): service.transport
+            for service in table.services.values()
+            if service.transport is not None
+            for server in service.servers
+        }
+        self.gate.apply(table)
+        self._apply_tls(table)
+        if self.resolvers is not None:
+            self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
+
+    def _apply_tls(self, table: RoutingTable) -> None:
+        acceptors = self._acceptors.of(table.tls)
+        for name, entry_point in zip(self.gate.roots, self.entry_points, strict=True):
+            entry_point.acceptor = acceptors.get(name)
 
     def _providers(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> list[Any]:
         providers: list[Any] = []
@@ -174,12 +215,14 @@ class GateService(Service):
         return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
-        self.certificates, self.challenges = certificates, challenges
-
-    def _apply(self, table: RoutingTable) -> None:
-        self.gate.apply(table)
-        if self.resolvers is not None:
-            self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
+        self._challenges.show(challenges)
+        before, self._obtained = self._obtained, {}
+        for one in certificates:
+            known = before.get(one)
+            if known is None:
+                known = read_certificate(one.chain_pem.decode("ascii"), one.key_pem.decode("ascii"), one.origin)
+            self._obtained[one] = known
+        self._aggregator.publish("acme", Configuration(tls=TLSConfiguration(tuple(self._obtained.values()))))
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, **given)
@@ -323,7 +366,13 @@ def network_of(reactor: Any) -> Network:
 
 def _internal(configuration: StaticConfiguration) -> Configuration:
     """The gate's own routers."""
-    routers = {}
+    routers: dict[str, Router] = {}
+    middlewares: dict[str, Middleware] = {}
+    for name, options in configuration.entry_points.items():
+        redirection = options.http.redirections.entry_point
+        if redirection is not None:
+            router, middleware = _redirection(name, redirection, configuration)
+            routers[router.name], middlewares[middleware.name] = router, middleware
     ping = configuration.ping
     if ping is not None and not ping.manual_routing:
         routers["ping"] = Router(
@@ -344,12 +393,36 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             priority=_HIGHEST_PRIORITY,
             origin="certificatesResolvers",
         )
-    return Configuration(routers=routers)
+    return Configuration(routers, middlewares=middlewares)
+
+
+def _redirection(
+    entry_point: str, options: EntryPointRedirection, configuration: StaticConfiguration
+) -> tuple[Router, Middleware]:
+    """The router that sends all requests of an entry point on (Traefik ``http.redirections.entryPoint``)."""
+    there = configuration.entry_points.get(options.to)
+    port = options.to.removeprefix(":") if there is None else str(there.address.port)
+    name = f"{entry_point}-to-{options.to.removeprefix(':')}"
+    middleware = Middleware(
+        f"redirect-{name}",
+        redirect_scheme.KIND.lower(),
+        redirect_scheme.Settings(scheme=options.scheme, port=port, permanent=options.permanent),
+    )
+    router = Router(
+        name,
+        rule="HostRegexp(`^.+$`)",
+        service=NOOP,
+        entry_points=(entry_point,),
+        middlewares=(middleware.name,),
+        priority=options.priority,
+        origin=f"entryPoints.{entry_point}.http.redirections",
+    )
+    return router, middleware
 
 
 def _facts(configuration: StaticConfiguration) -> dict[str, EntryPointFacts]:
     return {
-        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik")
+        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik", options.http.tls)
         for name, options in configuration.entry_points.items()
     }
 
@@ -446,8 +519,38 @@ def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
         silence_timeout=timeouts.silence_timeout,
         progress_timeout=timeouts.body_progress_timeout,
         idle_timeout=timeouts.idle_conn_timeout,
-        idle_connections=max(options.max_idle_conns_per_host, 0) or (2 if options.max_idle_conns_per_host == 0 else 0),
+        idle_connections=idle_connections(options.max_idle_conns_per_host),
     )
+
+
+def _servers_transport(configuration: StaticConfiguration) -> ServersTransport:
+    """How servers are reached that no transport is named for.
+
+    :raises OSError: a file of authorities can't be read.
+    :raises ValueError: it holds none.
+    """
+    options = configuration.servers_transport
+    authorities = []
+    for written in options.root_cas:
+        text = written if is_pem(written) else Path(written).read_text("utf-8", "replace")
+        read_chain(text, "the text given" if is_pem(written) else written)
+        authorities.append(text)
+    return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))
+
+
+def _ticket_secret(configuration: StaticConfiguration) -> bytes:
+    """What the keys of session tickets are made of.
+
+    :raises OSError: its file can't be read.
+    :raises ValueError: it is too short.
+    """
+    path = configuration.session_tickets.key_file
+    if not path:
+        return os.urandom(32)
+    secret = Path(path).read_bytes()
+    if len(secret) < 32:
+        raise ValueError(f"expected at least 32 random octets in {path}, which has {len(secret)}")
+    return secret
 
 
 def fault_of(configuration: StaticConfiguration) -> str:
@@ -458,6 +561,11 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
+    for key, try_out in (("serversTransport.rootCAs", _servers_transport), ("sessionTickets.keyFile", _ticket_secret)):
+        try:
+            try_out(configuration)
+        except (OSError, ValueError) as error:
+            return f"{key}: {error}"
     return acme.fault_of(configuration)
 
 

@@ -160,11 +160,11 @@ class ExampleTests(SynchronousTestCase):
         """Files of the file provider are in force without a problem."""
         seen = 0
         for block in blocks():
-            if block.language == "toml" or any("http" in tree for tree in trees(block)):
+            if block.language == "toml" or any({"http", "tls"} & tree.keys() for tree in trees(block)):
                 seen += 1
                 configuration = decode_file(block.text, f"routes.{block.language}", KINDS)
                 self.assertEqual(configuration.problems, (), block)
-                self.assertTrue(configuration.middlewares, block)
+                self.assertTrue(configuration.middlewares or configuration.tls_files, block)
         self.assertGreater(seen, 2)
 
     def test_yaml_and_toml_say_the_same(self) -> None:

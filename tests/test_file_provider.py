@@ -135,20 +135,18 @@ class FormatTests(SynchronousTestCase):
             self.assertIn((key, f"file gate.yml, line {line}", nearest), found, text)
 
     def test_what_swarmgate_has_not_yet(self) -> None:
-        """What only Traefik has is told and left out; a router with TLS is never served without."""
+        """What only Traefik has is told and left out."""
         text = GOOD.replace("passHostHeader: false", "serversTransport: t\n        responseForwarding: {}")
         text = text.replace("      priority: 7\n", "      priority: 7\n      tls: {}\n")
         text += "    auth:\n      forwardAuth: {address: 'http://x'}\ntcp:\n  routers: {a: {rule: x}}\n"
         configuration = decode_file(text, "gate.yml", KINDS)
-        self.assertEqual((set(configuration.routers), set(configuration.services)), (set(), {"shop"}))
+        self.assertEqual((set(configuration.routers), set(configuration.services)), ({"Web"}, {"shop"}))
         self.assertEqual(set(configuration.middlewares), {"limit"})
         keys = [(problem.subject, problem.key) for problem in configuration.problems]
         self.assertEqual(sorted(keys), [
             ("file gate.yml", "tcp"),
             ("middleware auth@file", "http.middlewares.auth.forwardAuth"),
-            ("router Web@file", "http.routers.Web.tls"),
             ("service shop@file", "http.services.shop.loadBalancer.responseForwarding"),
-            ("service shop@file", "http.services.shop.loadBalancer.serversTransport"),
         ])  # fmt: skip
 
     def test_secrets_are_not_repeated(self) -> None:

@@ -19,6 +19,7 @@ from swarmgate.dynamic.model import (
     Router,
     StickyCookie,
 )
+from swarmgate.dynamic.tls import Domain, RouterTLS
 from swarmgate.structure import option
 
 
@@ -172,13 +173,26 @@ class FaultTests(SynchronousTestCase):
         self.assertIn("v3 or v2", nearest)
 
     def test_router_with_tls(self) -> None:
-        """A router that is for TLS is not served without it, and not replaced by another."""
-        for label in ("tls=true", "tls.certresolver=le", "tls.domains[0].main=a"):
+        """A router has TLS, with what it says of it, and never loses it to a slip."""
+        for label, tls in (
+            ("tls=true", RouterTLS()),
+            ("tls.options=strict@file", RouterTLS(options="strict@file")),
+            ("tls.certresolver=le", RouterTLS(cert_resolver="le")),
+            ("tls.domains[0].main=a", RouterTLS(domains=(Domain(main="a"),))),
+            ("tls.domains[0].sans=a,b", RouterTLS(domains=(Domain(sans=("a", "b")),))),
+            ("tls=false", None),
+        ):
             labelled = read("traefik.http.routers.web.rule=Path(`/a`)", f"traefik.http.routers.web.{label}")
-            self.assertEqual((labelled.routers, labelled.dropped_routers), ({}, ("web",)))
-            self.assertIn("TLS", self.problem(labelled).reason)
-        labelled = read("traefik.http.routers.web.rule=Path(`/a`)", "traefik.http.routers.web.tls=false")
-        self.assertEqual((set(labelled.routers), labelled.problems), ({"web"}, ()))
+            self.assertEqual((labelled.routers["web"].tls, labelled.problems), (tls, ()))
+        labelled = read("traefik.http.routers.web.rule=Path(`/a`)", "traefik.http.routers.web.tls.optoins=strict")
+        self.assertEqual(self.problem(labelled).nearest, "options")
+        self.assertEqual(labelled.routers["web"].tls, RouterTLS())
+        self.assertTrue(labelled.routers["web"].fault)
+
+    def test_certificates(self) -> None:
+        """Labels have no certificates, and say so."""
+        labelled = read("traefik.tls.stores.default.defaultgeneratedcert.resolver=le")
+        self.assertIn("does not have", self.problem(labelled).reason)
 
     def test_options_that_can_be_done_without(self) -> None:
         """What swarmgate lacks without harm is told, and the rest works."""
@@ -256,9 +270,9 @@ class FaultTests(SynchronousTestCase):
             ("server.port", "0", "from 1 to 65535"),
             ("server.port", "http", "a whole number"),
             ("server.prot", "80", "unknown option"),
-            ("server.scheme", "https", "the one scheme"),
+            ("server.scheme", "h2c", "http or https"),
             ("server.scheme", "ftp", "expected http"),
-            ("server.url", "https://10.0.0.1", "begins with http://"),
+            ("server.url", "h2c://10.0.0.1", "begins with http://"),
             ("server.url", "http://10.0.0.1/path", "without a path"),
             ("passhostheader", "maybe", "true or false"),
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def _contradictions(configuration: StaticConfiguration, tree: Mapping[str, Tree]
         expected, nearest = f"the name of an entry point: {', '.join(names)}", nearest_of(ping.entry_point, names)
         origin = origin_of(_at(tree, "ping", "entryPoint"))
         faults.append(Fault("ping.entryPoint", ping.entry_point, origin, expected, nearest))
+    for name, entry_point in configuration.entry_points.items():
+        redirection = entry_point.http.redirections.entry_point
+        if redirection is None or redirection.to in names or re.fullmatch(":[0-9]{1,5}", redirection.to):
+            continue
+        place = ("entryPoints", name, "http", "redirections", "entryPoint", "to")
+        expected = f"a port such as :443, or the name of an entry point: {', '.join(names)}"
+        nearest = nearest_of(redirection.to, names)
+        faults.append(Fault(".".join(place), redirection.to, origin_of(_at(tree, *place)), expected, nearest))
     listening: dict[Address, str] = {}
     for name, entry_point in configuration.entry_points.items():
         address = entry_point.address

@@ -13,6 +13,7 @@ from typing import Literal
 import attrs
 
 from swarmgate.config.acme import CertificatesResolver
+from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Address,
     Duration,
@@ -110,10 +111,40 @@ class EncodedCharacters:
     allow_encoded_hash: bool = option(default=True, doc="Allow %23 in paths.")
 
 
-@not_yet("tls", "redirections", "encodeQuerySemicolons")
+_HIGHEST_PRIORITY = 2**63 - 1
+
+
+def _priority(instance: object, attribute: object, value: int) -> None:
+    if not 0 < value <= _HIGHEST_PRIORITY:
+        raise ValueError(f"a number from 1 to {_HIGHEST_PRIORITY}")
+
+
+@attrs.frozen
+class EntryPointRedirection:
+    """Requests are sent on to another entry point, by a redirection."""
+
+    to: str = option(doc="The entry point that they are sent to, or a port such as ``:443``.")
+    scheme: str = option(default="https", doc="The scheme there.")
+    permanent: bool = option(default=True, doc="Answer 301 or 308, which clients remember, not 302 or 307.")
+    priority: int = option(
+        default=_HIGHEST_PRIORITY - 1, doc="The priority of the router that does it.", validator=_priority
+    )
+
+
+@attrs.frozen
+class Redirections:
+    """Redirections of all requests of an entry point."""
+
+    entry_point: EntryPointRedirection | None = option(default=None, doc="To another entry point.")
+
+
+@not_yet("encodeQuerySemicolons")
 @attrs.frozen
 class EntryPointHTTP:
     """What holds for all HTTP requests of an entry point."""
+
+    redirections: Redirections = option(factory=Redirections, doc="Where all requests are sent.")
+    tls: RouterTLS | None = option(default=None, doc="TLS for all routers on it that have none of their own.")
 
     middlewares: tuple[str, ...] = option(
         default=(), doc="Middlewares, as name@provider, that come before those of each router."
@@ -185,10 +216,17 @@ class ForwardingTimeouts:
     )
 
 
-@not_yet("insecureSkipVerify", "rootCAs", "spiffe")
+@not_yet("spiffe")
 @attrs.frozen
 class ServersTransport:
     """How servers are reached."""
+
+    insecure_skip_verify: bool = option(default=False, doc="Do not verify the certificates of servers.")
+    root_cas: tuple[str, ...] = option(
+        default=(),
+        key="rootCAs",
+        doc="Authorities of the certificates of servers: files, or their text (PEM); none: the system's.",
+    )
 
     max_idle_conns_per_host: int = option(
         default=200, doc="Unused connections that are kept for each server; negative: none are kept, 0: 2, as in Go."
@@ -406,6 +444,17 @@ class API:
 
 
 @attrs.frozen
+class SessionTickets:
+    """With session tickets TLS clients take up sessions where they left off."""
+
+    key_file: str = option(
+        default="",
+        doc="A file with at least 32 random octets, best a Docker secret; processes and replicas that have the same "
+        "take up each other's sessions. None: a process takes up its own alone. swarmgate's own.",
+    )
+
+
+@attrs.frozen
 class Global:
     """What Traefik may tell its makers; swarmgate tells nobody anything."""
 
@@ -445,6 +494,7 @@ class StaticConfiguration:
     access_log: AccessLog | None = option(default=None, doc="Log each request.")
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="Taken, not there yet.")
+    session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")
     global_: Global = option(factory=Global, doc="Taken.", key="global")
 
     @property

@@ -1,9 +1,9 @@
-"""Traefik's dynamic configuration files: ``http.routers``, ``http.services``, ``http.middlewares``."""
+"""Traefik's dynamic configuration files: ``http.routers``, ``.services``, ``.middlewares``, and ``tls``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from swarmgate.documents import read_document
 from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
@@ -15,12 +15,15 @@ from swarmgate.dynamic.options import (
     read_middleware,
     read_router,
 )
-from swarmgate.structure import Fault, StructureError, Tree, bare, nearest_of, origin_of
+from swarmgate.dynamic.tls import Certificate, ServersTransport, TLSConfiguration, TLSFiles
+from swarmgate.structure import Fault, StructureError, Tree, bare, nearest_of, origin_of, structure
 
-_SECTIONS = ("http",)
-_SECTIONS_LATER = ("tcp", "udp", "tls")
-_HTTP = ("routers", "services", "middlewares")
-_HTTP_LATER = ("serversTransports", "models")
+T = TypeVar("T")
+
+_SECTIONS = ("http", "tls")
+_SECTIONS_LATER = ("tcp", "udp")
+_HTTP = ("routers", "services", "middlewares", "serversTransports")
+_HTTP_LATER = ("models",)
 
 
 def decode_file(text: str, name: str, kinds: Mapping[str, type[Any]], provider: str = "file") -> Configuration:
@@ -59,14 +62,45 @@ class _Decoding:
             if service is not None:
                 balancer = service.load_balancer
                 servers = tuple(Server(one.url, one.weight) for one in balancer.servers)
-                services[name] = Service(name, tuple(dict.fromkeys(servers)), balancer.balancing())
+                services[name] = Service(
+                    name, tuple(dict.fromkeys(servers)), balancer.balancing(), False, balancer.servers_transport
+                )
         for name, path, node in self._named(parts, "middlewares"):
             found = self._read("middleware", name, self._read_middleware, node, path)
             if found is not None:
                 middlewares[name] = Middleware(name, *found)
+        transports: dict[str, ServersTransport] = {}
+        for name, path, node in self._named(parts, "serversTransports"):
+            transport = self._structure(ServersTransport, node, path)
+            if transport is not None:
+                transports[name] = transport
+        files = None if sections.get("tls") is None else self._structure(TLSFiles, sections["tls"], "tls")
+        if files is not None:
+            self._problems += [
+                Problem(
+                    f"store {name}@{self._provider}", self._file, "there is no store but default", f"tls.stores.{name}"
+                )
+                for name in files.stores
+                if name != "default"
+            ]
         if self._faults:
             raise StructureError(self._faults)
-        return Configuration(routers, services, middlewares, tuple(self._problems))
+        return Configuration(
+            routers,
+            services,
+            middlewares,
+            tuple(self._problems),
+            TLSConfiguration(options=files.options) if files is not None else TLSConfiguration(),
+            transports,
+            files if files is not None else TLSFiles() if transports else None,
+        )
+
+    def _structure(self, cls: type[T], tree: Tree, path: str) -> T | None:
+        try:
+            return structure(cls, tree, path)
+        except StructureError as error:
+            self._faults += error.faults
+            return None
 
     def _router(self, name: str, path: str, node: Tree, options: RouterOptions) -> Router:
         for key, value in (("rule", options.rule), ("service", options.service)):
@@ -81,6 +115,7 @@ class _Decoding:
             priority=options.priority,
             syntax=options.rule_syntax,
             origin=origin_of(node) or self._file,
+            tls=options.tls,
         )
 
     def _read_middleware(self, tree: Tree, path: str) -> Reading:
@@ -139,14 +174,25 @@ def merge_files(files: Mapping[str, Configuration]) -> Configuration:
 
     :param files: by the file's name.
     """
-    merged: dict[str, dict[str, Any]] = {"router": {}, "service": {}, "middleware": {}}
+    nouns = ("router", "service", "middleware", "serversTransport", "TLS option")
+    merged: dict[str, dict[str, Any]] = {noun: {} for noun in nouns}
+    certificates: list[Certificate] = []
+    default: Certificate | None = None
     problems: list[Problem] = []
     owners: dict[tuple[str, str], str] = {}
     for file in sorted(files):
         configuration = files[file]
         problems += configuration.problems
-        kinds = {"router": configuration.routers, "service": configuration.services}
-        for noun, parts in {**kinds, "middleware": configuration.middlewares}.items():
+        certificates += configuration.tls.certificates
+        default = default or configuration.tls.default
+        kinds: tuple[Mapping[str, Any], ...] = (
+            configuration.routers,
+            configuration.services,
+            configuration.middlewares,
+            configuration.servers_transports,
+            configuration.tls.options,
+        )
+        for noun, parts in zip(nouns, kinds, strict=True):
             for name, part in parts.items():
                 owner = owners.setdefault((noun, name), file)
                 if owner == file:
@@ -154,5 +200,13 @@ def merge_files(files: Mapping[str, Configuration]) -> Configuration:
                     continue
                 reason = f"file {owner} has a {noun} of that name already, which is in force"
                 origin = getattr(part, "origin", "") or f"file {file}"
-                problems.append(Problem(f"{noun} {name}@file", origin, reason, f"http.{noun}s.{name}"))
-    return Configuration(merged["router"], merged["service"], merged["middleware"], tuple(problems))
+                key = f"tls.options.{name}" if noun == "TLS option" else f"http.{noun}s.{name}"
+                problems.append(Problem(f"{noun} {name}@file", origin, reason, key))
+    return Configuration(
+        merged["router"],
+        merged["service"],
+        merged["middleware"],
+        tuple(problems),
+        TLSConfiguration(tuple(dict.fromkeys(certificates)), default, merged["TLS option"]),
+        merged["serversTransport"],
+    )

@@ -19,6 +19,7 @@ from swarmgate.dynamic.options import (
     read_router,
     read_task_service,
 )
+from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import Fault, StructureError, insert, nearest_of
 
 _SECTIONS = ("enable", "docker", "swarm", "http", "tcp", "udp", "tls")
@@ -40,6 +41,7 @@ class LabelledService:
     url: str = ""
     weight: int = 1
     balancing: Balancing = attrs.field(factory=Balancing)
+    servers_transport: str = ""
 
 
 @attrs.frozen
@@ -189,7 +191,10 @@ class _Decoding:
                 self._told.add(subject)
                 self._tell(subject, label.written, "", _LATER.format(section.upper()))
         elif section == "tls":
-            self._tell("tls", label.written, label.value, "swarmgate has no TLS yet")
+            reason = "expected certificates and options of TLS in a file of providers.file: labels have none"
+            if ".".join(rest).lower().startswith("stores.default.defaultgeneratedcert"):
+                reason = "a default certificate from a resolver is an option of Traefik's that swarmgate does not have"
+            self._tell("tls", label.written, label.value, reason)
         else:
             # Traefik ignores such labels, and some are there for constraints; but not those that are slips.
             nearest = nearest_of(section, _SECTIONS)
@@ -242,6 +247,7 @@ class _Decoding:
                 syntax=options.rule_syntax,
                 origin=self._origin,
                 fault=fault,
+                tls=options.tls,
             )
         return routers, tuple(dropped)
 
@@ -257,7 +263,13 @@ class _Decoding:
                 continue
             server = value.load_balancer.server
             services[name] = LabelledService(
-                name, server.port, server.scheme, server.url, server.weight, value.load_balancer.balancing()
+                name,
+                server.port,
+                server.scheme,
+                server.url,
+                server.weight,
+                value.load_balancer.balancing(),
+                value.load_balancer.servers_transport,
             )
         return services, tuple(dropped)
 
@@ -338,4 +350,7 @@ def _salvaged(part: _Part) -> RouterOptions:
                 if getattr(value, field.name) != field.default
             }
             options = attrs.evolve(options, **changed)
+        elif name.lower() == "tls":
+            # Requests that came over TLS are still its own.
+            options = attrs.evolve(options, tls=RouterTLS())
     return options

@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from swarmgate.dynamic.tls import RouterTLS, ServersTransport, TLSConfiguration, TLSFiles
+
 
 @attrs.frozen
 class Problem:
@@ -138,12 +140,16 @@ class Service:
     """Servers that answer alike, and how they are used.
 
     :ivar awaited: there will soon be another server: a task of it is being started.
+    :ivar servers_transport: the name of what says how they are reached, ``""`` for the gate's own way.
+    :ivar transport: what is meant by that name; the table knows it.
     """
 
     name: str
     servers: tuple[Server, ...] = ()
     balancing: Balancing = attrs.field(factory=Balancing)
     awaited: bool = False
+    servers_transport: str = ""
+    transport: ServersTransport | None = None
 
 
 @attrs.frozen
@@ -170,6 +176,8 @@ class Router:
     :ivar priority: 0 means the length of the rule (Traefik ``routers.X.priority``).
     :ivar syntax: ``v3`` or ``v2`` (Traefik ``routers.X.ruleSyntax``).
     :ivar origin: where it was written, for messages.
+    :ivar tls: it takes requests that came over TLS, and no others; None: only others, unless its entry point says that
+        all its routers have TLS.
     :ivar fault: why it must not be passed, ``""`` if it may. It still takes its requests, so that they don't reach a
         less specific router, and answers 404.
     """
@@ -183,13 +191,21 @@ class Router:
     syntax: str = "v3"
     origin: str = ""
     fault: str = ""
+    tls: RouterTLS | None = None
 
 
 @attrs.frozen
 class Configuration:
-    """What one provider has to say: everything, not a difference."""
+    """What one provider has to say: everything, not a difference.
+
+    :ivar servers_transports: how servers are reached, by name.
+    :ivar tls_files: what names files that have still to be read, as a provider of files finds it.
+    """
 
     routers: Mapping[str, Router] = attrs.field(factory=dict)
     services: Mapping[str, Service] = attrs.field(factory=dict)
     middlewares: Mapping[str, Middleware] = attrs.field(factory=dict)
     problems: tuple[Problem, ...] = ()
+    tls: TLSConfiguration = attrs.field(factory=TLSConfiguration)
+    servers_transports: Mapping[str, ServersTransport] = attrs.field(factory=dict)
+    tls_files: TLSFiles | None = None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from swarmgate.dynamic.model import Balancing, HealthCheck, PassiveHealthCheck, StickyCookie
+from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Duration,
     Fault,
@@ -28,17 +29,21 @@ from swarmgate.structure import (
 _LATER = "an option of Traefik's that swarmgate does not have yet"
 
 
+_PORTS = {"http": 80, "https": 443}
+
+
 def parse_server_url(text: str) -> str:
-    """A server's URL as ``http://host:port`` (Traefik ``servers[n].url``); the port is 80 if it isn't given.
+    """A server's URL as ``http://host:port`` (Traefik ``servers[n].url``), with the scheme's port if none is given.
 
     :raises ValueError: what is expected.
     """
     found = re.fullmatch(r"(?i)([a-z0-9+.-]+)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?", text)
     if found is None or int(found[3] or 80) not in range(1, 65536):
         raise ValueError("a URL such as http://10.0.0.2:8080, without a path")
-    if found[1].lower() != "http":
-        raise ValueError("a URL that begins with http://, the one scheme that swarmgate has for servers yet")
-    return f"http://{found[2].lower()}:{int(found[3] or 80)}"
+    scheme = found[1].lower()
+    if scheme not in _PORTS:
+        raise ValueError("a URL that begins with http:// or https://, the schemes that swarmgate has for servers yet")
+    return f"{scheme}://{found[2].lower()}:{int(found[3] or _PORTS[scheme])}"
 
 
 @not_yet("parentRefs")
@@ -52,6 +57,7 @@ class RouterOptions:
     service: str = option(default="", doc="The service that answers.")
     priority: int = option(default=0, doc="Higher ones are asked first; 0: the length of the rule.")
     rule_syntax: Literal["v3", "v2"] = option(default="v3", doc="The syntax of the rule.")
+    tls: RouterTLS | None = option(default=None, doc="It takes requests that came over TLS, and no others.")
 
 
 @attrs.frozen
@@ -162,6 +168,9 @@ class BalancingOptions:
     wait_for_server: Duration = option(
         default=Duration(5), doc="How long a request waits for a server while there is none for the moment."
     )
+    servers_transport: str = option(
+        default="", doc="How servers are reached: a name of ``serversTransports``, as ``internal@file``."
+    )
     slow_start: Duration = option(default=Duration(0), doc="In which a new server's share grows to what it is due.")
 
     def balancing(self) -> Balancing:
@@ -207,11 +216,11 @@ class ServiceOptions:
 
 
 def _scheme(text: str) -> str:
-    if text.lower() in ("https", "h2c"):
-        raise ValueError("http, the one scheme that swarmgate has for servers yet")
-    if text.lower() != "http":
-        raise ValueError("http")
-    return "http"
+    if text.lower() == "h2c":
+        raise ValueError("http or https, the schemes that swarmgate has for servers yet")
+    if text.lower() not in _PORTS:
+        raise ValueError("http or https")
+    return text.lower()
 
 
 @attrs.frozen
@@ -243,7 +252,7 @@ class TaskServiceOptions:
 
 #: Options that do without, so that they cost no more than a word in the log.
 _ROUTER_LATER = ("observability",)
-_LOAD_BALANCER_LATER = ("responseForwarding", "serversTransport")
+_LOAD_BALANCER_LATER = ("responseForwarding",)
 _SERVER_LATER = ("preservePath",)
 
 #: Traefik's middlewares (HTTP).
@@ -295,18 +304,10 @@ def read_router(tree: Tree, path: str) -> Reading:
     """The :class:`RouterOptions` that *tree* describes.
 
     :param path: dotted name of the tree's root.
-    :return: a value without faults; faults without a value; or neither, with a note, for a router that must not be
-        served at all where there is no TLS.
+    :return: a value without faults, or faults without a value.
     """
-    rest, aside = _set_aside(tree, (*_ROUTER_LATER, "tls"), path)
-    notes = []
-    for fault, node in aside:
-        if not fault.key.lower().endswith(".tls"):
-            notes.append(fault)
-        elif str(bare(node)).lower() != "false":
-            problem = "swarmgate has no TLS yet, and a router with tls is never served without; it is left out"
-            return Reading(None, (), (attrs.evolve(fault, problem=problem),))
-    return _read(RouterOptions, rest, path, notes)
+    rest, aside = _set_aside(tree, _ROUTER_LATER, path)
+    return _read(RouterOptions, rest, path, [fault for fault, _ in aside])
 
 
 def read_file_service(tree: Tree, path: str) -> Reading:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import attrs
 
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
-from swarmgate.dynamic.rules import Rule, RuleError, parse_rule
+from swarmgate.dynamic.rules import Matcher, Not, Rule, RuleError, parse_rule
+from swarmgate.dynamic.tls import Certificate, RouterTLS, ServersTransport, TLSOptions
 from swarmgate.structure import nearest_of
 
 HIGHEST_PRIORITY = 2**63 - 1
@@ -35,12 +36,14 @@ class EntryPointFacts:
 
     :ivar as_default: routers that name no entry points are on it (Traefik ``entryPoints.X.asDefault``).
     :ivar middlewares: names, each with ``@provider``, that come before those of each router.
+    :ivar tls: of all routers that have no own (Traefik ``entryPoints.X.http.tls``).
     :ivar internal: made by the gate for itself, so that no router is on it that doesn't name it.
     """
 
     as_default: bool = False
     middlewares: tuple[str, ...] = ()
     internal: bool = False
+    tls: RouterTLS | None = None
 
 
 @attrs.frozen
@@ -55,6 +58,7 @@ class Route:
     :ivar service_name: qualified, as ``shop@swarm`` or ``ping@internal``; ``""`` if it can't be told.
     :ivar problem: why the route must not be passed, None if it may. It still matches, so that no less specific router
         gets its requests: they are answered 404.
+    :ivar tls: it takes requests that came over TLS; None: only others.
     """
 
     name: str
@@ -67,6 +71,23 @@ class Route:
     service_name: str
     provider: str
     problem: str | None = None
+    tls: RouterTLS | None = None
+
+
+@attrs.frozen
+class TLSTable:
+    """What TLS clients get.
+
+    :ivar default: the certificate for hosts that none of the others is for, None for one that the gate makes itself.
+    :ivar options: by qualified name, but for ``default``.
+    :ivar hosts: of each entry point with a router that has TLS: names of the options of those hosts that have others
+        than ``default``. ``*.`` in a host stands for any one label.
+    """
+
+    certificates: tuple[Certificate, ...] = ()
+    default: Certificate | None = None
+    options: Mapping[str, TLSOptions] = attrs.field(factory=dict)
+    hosts: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -80,6 +101,7 @@ class RoutingTable:
     routes: Mapping[str, tuple[Route, ...]] = attrs.field(factory=dict)
     services: Mapping[str, Service] = attrs.field(factory=dict)
     problems: tuple[Problem, ...] = ()
+    tls: TLSTable = attrs.field(factory=TLSTable)
 
 
 def precedence(route: Route) -> tuple[int, int, str, str]:
@@ -111,11 +133,9 @@ def compile_table(
         for name in sorted(configuration.routers):
             for route in world.routes_of(provider, name, configuration.routers[name]):
                 routes[route.entry_point].append(route)
-    return RoutingTable(
-        {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()},
-        dict(sorted(world.services.items())),
-        tuple(dict.fromkeys(world.problems)),
-    )
+    ordered = {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()}
+    tls = world.tls(ordered)
+    return RoutingTable(ordered, dict(sorted(world.services.items())), tuple(dict.fromkeys(world.problems)), tls)
 
 
 class _World:
@@ -133,9 +153,19 @@ class _World:
         self._middlewares: dict[str, Middleware] = {}
         self._providers = frozenset(configurations)
         self._resources = resources
+        self._configurations = configurations
+        self._tls_options: dict[str, TLSOptions] = {}
+        transports: dict[str, ServersTransport] = {}
+        for provider, one in configurations.items():
+            for name, options in one.tls.options.items():
+                self._tls_options.setdefault("default" if name == "default" else f"{name}@{provider}", options)
+            transports.update({f"{name}@{provider}": transport for name, transport in one.servers_transports.items()})
+        self._transports = transports
+        #: Services that can't be reached as they should be, and why.
+        self._unreachable: dict[str, str] = {}
         for provider, one in configurations.items():
             for name, service in one.services.items():
-                self.services[f"{name}@{provider}"] = attrs.evolve(service, name=f"{name}@{provider}")
+                self.services[f"{name}@{provider}"] = self._service(f"{name}@{provider}", provider, service)
             for name, middleware in one.middlewares.items():
                 self._middlewares[f"{name}@{provider}"] = attrs.evolve(middleware, name=f"{name}@{provider}")
         self._entry_points = entry_points
@@ -143,6 +173,63 @@ class _World:
         ordinary = [name for name, one in entry_points.items() if not one.internal and name != "traefik"]
         self._default_entry_points = tuple(defaults or ordinary)
         self._entry_point_chains = {name: self._entry_point_chain(name, one) for name, one in entry_points.items()}
+
+    def _service(self, name: str, provider: str, service: Service) -> Service:
+        reference = service.servers_transport
+        transport = None
+        if reference and reference != "default@internal":
+            transport = self._transports.get(self._qualified(reference, provider))
+            if transport is None:
+                reason = "there is no such serversTransport; its routers answer 404"
+                nearest = nearest_of(reference, [*self._transports])
+                self._unreachable[name] = f"there is no serversTransport {reference}"
+                self.problems.append(
+                    Problem(f"service {name}", f"provider {provider}", reason, "serversTransport", reference, nearest)
+                )
+        return attrs.evolve(service, name=name, transport=transport)
+
+    def tls(self, routes: Mapping[str, tuple[Route, ...]]) -> TLSTable:
+        """What TLS clients get, now that all *routes* are known."""
+        hosts: dict[str, dict[str, str]] = {}
+        for entry_point, of_one in routes.items():
+            secure = [route for route in of_one if route.tls is not None]
+            if secure:
+                hosts[entry_point] = self._hosts(entry_point, secure)
+        configurations = self._configurations.values()
+        certificates = tuple(dict.fromkeys(one for each in configurations for one in each.tls.certificates))
+        default = next((each.tls.default for each in configurations if each.tls.default is not None), None)
+        return TLSTable(certificates, default, {"default": TLSOptions(), **self._tls_options}, hosts)
+
+    def _hosts(self, entry_point: str, routes: Iterable[Route]) -> dict[str, str]:
+        """The options of each host; a host that routers want different ones for has the default (Traefik)."""
+        found: dict[str, tuple[str, str]] = {}
+        for route in routes:
+            assert route.tls is not None
+            options = route.tls.options or "default"
+            for host in sorted(hosts_of(route.rule)):
+                standing = found.setdefault(host, (options, route.name))
+                if standing[0] == options or standing[0] == "":
+                    continue
+                reason = f"router {standing[1]} has other TLS options for {host}: default is in force for both"
+                self.problems.append(
+                    Problem(f"router {route.name}", f"entry point {entry_point}", reason, "tls.options")
+                )
+                found[host] = ("", standing[1])
+        return {host: options for host, (options, _) in found.items() if options not in ("", "default")}
+
+    def _router_tls(self, qualified: str, provider: str, router: Router, tls: RouterTLS) -> tuple[RouterTLS, str]:
+        """*tls* with the qualified name of its options, and what is wrong with them."""
+        reference = tls.options
+        if reference in ("", "default"):
+            return attrs.evolve(tls, options="default"), ""
+        name = self._qualified(reference, provider)
+        if name in self._tls_options:
+            return attrs.evolve(tls, options=name), ""
+        nearest = nearest_of(reference, [*self._tls_options])
+        self._tell(
+            qualified, router, "there are no such TLS options; it answers 404", "tls.options", reference, nearest
+        )
+        return attrs.evolve(tls, options="default"), f"there are no TLS options {reference}"
 
     def _entry_point_chain(self, name: str, facts: EntryPointFacts) -> tuple[tuple[Middleware, ...], str | None]:
         """The middlewares of all routes on an entry point, and what is wrong with them."""
@@ -197,6 +284,10 @@ class _World:
             nearest = self._nearest(router.service, provider, known) if router.service else ""
             self._tell(qualified, router, f"{reason}; the router answers 404", "service", router.service, nearest)
             fault = fault or (f"there is no service {service_name}" if router.service else reason)
+        fault = fault or self._unreachable.get(service_name)
+        own_tls, tls_fault = (
+            (None, "") if router.tls is None else self._router_tls(qualified, provider, router, router.tls)
+        )
         priority = router.priority or len(router.rule.encode("utf-8", "replace"))
         if priority > HIGHEST_USER_PRIORITY and provider != INTERNAL:
             reason = f"expected at most {HIGHEST_USER_PRIORITY}; the router answers 404"
@@ -205,7 +296,11 @@ class _World:
             priority = HIGHEST_USER_PRIORITY
         for entry_point in self._entry_points_of(qualified, router):
             chain, chain_fault = self._entry_point_chains[entry_point]
-            problem = fault or chain_fault
+            tls, entry_point_fault = own_tls, tls_fault
+            model = self._entry_points[entry_point].tls
+            if tls is None and model is not None:
+                tls, entry_point_fault = self._router_tls(qualified, provider, router, model)
+            problem = fault or chain_fault or entry_point_fault or None
             yield Route(
                 name=qualified,
                 entry_point=entry_point,
@@ -217,6 +312,7 @@ class _World:
                 service_name=service_name,
                 provider=provider,
                 problem=problem,
+                tls=tls,
             )
 
     def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:
@@ -254,6 +350,15 @@ class _World:
         self.problems.append(Problem(f"router {qualified}", origin, reason, key, value, nearest))
 
 
+def hosts_of(rule: Rule) -> frozenset[str]:
+    """The hosts that *rule* names, in lower case; what it negates apart."""
+    if isinstance(rule, Matcher):
+        return frozenset(host.lower() for host in rule.args if host != "*") if rule.name == "Host" else frozenset()
+    if isinstance(rule, Not):
+        return frozenset()
+    return frozenset().union(*map(hosts_of, rule.rules))
+
+
 def _listed(names: list[str], word: str) -> str:
     if len(names) > _SHOWN:
         return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
@@ -265,7 +370,12 @@ def _listed(names: list[str], word: str) -> str:
 
 def describe_changes(old: RoutingTable, new: RoutingTable) -> tuple[str, ...]:
     """What is different in *new*, a line for each route, service and problem."""
-    return (*_route_changes(old, new), *_service_changes(old, new), *_problem_changes(old, new))
+    return (
+        *_route_changes(old, new),
+        *_service_changes(old, new),
+        *_tls_changes(old.tls, new.tls),
+        *_problem_changes(old, new),
+    )
 
 
 def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
@@ -281,6 +391,25 @@ def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
             differences = "; ".join(_differences(was, now))
             if differences:
                 yield f"{at} changed: {differences}"
+
+
+def _tls_changes(was: TLSTable, now: TLSTable) -> Iterator[str]:
+    for noun, before, after in (
+        ("certificate", was.certificates, now.certificates),
+        ("default certificate", (was.default,), (now.default,)),
+    ):
+        gone = [one for one in before if one not in after and one is not None]
+        come = [one for one in after if one not in before and one is not None]
+        for one in come:
+            instead = any(other.names == one.names for other in gone)
+            yield f"{noun} for {_listed([*one.names], 'and')} {'replaced' if instead else 'added'}: {one.origin}"
+        for one in gone:
+            if not any(other.names == one.names for other in come):
+                yield f"{noun} for {_listed([*one.names], 'and')} removed: {one.origin}"
+    for name in sorted({*was.options, *now.options}):
+        if was.options.get(name) != now.options.get(name) and was.options:
+            what = "removed" if name not in now.options else "changed" if name in was.options else "added"
+            yield f"TLS options {name} {what}"
 
 
 def _by_name(table: RoutingTable) -> dict[tuple[str, str], Route]:
@@ -310,6 +439,8 @@ def _differences(was: Route, now: Route) -> Iterator[str]:
             if one != other:
                 # Not what they are: passwords may be among them.
                 yield f"other settings of middleware {one.name}"
+    if was.tls != now.tls:
+        yield "no TLS" if now.tls is None else f"TLS with options {now.tls.options}"
     if was.problem != now.problem:
         yield f"answers 404: {now.problem}" if now.problem else "in force again"
 
@@ -338,6 +469,8 @@ def _server_differences(was: Service, now: Service) -> Iterator[str]:
     elif was.servers != now.servers:
         yield "servers in another order"
     names = [field.name for field in attrs.fields(Balancing)]
+    if was.servers_transport != now.servers_transport or was.transport != now.transport:
+        yield f"reached by {now.servers_transport or 'no serversTransport'}"
     if other := [name for name in names if getattr(was.balancing, name) != getattr(now.balancing, name)]:
         # Not what they are: the fields of a health check may hold a secret.
         yield f"other {_listed([name.replace('_', ' ') for name in other], 'and')}"

@@ -13,9 +13,9 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH
+from twisted.web.iweb import UNKNOWN_LENGTH, IPolicyForHTTPS
 
 from swarmgate.dynamic.model import HealthCheck
 from swarmgate.health.grpc import GrpcQuestion
@@ -30,10 +30,14 @@ _TOGETHER = 100
 class Asker:
     """Asks probes, each over a connection of its own, which is what a client of the server would need."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, policy: IPolicyForHTTPS | None = None) -> None:
+        """
+        :param policy: how servers that speak TLS are verified; by name and the system's authorities if it isn't given.
+        """
         self._reactor = reactor
         # The probe's own timeout ends a connect that hangs.
-        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        agent = Agent(reactor, policy or BrowserLikePolicyForHTTPS(), pool=pool)
         # What one server wants to be remembered is none of the others' business.
         nobody = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._client = HTTPClient(agent, cookiejar=nobody)

@@ -87,7 +87,9 @@ class ClientSettings:
 class Site(Protocol):
     """What a connection hands its requests to, and tells of itself."""
 
-    draining: bool
+    @property
+    def draining(self) -> bool:
+        """It is being stopped."""
 
     def serve(self, exchange: Exchange) -> None:
         """Answer *exchange*, now or later."""

@@ -17,6 +17,7 @@ from swarmgate.http.client import ClientConnection, ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
+from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
@@ -43,6 +44,9 @@ class EntryPoint(Service):
 
     :ivar draining: it is being stopped; clients are told to come back elsewhere.
     :ivar refusals: how many requests were refused, by reason.
+    :ivar acceptor: decides what TLS clients get, None if TLS is not spoken; for clients that are yet to come.
+    :ivar protocols: what makes the protocol for clients with which ALPN has agreed on a name; all others speak
+        HTTP/1.1.
     """
 
     def __init__(
@@ -57,10 +61,15 @@ class EntryPoint(Service):
         record: Callable[[Exchange], None] | None = None,
         life_cycle: LifeCycle | None = None,
         reuse_port: bool = False,
+        serve_secure: Callable[[Exchange], None] | None = None,
     ) -> None:
+        """
+        :param serve_secure: answers requests that came over TLS; *serve* if it isn't given.
+        """
         self.name = settings.entry_point
         # Given.
         self.serve = serve
+        self.serve_secure = serve_secure or serve
         if record is not None:
             self.finished = record  # type: ignore[method-assign, assignment]
         self._network = network
@@ -71,10 +80,14 @@ class EntryPoint(Service):
         self._life_cycle = life_cycle or LifeCycle()
         self._reuse_port = reuse_port
         # Per process.
+        self.acceptor: Acceptor | None = None
+        self.protocols: dict[bytes | None, Callable[[SecureSite, ClientSettings, Deadlines], Any]] = {}
+        self._secure_settings = attrs.evolve(settings, secure=True)
+        self._secure_sites: dict[str, SecureSite] = {}
         self.draining = False
         self.refusals: Counter[str] = Counter()
         self._listening: ListeningSocket | None = None
-        self._connections: set[ClientConnection] = set()
+        self._connections: set[ClientConnection | Greeting] = set()
         self._empty: Deferred[None] | None = None
         self._too_late: Any = None
 
@@ -83,6 +96,7 @@ class EntryPoint(Service):
     ) -> None:
         """Treat clients that come from now on by other settings; *record* gets all exchanges that end from now on."""
         self._settings = settings
+        self._secure_settings = attrs.evolve(settings, secure=True)
         self._life_cycle = life_cycle
         if record is not None:
             self.finished = record  # type: ignore[method-assign, assignment]
@@ -94,10 +108,10 @@ class EntryPoint(Service):
     def finished(self, exchange: Exchange) -> None:
         """Nobody wants to know. If somebody does, *record* takes this method's place."""
 
-    def opened(self, connection: ClientConnection) -> None:
+    def opened(self, connection: ClientConnection | Greeting) -> None:
         self._connections.add(connection)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ClientConnection | Greeting) -> None:
         self._connections.discard(connection)
         if self._empty is not None and not self._connections:
             empty, self._empty = self._empty, None
@@ -121,8 +135,26 @@ class EntryPoint(Service):
         self._listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
         _log.info("entry point {name} listens on {host}:{port}", name=self.name, host=host or "*", port=self.port())
 
-    def _connection(self) -> ClientConnection:
+    def _connection(self) -> Any:
+        if self.acceptor is not None:
+            return Greeting(self, self.acceptor, self._deadlines, self._settings.head_timeout)
+        return self.plain()
+
+    # greeting's Door.
+
+    def plain(self) -> ClientConnection:
+        """The protocol for a client that speaks no TLS."""
         return ClientConnection(self, self._settings, self._deadlines)
+
+    def secured(self, options: str, negotiated: bytes | None) -> Any:
+        """The protocol for a client that speaks TLS under the options of that name.
+
+        :param negotiated: what ALPN has agreed on.
+        """
+        site = self._secure_sites.get(options)
+        if site is None:
+            site = self._secure_sites[options] = SecureSite(self, options)
+        return self.protocols.get(negotiated, ClientConnection)(site, self._secure_settings, self._deadlines)
 
     def port(self) -> int:
         """The port number that it listens on."""

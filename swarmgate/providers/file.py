@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 from swarmgate.documents import SUFFIXES
 from swarmgate.dynamic.file_format import decode_file, merge_files, problem_of
 from swarmgate.dynamic.model import Configuration, Problem
+from swarmgate.providers.material import Material, complete, look_at
 from swarmgate.structure import StructureError
 
 LOOK_EVERY = 0.25
@@ -79,24 +81,30 @@ class Seen:
 
     :ivar files: by name.
     :ivar problems: why they couldn't be looked at.
+    :ivar material: what stands in the files that they name.
+    :ivar completed: what each of the files says with that; those that name none apart.
     """
 
     files: Mapping[str, SeenFile] = attrs.field(factory=dict)
     problems: tuple[Problem, ...] = ()
+    material: Mapping[str, Material] = attrs.field(factory=dict)
+    completed: Mapping[str, Configuration] = attrs.field(factory=dict)
 
     @property
     def configuration(self) -> Configuration:
         """What the files say together."""
-        merged = merge_files({name: file.good for name, file in self.files.items() if file.good is not None})
+        good = {name: file.good for name, file in self.files.items() if file.good is not None}
+        merged = merge_files({name: self.completed.get(name, one) for name, one in good.items()})
         broken = tuple(problem for _, file in sorted(self.files.items()) for problem in file.problems)
         return attrs.evolve(merged, problems=(*self.problems, *broken, *merged.problems))
 
 
-def look(options: FileOptions, kinds: Mapping[str, type[Any]], before: Seen | None) -> Seen:
+def look(options: FileOptions, kinds: Mapping[str, type[Any]], before: Seen | None, now: float = 0.0) -> Seen:
     """Look at the files, and read those that have changed.
 
     :param kinds: the class of settings of each kind of middleware that there is, by its name in lower case.
     :param before: the outcome of the last look, None if this is the first.
+    :param now: seconds since 1970, by which certificates are valid.
     """
     try:
         signatures = _signatures(options)
@@ -118,7 +126,25 @@ def look(options: FileOptions, kinds: Mapping[str, type[Any]], before: Seen | No
         elif signature is not None:
             files[name] = _read(name, path, signature, kinds, file)
         # Else it has gone, and what it said with it.
-    return Seen(files)
+    return _with_material(files, before or Seen(), now)
+
+
+def _with_material(files: Mapping[str, SeenFile], before: Seen, now: float) -> Seen:
+    """Read what the files name, too; what has stayed the same is not taken apart again."""
+    material: dict[str, Material] = {}
+    completed: dict[str, Configuration] = {}
+    for name, file in files.items():
+        good = file.good
+        if good is None or good.tls_files is None:
+            continue
+        known = before.material.get(name, Material())
+        paths = look_at(good.tls_files, good.servers_transports, known.paths)
+        earlier = before.files.get(name)
+        if name in before.completed and earlier is not None and earlier.good is good and paths == known.paths:
+            material[name], completed[name] = known, before.completed[name]
+        else:
+            completed[name], material[name] = complete(good, good.tls_files, paths, known, now)
+    return Seen(files, (), material, completed)
 
 
 def _signatures(options: FileOptions) -> dict[str, tuple[str, Signature]]:
@@ -180,18 +206,21 @@ class FileProvider(Service):
         kinds: Mapping[str, type[Any]],
         publish: Callable[[str, Configuration], None],
         apart: Callable[..., Deferred[Any]] = maybeDeferred,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         :param kinds: the class of settings of each kind of middleware that there is, by its name in lower case.
         :param publish: gets ``"file"`` and the configuration.
         :param apart: calls a function, which reads files, and returns a Deferred of its result: in a thread, where
             files are large; at once if it isn't given.
+        :param now: the time in seconds since 1970, by which certificates are valid.
         """
         self._clock = clock
         self._options = options
         self._kinds = kinds
         self._publish = publish
         self._apart = apart
+        self._now = now
         self.is_ready = False
         self._seen: Seen | None = None
         self._published: Configuration | None = None
@@ -214,7 +243,7 @@ class FileProvider(Service):
     def _look(self) -> None:
         self._waiting = None
         started = self._clock.seconds()
-        looking = self._apart(look, self._options, self._kinds, self._seen)
+        looking = self._apart(look, self._options, self._kinds, self._seen, self._now())
         looking.addCallback(self._looked)
         looking.addErrback(self._failed)
         self._looking = looking

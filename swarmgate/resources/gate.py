@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -15,6 +15,7 @@ from swarmgate.balancing.strategies import Rotation
 from swarmgate.dynamic.matching import RouteIndex
 from swarmgate.dynamic.model import HealthCheck, Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
+from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.middlewares import build
@@ -22,6 +23,7 @@ from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
+from swarmgate.resources.reach import Reach, settings_of
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -57,6 +59,10 @@ class Kept:
         self._objects, self._asked = self._asked, {}
         return dropped
 
+    def items(self) -> Collection[tuple[Any, Any]]:
+        """All of it, with the keys."""
+        return self._objects.items()
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._objects.values())
 
@@ -68,6 +74,7 @@ class Gate:
 
     :param watch: is told the health check and the servers' URLs of each service that has one, with each table.
     :ivar roots: the resource tree of each entry point, by its name.
+    :ivar secure_roots: those for requests that came over TLS.
     """
 
     def __init__(
@@ -80,13 +87,19 @@ class Gate:
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
         watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
+        reach: Reach | None = None,
     ) -> None:
+        """
+        :param reach: the network on which servers of a scheme and a transport are reached; *network* for all if it
+            isn't given.
+        """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
-        self._network = network
+        self.secure_roots = {name: EntryPointRoot(name) for name in self.roots}
+        self._reach: Reach = reach or (lambda scheme, transport: network)
+        self._upstream_settings = upstream_settings
         self._clock = clock
         self._deadlines = deadlines
-        self._upstream_settings = upstream_settings
         self._context = context
         self._watch = watch
         # What the table in force has made.
@@ -109,7 +122,10 @@ class Gate:
             before = self._chains[entry_point]
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
-            root.show(RouteIndex(routes), {name: chain for name, (_, _, chain) in chains.items()})
+            leaves = {name: chain for name, (_, _, chain) in chains.items()}
+            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            secure = [route for route in routes if route.tls is not None]
+            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
         dropped = self._kept.forget_others()
         for upstream in self._upstreams.forget_others():
             upstream.retire()
@@ -136,7 +152,7 @@ class Gate:
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
         new: list[Member] = []
         unknown: list[Upstream] = []
-        members = [self._member(name, server, new, unknown) for server in service.servers]
+        members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
         if before is not None and before[0] == service:
             return before
         if before is not None and len(new) < len(members):
@@ -153,15 +169,24 @@ class Gate:
                 member.judge(True)
         return service, ReverseProxyResource(name, members, rotation, room, service.balancing)
 
-    def _member(self, service: str, server: Server, new: list[Member], unknown: list[Upstream]) -> Member:
+    def _member(
+        self,
+        service: str,
+        transport: ServersTransport | None,
+        server: Server,
+        new: list[Member],
+        unknown: list[Upstream],
+    ) -> Member:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            upstream = Upstream(server.url, self._network, self._deadlines, self._upstream_settings)
+            network = self._reach(server.url.partition(":")[0], transport)
+            settings = settings_of(transport, self._upstream_settings)
+            upstream = Upstream(server.url, network, self._deadlines, settings)
             unknown.append(upstream)
             return upstream
 
-        upstream = self._upstreams.keep(server.url, make_upstream)
+        upstream = self._upstreams.keep((server.url, transport), make_upstream)
 
         def make() -> Member:
             member = Member(server, upstream, random.random)
@@ -170,6 +195,7 @@ class Gate:
 
         member: Member = self._kept.keep(("member", service, server.url), make)
         member.server = server
+        member.upstream = upstream
         return member
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
@@ -201,8 +227,8 @@ class Gate:
     def reconfigure(self, upstream_settings: UpstreamSettings) -> None:
         """Connect to servers by other settings from now on."""
         self._upstream_settings = upstream_settings
-        for upstream in self.upstreams():
-            upstream.settings = upstream_settings
+        for (_, transport), upstream in self._upstreams.items():
+            upstream.settings = settings_of(transport, upstream_settings)
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""

@@ -73,6 +73,14 @@ class NativeTransport:
 
     # What the protocol calls.
 
+    def switch(self, protocol: IProtocol) -> None:
+        """From now on it is *protocol* that is told what happens."""
+        self._protocol = protocol
+        self._producer = None
+        self.data_received = protocol.dataReceived
+        # The loop looks a protocol's methods up when it is given one.
+        self._socket.set_protocol(self)
+
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
 

@@ -41,3 +41,12 @@ class Network(Protocol):
         :param timeout: seconds.
         :param failed: called with an :exc:`OSError` or a :exc:`ConnectTimeout` if it does not come about.
         """
+
+
+def hand_over(transport: Any, protocol: IProtocol) -> None:
+    """Let *protocol* be told from now on what happens on *transport*; it is yet to be given the transport."""
+    switch = getattr(transport, "switch", None)
+    if switch is not None:
+        switch(protocol)
+    else:
+        transport.protocol = protocol

@@ -349,7 +349,9 @@ class _Draft:
 
     def _serve(self, setting: LabelledService) -> None:
         awaited = not setting.url and any(task.is_coming for task in self._tasks)
-        self.services.append(Service(setting.name, self._servers(setting), setting.balancing, awaited))
+        self.services.append(
+            Service(setting.name, self._servers(setting), setting.balancing, awaited, setting.servers_transport)
+        )
 
     def _servers(self, setting: LabelledService) -> tuple[Server, ...]:
         """Return the servers of a service, and tell why there are none."""
@@ -462,7 +464,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _same_service(one: Service, other: Service) -> bool:
-    return one.balancing == other.balancing
+    return one.balancing == other.balancing and one.servers_transport == other.servers_transport
 
 
 def _same_router(one: Router, other: Router) -> bool:

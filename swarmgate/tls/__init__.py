@@ -1,0 +1,1 @@
+"""Certificates, and which of them, with which options, a TLS client gets."""

@@ -1,0 +1,169 @@
+"""OpenSSL's contexts: one for each pair of options and certificates, made when a client first needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from swarmgate.dynamic.tls import CIPHER_SUITES, CURVES, INTERMEDIATE, ServersTransport, TLSOptions
+from swarmgate.tls import openssl
+from swarmgate.tls.store import Certificates
+from swarmgate.tls.tickets import TicketKeys
+
+#: Some 30 KB each.
+_KEPT_AT_MOST = 4096
+_INTERMEDIATE_GROUPS = ("X25519", "P-256", "P-384")
+_VERSIONS = {
+    "VersionTLS10": ssl.TLSVersion.TLSv1,
+    "VersionTLS11": ssl.TLSVersion.TLSv1_1,
+    "VersionTLS12": ssl.TLSVersion.TLSv1_2,
+    "VersionTLS13": ssl.TLSVersion.TLSv1_3,
+}
+
+
+class ContextError(ValueError):
+    """OpenSSL does not take these options or certificates; says why, for people."""
+
+
+class ServerContexts:
+    """The contexts for clients.
+
+    :param protocols: what is spoken, best first, as ALPN calls it (RFC 7301).
+    :param tickets: where the keys of session tickets come from.
+    """
+
+    def __init__(self, protocols: Sequence[str], tickets: TicketKeys) -> None:
+        self._protocols = tuple(protocols)
+        self._tickets = tickets
+        self._period = 0
+        self._contexts: OrderedDict[tuple[TLSOptions, Certificates], ssl.SSLContext] = OrderedDict()
+
+    def get(self, options: TLSOptions, certificates: Certificates, now: float) -> ssl.SSLContext:
+        """The context for clients of *options* and *certificates*.
+
+        :param now: seconds since 1970.
+        :raises ContextError: OpenSSL does not take them.
+        """
+        period = self._tickets.period(now)
+        if period != self._period:
+            self._period = period
+            self._contexts.clear()
+        key = (options, certificates)
+        context = self._contexts.get(key)
+        if context is None:
+            ticket_key = self._tickets.key(period, repr(options))
+            context = self._contexts[key] = server_context(options, certificates, self._protocols, ticket_key)
+            if len(self._contexts) > _KEPT_AT_MOST:
+                self._contexts.popitem(last=False)
+        return context
+
+
+def server_context(
+    options: TLSOptions, certificates: Certificates, protocols: Sequence[str], ticket_key: bytes
+) -> ssl.SSLContext:
+    """A context for clients. A connection keeps the one that it has begun with.
+
+    :param protocols: what is spoken; *options* may want less.
+    :raises ContextError: OpenSSL does not take the options or the certificates.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.minimum_version = _VERSIONS[options.min_version]
+        if options.max_version:
+            context.maximum_version = _VERSIONS[options.max_version]
+        ciphers = [name for name in map(CIPHER_SUITES.__getitem__, options.cipher_suites) if name] or [*INTERMEDIATE]
+        if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+            # These versions sign with SHA-1, which OpenSSL's usual level of security excludes.
+            ciphers.append("@SECLEVEL=0")
+            if not options.cipher_suites:
+                ciphers[-1:-1] = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "AES128-SHA"]
+        context.set_ciphers(":".join(ciphers))
+        # As Mozilla's intermediate profile has it: the client knows what its processor is fast at.
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        _set_groups(context, tuple(map(CURVES.__getitem__, options.curve_preferences)))
+        offered = (
+            [name for name in options.alpn_protocols if name in protocols] if options.alpn_protocols else protocols
+        )
+        if offered:
+            context.set_alpn_protocols(offered)
+        for certificate in certificates:
+            load(context, certificate.chain, certificate.key)
+        _ask_for_certificate(context, options)
+    except (ssl.SSLError, ValueError) as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
+        origins = ", ".join(certificate.origin for certificate in certificates)
+        raise ContextError(f"the certificate of {origins} can't be served: {reason}") from None
+    openssl.set_ticket_key(context, ticket_key)
+    openssl.release_buffers(context)
+    return context
+
+
+def _set_groups(context: ssl.SSLContext, wanted: tuple[str, ...]) -> None:
+    if not openssl.set_groups(context, wanted or _INTERMEDIATE_GROUPS) and wanted:
+        context.set_ecdh_curve(
+            {"P-256": "prime256v1", "P-384": "secp384r1", "P-521": "secp521r1"}.get(wanted[0], wanted[0])
+        )
+
+
+def _ask_for_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
+    mode = options.client_auth.client_auth_type
+    if mode == "NoClientCert":
+        return
+    for authority in options.client_auth.ca_files:
+        context.load_verify_locations(cadata=authority)
+    if mode == "VerifyClientCertIfGiven":
+        context.verify_mode = ssl.CERT_OPTIONAL
+    elif mode == "RequireAndVerifyClientCert":
+        context.verify_mode = ssl.CERT_REQUIRED
+    elif not openssl.ask_for_any_certificate(context, mode == "RequireAnyClientCert"):
+        raise ValueError(f"clientAuthType {mode} is not possible with this build of Python")
+
+
+def client_context(transport: ServersTransport, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
+    """A context for servers.
+
+    :raises ContextError: OpenSSL does not take the authorities or the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if transport.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif transport.root_cas:
+            for authority in transport.root_cas:
+                context.load_verify_locations(cadata=authority)
+        else:
+            context.load_default_certs()
+        if transport.certificates:
+            load(context, transport.certificates[0].cert_file, transport.certificates[0].key_file)
+        context.set_alpn_protocols([*protocols])
+        openssl.release_buffers(context)
+    except (ssl.SSLError, ValueError) as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
+        raise ContextError(f"servers can't be reached so: {reason}") from None
+    return context
+
+
+def load(context: ssl.SSLContext, chain: str, key: str) -> None:
+    """Let *context* show a certificate, given as PEM; ssl takes files alone, so it gets one that is on no disk.
+
+    :raises ssl.SSLError: they don't fit.
+    """
+    with _in_memory(chain) as certificate, _in_memory(key) as private:
+        context.load_cert_chain(certificate, private, password=lambda: "")
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    descriptor = os.memfd_create("swarmgate")
+    try:
+        os.write(descriptor, text.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

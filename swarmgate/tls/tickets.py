@@ -1,0 +1,41 @@
+"""The keys of session tickets, which let a client take up a session where it left off (RFC 8446, 2.2; RFC 5077).
+
+Whoever has the same secret has the same keys: other workers, other replicas. They change with time, so that a key that
+has leaked opens no older sessions; a ticket of an older key costs its client a full handshake, and nothing else.
+"""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from swarmgate.tls.openssl import TICKET_KEY
+
+ROTATE_EVERY = 12 * 3600.0
+"""Seconds for which a key is used."""
+
+
+class TicketKeys:
+    """Makes the keys.
+
+    :param secret: at least 32 octets that nobody else knows.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise ValueError(f"a secret of at least 32 octets, not {len(secret)}")
+        self._secret = secret
+
+    @staticmethod
+    def period(now: float) -> int:
+        """In which period *now*, in seconds since 1970, is: each has its own keys."""
+        return int(now // ROTATE_EVERY)
+
+    def key(self, period: int, purpose: str) -> bytes:
+        """The key of a period.
+
+        :param purpose: what sessions are for. Those of another purpose have another key: a session that has begun
+            without a client's certificate must not go on where one is required.
+        """
+        info = f"swarmgate session tickets {period} {purpose}".encode()
+        return HKDF(SHA256(), TICKET_KEY, None, info).derive(self._secret)
