@@ -2,8 +2,8 @@
 
 Run as ``python3 app.py [--port N] [--delay S] [--start S] [--ids FOLDER] [--drain] [--ignore-term]`` with the standard
 library of any Python from 3.11 on. Every answer is 200 with a JSON object of ``task``, ``node``, ``up`` (since when it
-listens, seconds since 1970), ``host``, ``method``, ``path``, ``headers``, ``client`` and ``body`` (the number of its bytes), sent in one write: two writes would cost 40 ms
-of delayed acknowledgement. Paths that do something else:
+listens, seconds since 1970), ``host``, ``method``, ``path``, ``headers``, ``client`` and ``body`` (the number of its
+bytes), sent in one write: two writes would cost 40 ms of delayed acknowledgement. Paths that do something else:
 
 * ``/slow?SECONDS``: the same answer, that much later
 * ``/health``: 200 once the server has been up for ``--start`` seconds, 503 before

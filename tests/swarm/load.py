@@ -10,8 +10,8 @@ say something now and then, and open a new one when it ends.
 SIGTERM ends it: no new requests, those under way are finished. Then it writes one JSON object: ``asked``, ``failed``,
 ``failures`` (the first 50: ``at``, ``began``, ``seconds``, ``method``, ``status``, ``reason``, ``task``), ``ids`` of
 the POSTs that were answered 200, ``slowest`` in seconds, ``slow`` (those of a second and more, as failures are told),
-``tasks`` (by name: when it first answered, when last, how often, and since when it listens), ``hosts`` that never answered 200 are ``failed``
-like any other. Times are in seconds since 1970; a request fails without a whole answer of 200 within 10 seconds.
+``tasks`` (by name: when it first answered, when last, how often, and since when it listens) and ``tunnels``. Times are
+in seconds since 1970; a request fails without a whole answer of 200 within 10 seconds.
 With the standard library of any Python from 3.11 on.
 """
 
