@@ -64,7 +64,7 @@ from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
 from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.tls.acceptor import Acceptors
-from swarmgate.tls.certificates import read_certificate, read_chain
+from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges
 from swarmgate.tls.contexts import ServerContexts
 from swarmgate.tls.tickets import TicketKeys
@@ -218,10 +218,16 @@ class GateService(Service):
         self._challenges.show(challenges)
         before, self._obtained = self._obtained, {}
         for one in certificates:
-            known = before.get(one)
-            if known is None:
-                known = read_certificate(one.chain_pem.decode("ascii"), one.key_pem.decode("ascii"), one.origin)
-            self._obtained[one] = known
+            # Checked when it was read from the store, in a thread: to load a large key takes its time.
+            self._obtained[one] = before.get(one) or ServedCertificate(
+                one.chain_pem.decode("ascii"),
+                one.key_pem.decode("ascii"),
+                one.names,
+                one.not_before,
+                one.not_after,
+                one.kind,
+                one.origin,
+            )
         self._aggregator.publish("acme", Configuration(tls=TLSConfiguration(tuple(self._obtained.values()))))
 
     def _context(self, **given: Any) -> Context:

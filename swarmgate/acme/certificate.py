@@ -48,6 +48,17 @@ class Certificate:
         return self.not_after - self.not_before
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names in the certificate itself, in lower case."""
+        return tuple(name.lower() for name in names_in(x509.load_pem_x509_certificate(self.chain_pem)))
+
+    @cached_property
+    def kind(self) -> str:
+        """The kind of its key: ``EC`` or ``RSA``."""
+        public = x509.load_pem_x509_certificate(self.chain_pem).public_key()
+        return "RSA" if isinstance(public, rsa.RSAPublicKey) else "EC"
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, in hexadecimal digits."""
         return x509.load_pem_x509_certificate(self.chain_pem).fingerprint(hashes.SHA256()).hex()

@@ -459,6 +459,7 @@ class CertificateService(Service):
 
     async def _obtain(self, order: Order) -> None:
         domains = ", ".join(order.domains)
+        _log.info("certificate for {domains}: ordered", domains=domains)
         authority = self._authorities[order.resolver]
         authority_key = self._world().authorities[order.resolver]
         try:

@@ -12,11 +12,9 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,18 +35,31 @@ def free_port() -> int:
 class Pebble:
     """An authority that checks challenges at ``http_port`` and ``tls_port`` of 127.0.0.1, whatever the domain.
 
+    :param host: where it listens, and where challenges are checked unless :meth:`resolve` says otherwise.
+    :param wrap: makes the command that runs a command where ``host`` can be reached, as in a network namespace.
+
     :ivar directory: the URL of its directory.
     :ivar ca: a file with the certificate that its own is checked by.
     :ivar dns: ``host:port`` of the challenge test server's DNS.
     """
 
-    def __init__(self, folder: Path, *, eab: dict[str, str] | None = None, nonce_reject: int = 50) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        eab: dict[str, str] | None = None,
+        nonce_reject: int = 50,
+        host: str = "127.0.0.1",
+        wrap: Callable[..., Sequence[str]] = lambda *command: command,
+    ) -> None:
         self.folder = folder
+        self._host = host
+        self._wrap = wrap
         self.http_port, self.tls_port = free_port(), free_port()
         self._port, self._dns_port, self._admin_port, self._management = (free_port() for _ in range(4))
-        self.directory = f"https://127.0.0.1:{self._port}/dir"
+        self.directory = f"https://{host}:{self._port}/dir"
         self.ca = folder / "pebble.pem"
-        self.dns = f"127.0.0.1:{self._dns_port}"
+        self.dns = f"{host}:{self._dns_port}"
         self._eab = eab
         self._nonce_reject = nonce_reject
         self._servers: list[subprocess.Popen[bytes]] = []
@@ -62,8 +73,8 @@ class Pebble:
     def __enter__(self) -> Self:
         self._make_certificate()
         config = {
-            "listenAddress": f"127.0.0.1:{self._port}",
-            "managementListenAddress": f"127.0.0.1:{self._management}",
+            "listenAddress": f"{self._host}:{self._port}",
+            "managementListenAddress": f"{self._host}:{self._management}",
             "certificate": str(self.ca),
             "privateKey": str(self.folder / "pebble.key"),
             "httpPort": self.http_port,
@@ -76,7 +87,7 @@ class Pebble:
         self._start(
             "pebble-challtestsrv",
             *("-dns01", self.dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""),
-            *("-management", f"127.0.0.1:{self._admin_port}"),
+            *("-management", f"{self._host}:{self._admin_port}", "-defaultIPv4", self._host),
         )
         self.start()
         return self
@@ -90,13 +101,11 @@ class Pebble:
     def start(self) -> None:
         """Start the authority, which knows nothing of what it did before."""
         self._pebble = self._start("pebble", "-config", str(self.folder / "pebble.json"), "-dnsserver", self.dns)
-        context = ssl.create_default_context(cafile=str(self.ca))
+        asked = self._wrap("curl", "-sf", "--max-time", "2", "--cacert", str(self.ca), self.directory)
         for _ in range(200):
-            try:
-                urllib.request.urlopen(self.directory, context=context, timeout=2).close()
+            if subprocess.run(asked, stdout=subprocess.DEVNULL, check=False).returncode == 0:
                 return
-            except (OSError, urllib.error.URLError):
-                time.sleep(0.05)
+            time.sleep(0.05)
         raise AssertionError((self.folder / "pebble.log").read_text(errors="replace"))
 
     def stop(self) -> None:
@@ -104,6 +113,12 @@ class Pebble:
         assert self._pebble is not None
         self._pebble.kill()
         self._pebble.wait(10)
+
+    def resolve(self, domain: str, *addresses: str) -> None:
+        """Let challenges for a domain be checked at these addresses."""
+        told = json.dumps({"host": domain, "addresses": addresses})
+        url = f"http://{self._host}:{self._admin_port}/add-a"
+        subprocess.run(self._wrap("curl", "-sf", "-d", told, url), check=True, stdout=subprocess.DEVNULL)
 
     def log(self) -> str:
         """Return what the authority has written so far."""
@@ -115,7 +130,7 @@ class Pebble:
         path.write_text(
             '#!/bin/sh\n[ "$1" = present ] && verb=set-txt || verb=clear-txt\n'
             f'echo "$1 $2" >> {self.folder}/records.log\n'
-            f'exec curl -sf -d "{{\\"host\\":\\"$2\\",\\"value\\":\\"$3\\"}}" http://127.0.0.1:{self._admin_port}/$verb\n'
+            f'exec curl -sf -d "{{\\"host\\":\\"$2\\",\\"value\\":\\"$3\\"}}" http://{self._host}:{self._admin_port}/$verb\n'
         )
         path.chmod(0o700)
         return path
@@ -128,7 +143,9 @@ class Pebble:
             "PEBBLE_AUTHZREUSE": "0",
         }
         with open(self.folder / f"{command[0]}.log", "ab") as log:
-            server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+            server = subprocess.Popen(
+                self._wrap(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
+            )
         self._servers.append(server)
         return server
 
@@ -145,7 +162,7 @@ class Pebble:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(self._host))]), critical=False
             )
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
