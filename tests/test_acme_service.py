@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.acme.authority import AuthorityError
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.decide import LEASE, WRITES
+from swarmgate.acme.file_store import FileStore
 from swarmgate.acme.memory import MemoryAuthority, MemoryConfigs, MemoryLog
 from swarmgate.acme.sealing import Keys
 from swarmgate.acme.service import CertificateService
@@ -124,6 +125,15 @@ class World:
     def writes(self, seconds: float = 3600.0) -> int:
         """Return how many writes there were lately."""
         return sum(at > self.clock.seconds() - seconds for at, _, _ in self.log.writes)
+
+
+def late_by(clock: Clock, seconds: float) -> Any:
+    """Return what calls a function as a thread does that takes its time."""
+
+    def call(function: Any, *given: Any) -> Any:
+        return deferLater(clock, seconds, function, *given)  # type: ignore[arg-type]
+
+    return call
 
 
 class CertificateServiceTests(SynchronousTestCase):
@@ -387,6 +397,18 @@ class CertificateServiceTests(SynchronousTestCase):
         self.assertEqual([["a.example"]] * 3, [replica.domains() for replica in world.replicas])
         self.assertEqual([()] * 3, [replica.challenges for replica in world.replicas])
         self.assertFalse([name for name in world.log.configs if ".t." in name])
+
+    def test_shown_before_asked(self) -> None:
+        """A store that answers late, and needs no time to spread, has challenges shown before the authority looks."""
+        world = World(1, httpChallenge=None, tlsChallenge=True)
+        (replica,) = world.replicas
+        replica.service._store = FileStore(self.mktemp(), late_by(world.clock, 0.5), world.clock.seconds)
+        self.addCleanup(self.end, world)
+        world.start()
+        world.want("a.example")
+        world.passes(60, 0.25)
+        self.assertEqual([], world.unanswered)
+        self.assertEqual(["a.example"], replica.domains())
 
     def test_no_longer_wanted(self) -> None:
         """A certificate that nobody wants any more is not renewed, and removed after its end."""

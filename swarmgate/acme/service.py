@@ -535,7 +535,8 @@ class CertificateService(Service):
             self._count()
             done = await self._store.put(number, CHALLENGE, title, content)
         self._written()
-        self.wake()
+        # This replica answers from now on; the others do once they have seen it.
+        await self._look(False)
         return Record(number, CHALLENGE, title, content)
 
     def _written(self) -> None:
@@ -559,7 +560,8 @@ class CertificateService(Service):
         if not await self._store.put(self._contents.last + 1, ACCOUNT, account.authority, encode(account)):
             raise StoreError("another replica has written meanwhile; its account will be used")
         self._written()
-        self.wake()
+        # This replica answers from now on; the others do once they have seen it.
+        await self._look(False)
         _log.info("account with {authority}", authority=account.authority)
         return account
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import itertools
+import shutil
 import socketserver
 import ssl
 import tempfile
@@ -138,6 +139,7 @@ class AuthorityCase(TestCase):
         if not Pebble.is_installed():
             raise SkipTest("Debian's package pebble is not installed")
         self.folder = Path(tempfile.mkdtemp(prefix="swarmgate-acme-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.replicas: list[Replica] = []
         self.log = MemoryLog(WallClock())
 

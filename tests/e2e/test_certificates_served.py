@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
 import tempfile
@@ -53,6 +54,7 @@ class ServedTests(SynchronousTestCase):
         if not Pebble.is_installed():
             raise SkipTest("Debian's package pebble is not installed")
         self.folder = Path(tempfile.mkdtemp(prefix="swarmgate-acme-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def gate(self, pebble: Pebble, *challenge: str) -> Gate:
         """Start a gate whose entry points are where the authority looks."""

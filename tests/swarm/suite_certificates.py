@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,7 @@ class GatesTests(TestCase):
         self.lab = lab()
         self.name = f"g{os.getpid()}-{next(_names)}"
         self.folder = Path(tempfile.mkdtemp(prefix="swarmgate-acme-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         (self.folder / "key").write_text(KEY)
         self.pebble = Pebble(self.folder, host=f"{ADDRESSES}.1", wrap=self.lab.lan.wrap)
         self.pebble.__enter__()
