@@ -95,7 +95,7 @@ class StoreContract:
         (record,) = (await self.store.look(False)).records
         await witness.look(False)
         await self.store.remove(record)
-        await self.store.swap_lease(lease, "", {})
+        await self.store.swap_lease(lease, Lease("", 0, {}, (7, 8)))
         last = (await self.another().look(False)).last
         self.assertEqual(1, last)
         await self.store.put(last + 1, CERTIFICATE, "x", b"2")
@@ -120,17 +120,17 @@ class StoreContract:
         other = self.another()
         nobody = (await self.store.look(False)).lease
         self.assertEqual(nobody, (await other.look(False)).lease)
-        mine = await self.store.swap_lease(nobody, "a", {})
+        mine = await self.store.swap_lease(nobody, Lease("a", 0, {}, (7, 8)))
         self.assertEqual("a", mine.holder)
-        self.assertIsNone(await other.swap_lease(nobody, "b", {}))
+        self.assertIsNone(await other.swap_lease(nobody, Lease("b", 0, {}, (7, 8))))
         seen = (await other.look(False)).lease
         self.assertEqual(mine, seen)
-        again = await self.store.swap_lease(mine, "a", {"k": Failure(2, 1000.0)})
+        again = await self.store.swap_lease(mine, Lease("a", 0, {"k": Failure(2, 1000.0)}, (7, 8)))
         self.assertNotEqual(mine.version, again.version)
-        self.assertIsNone(await other.swap_lease(seen, "b", {}))
+        self.assertIsNone(await other.swap_lease(seen, Lease("b", 0, {}, (7, 8))))
         seen = (await other.look(False)).lease
-        self.assertEqual(("a", {"k": Failure(2, 1000.0)}), (seen.holder, dict(seen.failures)))
-        taken = await other.swap_lease(seen, "", {})
+        self.assertEqual(("a", {"k": Failure(2, 1000.0)}, (7, 8)), (seen.holder, dict(seen.failures), seen.writes))
+        taken = await other.swap_lease(seen, Lease("", 0, {}, (7, 8)))
         self.assertEqual("", taken.holder)
         self.assertEqual(taken, (await self.store.look(True)).lease)
 

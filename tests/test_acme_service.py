@@ -343,16 +343,23 @@ class CertificateServiceTests(SynchronousTestCase):
 
     def test_few_writes(self) -> None:
         """However many domains there are, the Swarm's log is written to fewer than 50 times in any hour."""
-        world = self.world()
-        world.want(*(f"n{number}.example" for number in range(100)))
+        self.few_writes(self.world())
+
+    def test_few_writes_with_challenges(self) -> None:
+        """That holds for challenges that are written down, too, and for orders that take their time."""
+        self.few_writes(self.world(httpChallenge=None, tlsChallenge={"delay": "100s"}), 30)
+
+    def few_writes(self, world: World, count: int = 100) -> None:
+        """See that many domains are ordered with few writes."""
+        world.want(*(f"n{number}.example" for number in range(count)))
         most = 0
         for _ in range(4 * 120):
             world.passes(30, 15)
             most = max(most, world.writes())
         self.assertLess(most, 50)
-        self.assertLessEqual(most, WRITES)
-        self.assertEqual(100, len(world.replicas[0].domains()))
-        self.assertEqual(100, len(world.begun()))
+        self.assertGreater(most, WRITES - 10)
+        self.assertEqual(count, len(world.replicas[0].domains()))
+        self.assertEqual(count, len(world.begun()))
 
     def test_store_away(self) -> None:
         """While the Swarm's API is away certificates are served on, and afterwards things go on."""

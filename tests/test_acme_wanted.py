@@ -186,8 +186,8 @@ class DecideTests(SynchronousTestCase):
 
     def test_budget(self) -> None:
         """Where the hour's writes are used up nothing is begun, and what is under way can be finished."""
-        self.assertIsNone(self.decision(writes=WRITES - 4).step)
-        self.assertEqual(Take(), self.decision(writes=WRITES - 5).step)
+        self.assertIsNone(self.decision(writes=WRITES - 5).step)
+        self.assertEqual(Take(), self.decision(writes=WRITES - 6).step)
         self.assertEqual(Release(), self.decision(writes=WRITES - 1, lease=Lease("me", 1)).step)
 
     def test_urgent(self) -> None:

@@ -21,8 +21,8 @@ from swarmgate.acme.certificate import Certificate
 from swarmgate.acme.store import Failure, Lease, Record
 from swarmgate.acme.wanted import Order
 
-WRITES = 48
-"""At most so many writes of the store an hour, of all kinds."""
+WRITES = 45
+"""So many writes of the store an hour, of all kinds; an order that takes long may need some more for the lease."""
 
 LEASE = 180.0
 """Length of a lease, in seconds: longer than any call of an authority takes."""
@@ -32,7 +32,7 @@ SUPERSEDED = 3600.0
 
 _LONGEST = 600.0  # Seconds after which it is decided anew though nothing has happened.
 _FULL = 60.0  # Seconds until it is looked whether there can be more writes.
-_SESSION = 5  # Writes that a session costs at least: lease taken, account, challenge, certificate, lease given back.
+_SESSION = 6  # Writes that a session may cost: lease taken, account, challenge and its end, certificate, lease ended.
 _EXPIRED = 7 * 86400.0  # Seconds that a certificate which nobody wants any more is kept after its end.
 
 

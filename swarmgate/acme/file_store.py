@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,13 +80,13 @@ class FileStore:
 
         return self._changed(change)
 
-    def swap_lease(self, seen: Lease, holder: str, failures: Mapping[str, Failure]) -> Deferred[Lease | None]:
+    def swap_lease(self, seen: Lease, wanted: Lease) -> Deferred[Lease | None]:
         """See :meth:`IStore.swap_lease`."""
 
         def change(contents: Contents) -> tuple[Contents | None, Lease | None]:
             if contents.lease.version != seen.version:
                 return None, None
-            lease = Lease(holder, seen.version + 1, dict(failures))
+            lease = attrs.evolve(wanted, version=seen.version + 1)
             return attrs.evolve(contents, lease=lease), lease
 
         return self._changed(change)
@@ -150,7 +150,7 @@ class FileStore:
             return Contents(
                 records,
                 tuple(map(_record, tree["challenges"])),
-                Lease(lease["holder"], lease["version"], failures),
+                Lease(lease["holder"], lease["version"], failures, tuple(lease["writes"])),
                 (),
                 last,
             )
@@ -167,6 +167,7 @@ class FileStore:
             "lease": {
                 "holder": lease.holder,
                 "version": lease.version,
+                "writes": lease.writes,
                 "failures": {key: [one.count, one.retry_at] for key, one in lease.failures.items()},
             },
         }

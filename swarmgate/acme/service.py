@@ -59,6 +59,7 @@ _log = Logger()
 POLL = 2.0
 """Seconds between cheap looks at the store."""
 
+_HOUR = 3600.0
 _STEPS = 100  # In one turn; then others have theirs.
 _STORE_PAUSES = (2.0, 4.0, 8.0, 15.0, 30.0)  # Seconds after looks that failed, one after the other.
 _ORDER_PAUSE, _LONGEST_ORDER_PAUSE = 300.0, 12 * 3600.0
@@ -133,7 +134,7 @@ class CertificateService(Service):
         # What has been observed.
         self._failures: dict[str, Failure] = {}
         self._renewals: dict[str, tuple[float | None, float]] = {}
-        self._writes: list[float] = []
+        self._writes: list[int] = []
         self._told: frozenset[Any] = frozenset()
         self._down = 0
         self._spread_until = 0.0
@@ -208,7 +209,9 @@ class CertificateService(Service):
         if self._lease.holder == self._me:
             # Somebody else can go on at once.
             try:
-                await self._store.swap_lease(self._lease, "", self._failures).addTimeout(_PATIENCE, self._reactor)
+                self._count()
+                given_back = self._store.swap_lease(self._lease, Lease("", 0, self._failures, tuple(self._writes)))
+                await given_back.addTimeout(_PATIENCE, self._reactor)
             except Exception as error:
                 _log.debug("lease not given back: {error}", error=str(error))
         await self._store.close()
@@ -362,7 +365,6 @@ class CertificateService(Service):
 
     def _world(self) -> World:
         now = self._wall()
-        self._writes = [at for at in self._writes if at > self._reactor.seconds() - 3600.0]
         records = []
         for kept in self._kept.values():
             if kept.record.kind != CHALLENGE:
@@ -374,7 +376,8 @@ class CertificateService(Service):
             else tuple(record for record in self._contents.challenges if record.created + _LEFTOVER < now)
         )
         mine = self._lease.holder == self._me
-        lately = sum(record.created > now - 3600.0 for record in self._contents.records)
+        lately = sum(record.created > now - _HOUR for record in self._contents.records)
+        lately += sum(at > now - _HOUR for at in (self._writes if mine else self._lease.writes))
         return World(
             me=self._me,
             now=now,
@@ -388,7 +391,7 @@ class CertificateService(Service):
             lease_age=self._reactor.seconds() - self._lease_seen,
             failures=self._failures if mine else self._lease.failures,
             busy=self._busy is not None,
-            writes=lately + len(self._writes),
+            writes=lately,
         )
 
     async def _do(self, step: Step) -> None:
@@ -412,7 +415,7 @@ class CertificateService(Service):
         # What was seen may be older than what others have done meanwhile.
         await self._look(True)
         if isinstance(decide(self._world()).step, Take):
-            self._failures = dict(self._lease.failures)
+            self._failures, self._writes = dict(self._lease.failures), list(self._lease.writes)
             await self._swap(self._me)
 
     async def _swap(self, holder: str) -> None:
@@ -420,7 +423,8 @@ class CertificateService(Service):
         wanted_keys = {order.key for order in self._orders}
         recent = self._wall() - 86400.0
         kept = {key: one for key, one in self._failures.items() if key in wanted_keys or one.retry_at > recent}
-        lease = await self._store.swap_lease(self._lease, holder, kept)
+        recently = tuple(at for at in self._writes if at > self._wall() - _HOUR)
+        lease = await self._store.swap_lease(self._lease, Lease(holder, 0, kept, recently))
         if lease is None:
             await self._look(True)
         else:
@@ -439,7 +443,7 @@ class CertificateService(Service):
 
     def _count(self) -> None:
         """Note a write that leaves no record."""
-        self._writes.append(self._reactor.seconds())
+        self._writes.append(round(self._wall()))
 
     # An order.
 

@@ -66,11 +66,13 @@ class Lease:
     :ivar holder: the replica's id, ``""`` if it is nobody's.
     :ivar version: changes with each change; 0: there has never been a lease.
     :ivar failures: of orders and authorities by their key, so that the next holder does not try again at once.
+    :ivar writes: when there were writes that leave no record, as those of the lease itself, in seconds since 1970.
     """
 
     holder: str = ""
     version: int = 0
     failures: Mapping[str, Failure] = attrs.field(factory=dict)
+    writes: tuple[int, ...] = ()
 
 
 @attrs.frozen
@@ -114,8 +116,11 @@ class IStore(Interface):
     def remove(record: Record) -> Deferred[None]:
         """Remove a record; one that is gone already is no error."""
 
-    def swap_lease(seen: Lease, holder: str, failures: Mapping[str, Failure]) -> Deferred[Lease | None]:
-        """Change the lease, if it is still as it was *seen*. Returns the new one, None if it has changed."""
+    def swap_lease(seen: Lease, wanted: Lease) -> Deferred[Lease | None]:
+        """Change the lease, if it is still as it was *seen*. Returns the new one, None if it has changed.
+
+        :param wanted: its version is the store's to choose.
+        """
 
     def close() -> Deferred[None]:
         """End subscriptions, and fire when nothing is under way any more."""

@@ -11,7 +11,7 @@ many certificates there are. One in :data:`FRESH` seconds reads everything.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -29,6 +29,7 @@ _HOLDER = "swarmgate.holder"
 _TURN = "swarmgate.turn"
 _FAILURES = "swarmgate.failures"
 _LAST = "swarmgate.last"
+_WRITES = "swarmgate.writes"
 _KIND = "swarmgate.kind"
 _TITLE = "swarmgate.title"
 _KEY = "swarmgate.key"
@@ -169,36 +170,36 @@ class SwarmStore:
                         self._told = None
                         self._opened.pop(config_id, None)
 
-    def swap_lease(self, seen: Lease, holder: str, failures: Mapping[str, Failure]) -> Deferred[Lease | None]:
+    def swap_lease(self, seen: Lease, wanted: Lease) -> Deferred[Lease | None]:
         """See :meth:`IStore.swap_lease`."""
-        return Deferred.fromCoroutine(self._swap_lease(seen, holder, failures))
+        return Deferred.fromCoroutine(self._swap_lease(seen, wanted))
 
-    async def _swap_lease(self, seen: Lease, holder: str, failures: Mapping[str, Failure]) -> Lease | None:
+    async def _swap_lease(self, seen: Lease, wanted: Lease) -> Lease | None:
         name = f"{self._name}.lease"
         config = self._found.get(name)
         if seen.version == 0:
-            labels = self._labels(holder, 1, failures)
+            labels = self._labels(wanted, 1)
             if not await self._call(self._configs.create(name, labels, b"See the labels: whose turn it is to order.")):
                 return None
         else:
             if config is None or config.version != seen.version:
                 return None
             turn = _number(config.labels.get(_TURN, "")) + 1
-            if not await self._call(self._configs.relabel(config, self._labels(holder, turn, failures))):
+            if not await self._call(self._configs.relabel(config, self._labels(wanted, turn))):
                 return None
         for config in await self._call(self._configs.find([name])):
             self._found[name] = config
             self._told = None
             lease = _lease(config)
-            return lease if lease.holder == holder else None
+            return lease if lease.holder == wanted.holder else None
         return None
 
-    def _labels(self, holder: str, turn: int, failures: Mapping[str, Failure]) -> dict[str, str]:
-        latest = sorted(failures.items(), key=lambda pair: -pair[1].retry_at)[:_MOST_FAILURES]
+    def _labels(self, lease: Lease, turn: int) -> dict[str, str]:
+        latest = sorted(lease.failures.items(), key=lambda pair: -pair[1].retry_at)[:_MOST_FAILURES]
         told = {key: [failure.count, round(failure.retry_at)] for key, failure in latest}
         # The turn makes each change a change: labels that stay the same would be no sign of life.
-        known = {_HOLDER: holder, _TURN: str(turn), _LAST: str(self._last)}
-        return {**known, _FAILURES: json.dumps(told, sort_keys=True)}
+        known = {_HOLDER: lease.holder, _TURN: str(turn), _LAST: str(self._last)}
+        return {**known, _FAILURES: json.dumps(told, sort_keys=True), _WRITES: json.dumps(lease.writes)}
 
     def close(self) -> Deferred[None]:
         """See :meth:`IStore.close`."""
@@ -245,13 +246,15 @@ class _Subscription:
 
 def _lease(config: Config) -> Lease:
     failures: dict[str, Failure] = {}
+    writes: tuple[int, ...] = ()
     try:
         told = json.loads(config.labels.get(_FAILURES) or "{}")
         failures = {str(key): Failure(int(count), float(at)) for key, (count, at) in told.items()}
+        writes = tuple(int(at) for at in json.loads(config.labels.get(_WRITES) or "[]"))
     except (ValueError, TypeError, AttributeError):
         # Written by hand: what has failed is found out again.
         failures = {}
-    return Lease(config.labels.get(_HOLDER, ""), config.version, failures)
+    return Lease(config.labels.get(_HOLDER, ""), config.version, failures, writes)
 
 
 def _number(text: str) -> int:

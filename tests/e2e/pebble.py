@@ -115,10 +115,12 @@ class Pebble:
         self._pebble.wait(10)
 
     def resolve(self, domain: str, *addresses: str) -> None:
-        """Let challenges for a domain be checked at these addresses."""
-        told = json.dumps({"host": domain, "addresses": addresses})
-        url = f"http://{self._host}:{self._admin_port}/add-a"
-        subprocess.run(self._wrap("curl", "-sf", "-d", told, url), check=True, stdout=subprocess.DEVNULL)
+        """Let challenges for a domain be checked at these addresses, and no others."""
+        # To add them alone would leave those of before.
+        for verb in ("clear-a", "add-a"):
+            told = json.dumps({"host": domain, "addresses": addresses})
+            url = f"http://{self._host}:{self._admin_port}/{verb}"
+            subprocess.run(self._wrap("curl", "-sf", "-d", told, url), check=True, stdout=subprocess.DEVNULL)
 
     def log(self) -> str:
         """Return what the authority has written so far."""
