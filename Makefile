@@ -6,7 +6,7 @@ SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.
 	tests.swarm.suite_certificates
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm bench docs clean
+.PHONY: help install run test lint test-swarm bench bench-rollout docs clean
 
 help:
 	@echo "make install     makes $(VENV)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test        the tests, the linters and the type checker"
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
+	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
 	@echo "make docs        the documentation, in docs/_build/"
 	@echo "make clean       removes what the others have made, $(VENV) included"
 
@@ -47,6 +48,11 @@ test-swarm: install
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
+
+bench-rollout: install
+	@test "$$(id -u)" = 0 || { echo "the Swarm of the benchmark has its engines in network namespaces: it needs root"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m bench.rollout $(BENCH)
 
 docs: install
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build

@@ -56,7 +56,7 @@ class Contender:
 def _start(proxy: Proxy, folder: Path, backend: int, core: int) -> Contender:
     home = folder / proxy.name
     home.mkdir()
-    place = Place(home, free_port(), backend)
+    place = Place(home, free_port(), free_port(), backend)
     command = measure.launch(proxy, place)
     stdout = place.access_log if proxy.logs_to_stdout else None
     return Contender(proxy, place, start(proxy.name, command, home, core, proxy.environment, stdout))
@@ -126,7 +126,8 @@ def _rounds(chosen: argparse.Namespace, folder: Path, contenders: list[Contender
             # Each round begins with another one: nobody always follows the same neighbour.
             turn = number % len(contenders)
             for contender in contenders[turn:] + contenders[:turn]:
-                command = load.wrk_command(folder, contender.place.port, work, chosen.connections, chosen.seconds, core)
+                port = contender.place.tls_port if work.secure else contender.place.port
+                command = load.wrk_command(folder, port, work, chosen.connections, chosen.seconds, core)
                 taken = measure.sample(contender.running, work, number + 1, command)
                 samples.append(taken)
                 _say(

@@ -33,6 +33,8 @@ class Work:
     :ivar size: that body's size in bytes.
     :ivar connections: how many; None for as many as the run was asked for.
     :ivar rate: requests per second over all connections; None for as many as will go.
+    :ivar secure: over TLS.
+    :ivar anew: each request over a connection of its own: of TLS it is the handshakes that are measured.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Work:
     size: int
     connections: int | None = None
     rate: int | None = None
+    secure: bool = False
+    anew: bool = False
 
 
 WORKS = (
@@ -47,6 +51,8 @@ WORKS = (
     Work("1 KiB", "/1k", 1024),
     Work("10 MB", "/10m", 10_000_000, connections=8),
     Work("1 KiB, 1,000/s", "/1k", 1024, rate=1000),
+    Work("1 KiB, TLS", "/1k", 1024, secure=True),
+    Work("60 B, TLS handshakes", "/60", 60, connections=16, secure=True, anew=True),
 )
 
 
@@ -117,9 +123,11 @@ def wrk_command(folder: Path, port: int, work: Work, connections: int, seconds: 
         mean = 1000 * count / work.rate
         pace = f"function delay() return math.random(0, {round(2 * mean)}) end\n"
     script.write_text(pace + _REPORT)
+    scheme = "https" if work.secure else "http"
+    fields = ("-H", f"Host: {HOST}", *(("-H", "Connection: close") if work.anew else ()))
     return [
         *("taskset", "-c", str(core), "wrk", "-t1", f"-c{count}", f"-d{round(seconds)}s", "--timeout", "10s"),
-        *("-s", str(script), "-H", f"Host: {HOST}", f"http://127.0.0.1:{port}{work.path}"),
+        *("-s", str(script), *fields, f"{scheme}://127.0.0.1:{port}{work.path}"),
     ]
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from bench import load
 from bench.processes import Failed, Running, Usage
-from bench.proxies import PROXIES, Place, Proxy
+from bench.proxies import PROXIES, Place, Proxy, write_certificate
 
 
 @attrs.frozen
@@ -85,6 +85,7 @@ def launch(proxy: Proxy, place: Place) -> list[str]:
     """The command that starts *proxy*, its configuration written; raises :exc:`Failed` if it is not installed."""
     if proxy.program is None:
         raise Failed(f"{proxy.name} is not installed: no such program in this environment or on the path")
+    write_certificate(place)
     for name, text in proxy.files(place).items():
         (place.folder / name).write_text(text)
     return [proxy.program, *proxy.arguments(place)]

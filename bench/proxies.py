@@ -3,12 +3,14 @@
 The work: take requests for ``app.example`` (and, to make it a choice, for nine other hosts) on one loopback port and
 pass them to one backend over connections that are kept alive, with one worker or thread, an access log that goes to
 a file, and no limit on how many requests one connection may carry. Where a proxy can buffer its access log it does.
+The same over TLS 1.2 and 1.3 on a second port, with an ECDSA certificate on P-256.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -27,13 +29,19 @@ class Place:
     """Where one proxy runs: what its configuration has to know.
 
     :ivar folder: its own, temporary.
-    :ivar port: the loopback port that it listens on.
+    :ivar port: the loopback port that it listens on, and :ivar tls_port: that for TLS.
     :ivar backend: the loopback port that it forwards to.
     """
 
     folder: Path
     port: int
+    tls_port: int
     backend: int
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate and its key, in one file."""
+        return self.folder / "certificate.pem"
 
     @property
     def access_log(self) -> Path:
@@ -68,7 +76,29 @@ class Proxy:
 
 
 def _values(place: Place) -> dict[str, object]:
-    return {"folder": place.folder, "port": place.port, "backend": place.backend, "log": place.access_log}
+    return {
+        "folder": place.folder,
+        "port": place.port,
+        "tls_port": place.tls_port,
+        "backend": place.backend,
+        "log": place.access_log,
+    }
+
+
+def write_certificate(place: Place) -> None:
+    """Make a certificate, which nobody verifies."""
+    key, certificate = place.folder / "key.pem", place.folder / "leaf.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "30", "-subj", f"/CN={HOST}", "-addext", "subjectAltName=DNS:*.example"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    place.certificate.write_text(certificate.read_text() + key.read_text())
 
 
 def _installed(name: str) -> str | None:
@@ -79,11 +109,15 @@ def _installed(name: str) -> str | None:
 def routes(place: Place) -> str:
     """The dynamic configuration that swarmgate and Traefik both read."""
     routers = "".join(
-        f"    {host.split('.')[0]}:\n      rule: Host(`{host}`)\n      service: backend\n" for host in HOSTS
+        f"    {host.split('.')[0]}{suffix}:\n      rule: Host(`{host}`)\n      service: backend\n"
+        f"      entryPoints: [{entry_point}]\n{tls}"
+        for suffix, entry_point, tls in (("", "web", ""), ("-tls", "websecure", "      tls: {}\n"))
+        for host in HOSTS
     )
     return (
         f"http:\n  routers:\n{routers}  services:\n    backend:\n      loadBalancer:\n        servers:\n"
         f"          - url: http://127.0.0.1:{place.backend}\n"
+        f"tls:\n  certificates:\n    - certFile: {place.certificate}\n      keyFile: {place.certificate}\n"
     )
 
 
@@ -93,6 +127,8 @@ def traefik(place: Place) -> str:
 entryPoints:
   web:
     address: 127.0.0.1:{place.port}
+  websecure:
+    address: 127.0.0.1:{place.tls_port}
 providers:
   file:
     filename: {place.folder}/routes.yml
@@ -117,11 +153,15 @@ def nginx(place: Place) -> str:
         "proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Real-Ip $remote_addr; }"
     )
     servers = "".join(
-        f"  server {{ listen 127.0.0.1:{place.port}; server_name {host}; {location} }}\n" for host in HOSTS
+        f"  server {{ listen 127.0.0.1:{place.port}; listen 127.0.0.1:{place.tls_port} ssl; server_name {host}; "
+        f"{location} }}\n"
+        for host in HOSTS
     )
     return nginx_frame(
         place.folder,
         f"  access_log {place.access_log} combined buffer=64k flush=1s;\n"
+        f"  ssl_certificate {place.certificate}; ssl_certificate_key {place.certificate};\n"
+        "  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;\n"
         f"  upstream backend {{ server 127.0.0.1:{place.backend}; keepalive 200; keepalive_requests 1000000000; }}\n"
         f"{servers}",
     )
@@ -169,6 +209,7 @@ defaults
   timeout connect 3s
 frontend web
   bind 127.0.0.1:{place.port}
+  bind 127.0.0.1:{place.tls_port} ssl crt {place.certificate} ssl-min-ver TLSv1.2
   acl ours req.hdr(host),field(1,:),lower -m str {names}
   use_backend app if ours
 backend app
@@ -181,6 +222,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "swarmgate": (
         "run",
         "--entrypoints.web.address=127.0.0.1:{port}",
+        "--entrypoints.websecure.address=127.0.0.1:{tls_port}",
         "--providers.file.filename={folder}/routes.yml",
         "--accessLog.filePath={log}",
         "--ping.entryPoint=web",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from swarmgate import __version__
@@ -16,7 +16,6 @@ from swarmgate.config.load import ConfigurationError, load
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.reference import help_text
 from swarmgate.structure import Address, nearest_of
-from swarmgate.transport.reactor import install_reactor
 
 USAGE = """\
 usage: swarmgate [run] [OPTIONS]          route requests
@@ -120,6 +119,8 @@ def load_or_complain(argv: Sequence[str], environ: Mapping[str, str]) -> StaticC
 
 def start_reactor() -> Any:
     """The reactor that the gate runs on, installed if none is; a slow one is warned of."""
+    from swarmgate.transport.reactor import install_reactor  # A health check starts in a fraction of the time without.
+
     name = install_reactor()
     from twisted.internet import reactor  # Not before: importing it installs one.
 
@@ -200,15 +201,9 @@ def _healthcheck(configuration: StaticConfiguration, in_container: bool) -> int:
     if not url:
         print("swarmgate: healthcheck: ping is off: expected --ping among the options", file=sys.stderr)
         return 1
-    import treq  # The other commands do without these two, and start sooner for it.
-    from twisted.internet import task
-
-    async def ask(reactor: Any) -> None:
-        healthy, line = await ask_ping(treq, reactor, url)
-        print(line, file=sys.stdout if healthy else sys.stderr)
-        raise SystemExit(0 if healthy else 1)
-
-    task.react(ask)
+    healthy, line = ask_ping(url)
+    print(line, file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
 
 
 def ping_url(configuration: StaticConfiguration) -> str:
@@ -223,24 +218,37 @@ def ping_url(configuration: StaticConfiguration) -> str:
     return f"http://{Address(host, entry_point.address.port)}/ping"
 
 
-async def ask_ping(http: Any, clock: IReactorTime, url: str) -> tuple[bool, str]:
+def get(host: str, port: int, path: str, timeout: float) -> int:
+    """The status of an answer.
+
+    A process of its own asks it, every few seconds, on a machine that may have little time to spare: nothing is loaded
+    for it that the standard library doesn't have.
+
+    :param timeout: seconds.
+    :raises OSError: there is none.
+    :raises http.client.HTTPException: it is no answer.
+    """
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def ask_ping(url: str, get: Callable[[str, int, str, float], int] = get) -> tuple[bool, str]:
     """Is the gate at *url* well, and a line that says so?
 
-    :param http: treq, or something like it.
-    :param clock: for the 5 seconds that it has for an answer.
+    :param get: asks with host, port, path and seconds that it may take, and returns the status.
     """
-    asked = http.get(url, allow_redirects=False)
-    deadline = clock.callLater(_HEALTHCHECK_TIMEOUT, asked.cancel)
+    authority, _, path = url.partition("://")[2].partition("/")
+    host, _, port = authority.rpartition(":")
     try:
-        response = await asked
-    except Exception as error:
-        # Whatever went wrong on the way, the gate can't be called well.
-        if not deadline.active():
-            return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
+        status = get(host.strip("[]"), int(port), f"/{path}", _HEALTHCHECK_TIMEOUT)
+    except TimeoutError:
+        return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
+    except (OSError, http.client.HTTPException) as error:
         return False, f"unhealthy: {url}: {error or type(error).__name__}"
-    finally:
-        if deadline.active():
-            deadline.cancel()
-    if response.code != 200:
-        return False, f"unhealthy: {url}: status {response.code}, expected 200"
+    if status != 200:
+        return False, f"unhealthy: {url}: status {status}, expected 200"
     return True, f"healthy: {url}"

@@ -48,6 +48,7 @@ from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
+from swarmgate.http2.client import Http2Settings
 from swarmgate.middlewares import KINDS, redirect_scheme
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
@@ -78,7 +79,7 @@ PING = "ping@internal"
 NOOP = "noop@internal"
 ACME_HTTP = "acme-http@internal"
 #: What is spoken over TLS, best first, as ALPN calls it.
-PROTOCOLS = ("http/1.1",)
+PROTOCOLS = ("h2", "http/1.1")
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
 #: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503.
@@ -153,12 +154,13 @@ class GateService(Service):
     def _entry_point(
         self, name: str, options: EntryPointOptions, network: Network, configuration: StaticConfiguration
     ) -> EntryPoint:
-        return EntryPoint(
+        settings = _client_settings(name, options, configuration)
+        entry_point = EntryPoint(
             network,
             self._reactor,
             options.address.host,
             options.address.port,
-            _client_settings(name, options, configuration),
+            settings,
             self.deadlines,
             self.gate.roots[name].serve,
             None if self._access_log is None else self._access_log.record,
@@ -166,6 +168,9 @@ class GateService(Service):
             options.reuse_port,
             self.gate.secure_roots[name].serve,
         )
+        if settings.http2 is not None:
+            entry_point.protocols[b"h2"] = settings.http2
+        return entry_point
 
     def _apply(self, table: RoutingTable) -> None:
         self._policy.transports = {
@@ -469,6 +474,12 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
         answer_timeout=timeouts.write_timeout,
         requests_at_most=options.transport.keep_alive_max_requests,
         seconds_at_most=options.transport.keep_alive_max_time,
+        http2=Http2Settings(
+            options.http2.max_concurrent_streams,
+            options.http2.max_decoder_header_table_size,
+            options.http2.max_encoder_header_table_size,
+            options.http2.websockets,
+        ).connection,
     )
 
 

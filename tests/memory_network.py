@@ -19,6 +19,7 @@ from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.waiting import WaitingRoom
 
@@ -174,7 +175,10 @@ class MemoryGate:
         self.network = MemoryNetwork()
         self.settings = ClientSettings("web", ForwardedPolicy(b"gate", insecure=trusted), **client)
         self.upstreams = [
-            Upstream(url, self.network, self.deadlines, upstream or UpstreamSettings()) for url in servers
+            (Http2Upstream if url.startswith("h2c:") else Upstream)(
+                url, self.network, self.deadlines, upstream or UpstreamSettings()
+            )
+            for url in servers
         ]
         self.leaf: Any = ReverseProxyResource(
             "app@test", members_of(self.upstreams), Rotation(), WaitingRoom(self.deadlines), balancing or Balancing()

@@ -18,12 +18,13 @@ ALLOWED = {
     "config": {"structure", "documents", "dynamic"},
     "dynamic": {"structure", "documents"},
     "http": {"transport"},
+    "http2": {"http", "transport"},
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
     "health": {"dynamic"},
-    "observe": {"http"},
+    "observe": {"http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
-    "resources": {"balancing", "dynamic", "http", "middlewares", "tls", "transport"},
+    "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},
     "testing": {"dynamic", "providers"},
     "service": {
@@ -32,6 +33,7 @@ ALLOWED = {
         "dynamic",
         "health",
         "http",
+        "http2",
         "middlewares",
         "observe",
         "providers",
@@ -51,7 +53,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/configs.py", "providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"cli.py", "health/ask.py"},
+    "treq": {"health/ask.py"},
 }
 
 

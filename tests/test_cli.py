@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
 import sys
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
 
-from treq.testing import StubTreq
 from twisted.application.service import IServiceMaker
 from twisted.internet import asyncioreactor
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
-from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
 
 from swarmgate import __version__, cli, demo, service, tap
 from swarmgate.config.load import load
 from swarmgate.config.model import StaticConfiguration
-from swarmgate.resources.ping import PingResource
+from swarmgate.transport import reactor as transport_reactor
 from swarmgate.transport.reactor import install_reactor
-
-
-class _Root(Resource):
-    """A resource tree with one leaf, at /ping."""
-
-    def __init__(self, leaf: Resource) -> None:
-        Resource.__init__(self)
-        self.putChild(b"ping", leaf)
 
 
 class CommandCase(SynchronousTestCase):
@@ -184,52 +173,33 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(self.url(web, "--entrypoints.web.address=10.0.0.7:81"), "http://10.0.0.7:81/ping")
         self.assertEqual(self.url(), "")
 
-    def asked(self, http: Any, clock: Clock) -> Deferred[tuple[bool, str]]:
-        """What the health check of a gate comes to."""
-        return Deferred.fromCoroutine(cli.ask_ping(http, clock, "http://127.0.0.1:8080/ping"))
+    def asked(self, answer: Any) -> tuple[bool, str]:
+        """What the health check of a gate comes to that answers so."""
 
-    def test_healthy(self) -> None:
-        """A gate whose ping says 200 is well."""
-        result = self.asked(StubTreq(_Root(PingResource(lambda: 200))), Clock())
-        self.assertEqual(self.successResultOf(result), (True, "healthy: http://127.0.0.1:8080/ping"))
+        def get(*given: Any) -> int:
+            self.assertEqual(given, ("127.0.0.1", 8080, "/ping", 5.0))
+            if isinstance(answer, Exception):
+                raise answer
+            return int(answer)
 
-    def test_terminating(self) -> None:
-        """A gate that is ending isn't."""
-        result = self.asked(StubTreq(_Root(PingResource(lambda: 503))), Clock())
-        self.assertEqual(
-            self.successResultOf(result), (False, "unhealthy: http://127.0.0.1:8080/ping: status 503, expected 200")
-        )
+        return cli.ask_ping("http://127.0.0.1:8080/ping", get)
 
-    def test_refused(self) -> None:
-        """A gate that can't be reached isn't well either."""
+    def test_outcomes(self) -> None:
+        """A gate whose ping says 200 is well; one that is ending, is not there, is silent or talks nonsense is not."""
+        self.assertEqual(self.asked(200), (True, "healthy: http://127.0.0.1:8080/ping"))
+        for answer, told in (
+            (503, "status 503, expected 200"),
+            (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+            (TimeoutError(), "no answer within 5 s"),
+            (BadStatusLine("SSH-2.0"), "SSH-2.0"),
+        ):
+            self.assertEqual(self.asked(answer), (False, f"unhealthy: http://127.0.0.1:8080/ping: {told}"))
 
-        class Refusing:
-            def get(self, url: str, **more: Any) -> Deferred[Any]:
-                failed: Deferred[Any] = Deferred()
-                failed.errback(ConnectError(string="nobody there"))
-                return failed
-
-        healthy, line = self.successResultOf(self.asked(Refusing(), Clock()))
-        self.assertFalse(healthy)
-        self.assertIn("unhealthy: http://127.0.0.1:8080/ping: ", line)
-        self.assertIn("nobody there", line)
-
-    def test_silent(self) -> None:
-        """A gate that doesn't answer for 5 seconds isn't well."""
-
-        class Silent:
-            def get(self, url: str, **more: Any) -> Deferred[Any]:
-                return Deferred()
-
-        clock = Clock()
-        result = self.asked(Silent(), clock)
-        clock.advance(4.9)
-        self.assertNoResult(result)
-        clock.advance(0.1)
-        self.assertEqual(
-            self.successResultOf(result), (False, "unhealthy: http://127.0.0.1:8080/ping: no answer within 5 s")
-        )
-        self.assertEqual(clock.getDelayedCalls(), [])
+    def test_starts_quickly(self) -> None:
+        """A health check loads neither a reactor nor what talks TLS: it is started every few seconds."""
+        script = "import sys, swarmgate.cli as cli; cli.ask_ping('http://127.0.0.1:9/ping'); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+        self.assertEqual({"twisted.internet.tcp", "OpenSSL", "treq", "docker"} & set(done.stdout.split()), set())
 
 
 class ReactorTests(CommandCase):
@@ -275,7 +245,7 @@ class ReactorTests(CommandCase):
         """A slow reactor is warned of, once; a fast one isn't."""
         for name, warnings in (("uvloop", 0), ("asyncio", 1), ("EPollReactor", 1)):
             events: list[Any] = []
-            self.patch(cli, "install_reactor", lambda name=name: name)
+            self.patch(transport_reactor, "install_reactor", lambda name=name: name)
             self.patch(cli, "_log", Logger("swarmgate", observer=events.append))
             cli.start_reactor()
             self.assertEqual([event["log_level"] for event in events], [LogLevel.warn] * warnings, name)

@@ -291,7 +291,6 @@ class FaultTests(SynchronousTestCase):
         """Traefik's options that swarmgate doesn't have are refused by name, never swallowed."""
         refused = "an option of Traefik's that swarmgate does not have yet"
         for key in (
-            "entryPoints.web.http2.maxConcurrentStreams",
             "entryPoints.web.http3",
             "entryPoints.web.udp.timeout",
             "entryPoints.web.proxyProtocol.insecure",

@@ -59,6 +59,21 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(table.routes["web"][0].problem, "there are no TLS options n")
         self.assertIn("no such TLS options", table.problems[0].reason)
 
+    def test_rules_without_host(self) -> None:
+        """A router that could be reached under other options than its own answers 404."""
+        for rule, is_limited in (
+            ("PathPrefix(`/x`)", False),
+            ("HostRegexp(`.*`)", False),
+            ("Host(`a.example`) || Path(`/x`)", False),
+            ("!Host(`a.example`)", False),
+            ("Host(`*`)", False),
+            ("Host(`a.example`) && Path(`/x`)", True),
+            ("Host(`a.example`) || Host(`b.example`) && Path(`/x`)", True),
+        ):
+            table = table_of({"a": (rule, RouterTLS(options="m"))})
+            self.assertEqual(table.routes["web"][0].problem is None, is_limited, rule)
+            self.assertIsNone(table_of({"a": (rule, RouterTLS())}).routes["web"][0].problem)
+
     def test_entry_point(self) -> None:
         """An entry point's TLS is that of its routers that have none of their own."""
         table = table_of(
@@ -149,7 +164,10 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(configuration.servers_transports["t"].max_idle_conns_per_host, 7)
         assert configuration.tls_files is not None
         self.assertEqual([one.cert_file for one in configuration.tls_files.certificates], ["a.crt"])
-        self.assertEqual([problem.key for problem in configuration.problems], ["tls.stores.other"])
+        self.assertEqual(
+            [problem.key for problem in configuration.problems],
+            ["tls.stores.other", "tls.options.m.preferServerCipherSuites"],
+        )
 
     def test_two_files(self) -> None:
         """Of two files with options of one name, the first by name has it."""

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.table import TLSTable
-from swarmgate.dynamic.tls import ServersTransport, TLSOptions
+from swarmgate.dynamic.tls import CIPHER_SUITES, ServersTransport, TLSOptions
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint
@@ -22,7 +22,7 @@ from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.tls.contexts import ContextError, ServerContexts, client_context, server_context
 from swarmgate.tls.tickets import ROTATE_EVERY, TicketKeys
-from swarmgate.transport.tls import HandshakeError, TLSTransport
+from swarmgate.transport.tls import HandshakeError, TLSTransport, registered_name
 from tests.memory_network import MemoryNetwork, MemoryTransport
 from tests.pki import NOW, Pair, authority
 
@@ -124,6 +124,13 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((self.protocol.received, peer.read()), ([b"ping"], b"pong"))
         self.assertEqual(self.tls.negotiatedProtocol, b"http/1.1")
         self.assertEqual((self.tls.version(), self.tls.peer_certificate()), ("TLSv1.3", b""))
+
+    def test_names_of_ciphers(self) -> None:
+        """Ciphers are called as elsewhere, not as OpenSSL does."""
+        for name, cipher in CIPHER_SUITES.items():
+            if cipher and name.endswith(("SHA", "SHA256", "SHA384")):
+                self.assertEqual(registered_name(cipher), name)
+        self.assertEqual(registered_name("TLS_AES_128_GCM_SHA256"), "TLS_AES_128_GCM_SHA256")
 
     def test_one_read_is_one_call(self) -> None:
         """Records that come in one segment are one piece of data: who pauses is given nothing after it."""
@@ -300,6 +307,21 @@ class ContextTests(SynchronousTestCase):
         self.assertIs(contexts.get(TLSOptions(), (CERTIFICATE,), NOW + 1), first)
         self.assertIsNot(contexts.get(TLSOptions(sni_strict=True), (CERTIFICATE,), NOW), first)
         self.assertIsNot(contexts.get(TLSOptions(), (CERTIFICATE,), NOW + ROTATE_EVERY), first)
+
+    def test_forgotten(self) -> None:
+        """The contexts of certificates that are gone are dropped."""
+        contexts = ServerContexts(("http/1.1",), TicketKeys(b"s" * 32))
+        other_pair = authority().issue("b.example")
+        other = read_certificate(other_pair.chain, other_pair.key, "b.crt")
+        first, second = (contexts.get(TLSOptions(), (one,), NOW) for one in (CERTIFICATE, other))
+        contexts.forget_others((other,))
+        self.assertIsNot(contexts.get(TLSOptions(), (CERTIFICATE,), NOW), first)
+        self.assertIs(contexts.get(TLSOptions(), (other,), NOW), second)
+
+    def test_no_tickets(self) -> None:
+        """Tickets can be switched off."""
+        context = server_context(TLSOptions(disable_session_tickets=True), (CERTIFICATE,), (), b"k" * 80)
+        self.assertEqual((context.num_tickets, bool(context.options & ssl.OP_NO_TICKET)), (0, True))
 
     def test_faults(self) -> None:
         """What OpenSSL does not take is told with the file it is from, and without the key."""

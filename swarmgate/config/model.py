@@ -173,7 +173,27 @@ class EntryPointHTTP:
     )
 
 
-@not_yet("proxyProtocol", "http2", "http3", "udp", "observability", "allowACMEByPass")
+@attrs.frozen
+class HTTP2:
+    """What holds for clients that speak HTTP/2."""
+
+    max_concurrent_streams: int = option(
+        default=250, doc="Most requests that a connection may have under way.", validator=at_least(1)
+    )
+    max_decoder_header_table_size: int = option(
+        default=4096, doc="Bytes of the table that clients' header fields are compressed with.", validator=at_least(0)
+    )
+    max_encoder_header_table_size: int = option(
+        default=4096,
+        doc="Most bytes of the table that answers' header fields are compressed with.",
+        validator=at_least(0),
+    )
+    websockets: bool = option(
+        default=False, doc="Serve websockets over HTTP/2, by extended CONNECT (RFC 8441). swarmgate's own."
+    )
+
+
+@not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
     """A listening address, with its own limits and deadlines."""
@@ -186,6 +206,7 @@ class EntryPoint:
     transport: Transport = option(factory=Transport, doc="Connections.")
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
+    http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
 
 
 # ---- connections to servers

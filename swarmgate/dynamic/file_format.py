@@ -76,12 +76,21 @@ class _Decoding:
                 transports[name] = transport
         files = None if sections.get("tls") is None else self._structure(TLSFiles, sections["tls"], "tls")
         if files is not None:
+            key, reason = (
+                "preferServerCipherSuites",
+                "taken, without effect: the server's order counts",
+            )
             self._problems += [
                 Problem(
                     f"store {name}@{self._provider}", self._file, "there is no store but default", f"tls.stores.{name}"
                 )
                 for name in files.stores
                 if name != "default"
+            ]
+            self._problems += [
+                Problem(f"TLS options {name}@{self._provider}", self._file, reason, f"tls.options.{name}.{key}")
+                for name, options in files.options.items()
+                if options.prefer_server_cipher_suites is not None
             ]
         if self._faults:
             raise StructureError(self._faults)

@@ -29,7 +29,7 @@ from swarmgate.structure import (
 _LATER = "an option of Traefik's that swarmgate does not have yet"
 
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "h2c": 80}
 
 
 def parse_server_url(text: str) -> str:
@@ -42,7 +42,7 @@ def parse_server_url(text: str) -> str:
         raise ValueError("a URL such as http://10.0.0.2:8080, without a path")
     scheme = found[1].lower()
     if scheme not in _PORTS:
-        raise ValueError("a URL that begins with http:// or https://, the schemes that swarmgate has for servers yet")
+        raise ValueError("a URL that begins with http://, https:// or h2c://")
     return f"{scheme}://{found[2].lower()}:{int(found[3] or _PORTS[scheme])}"
 
 
@@ -216,10 +216,8 @@ class ServiceOptions:
 
 
 def _scheme(text: str) -> str:
-    if text.lower() == "h2c":
-        raise ValueError("http or https, the schemes that swarmgate has for servers yet")
     if text.lower() not in _PORTS:
-        raise ValueError("http or https")
+        raise ValueError("http, https or h2c")
     return text.lower()
 
 

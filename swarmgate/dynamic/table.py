@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import attrs
 
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
-from swarmgate.dynamic.rules import Matcher, Not, Rule, RuleError, parse_rule
+from swarmgate.dynamic.rules import And, Matcher, Not, Rule, RuleError, parse_rule
 from swarmgate.dynamic.tls import Certificate, RouterTLS, ServersTransport, TLSOptions
 from swarmgate.structure import nearest_of
 
@@ -217,11 +217,19 @@ class _World:
                 found[host] = ("", standing[1])
         return {host: options for host, (options, _) in found.items() if options not in ("", "default")}
 
-    def _router_tls(self, qualified: str, provider: str, router: Router, tls: RouterTLS) -> tuple[RouterTLS, str]:
+    def _router_tls(
+        self, qualified: str, provider: str, router: Router, rule: Rule, tls: RouterTLS
+    ) -> tuple[RouterTLS, str]:
         """*tls* with the qualified name of its options, and what is wrong with them."""
         reference = tls.options
-        if reference in ("", "default"):
+        # The gate's own routers, such as ping, hold nothing that a client's certificate would be asked for.
+        if reference in ("", "default") or provider == INTERNAL:
             return attrs.evolve(tls, options="default"), ""
+        if not is_limited_to_hosts(rule):
+            # The options follow from the host that a client names first: of other hosts it would not be asked for them.
+            reason = "TLS options other than default need a rule that is limited to hosts by Host; it answers 404"
+            self._tell(qualified, router, reason, "tls.options", reference)
+            return attrs.evolve(tls, options="default"), "its rule is not limited to hosts, as its TLS options need"
         name = self._qualified(reference, provider)
         if name in self._tls_options:
             return attrs.evolve(tls, options=name), ""
@@ -286,7 +294,7 @@ class _World:
             fault = fault or (f"there is no service {service_name}" if router.service else reason)
         fault = fault or self._unreachable.get(service_name)
         own_tls, tls_fault = (
-            (None, "") if router.tls is None else self._router_tls(qualified, provider, router, router.tls)
+            (None, "") if router.tls is None else self._router_tls(qualified, provider, router, rule, router.tls)
         )
         priority = router.priority or len(router.rule.encode("utf-8", "replace"))
         if priority > HIGHEST_USER_PRIORITY and provider != INTERNAL:
@@ -299,7 +307,7 @@ class _World:
             tls, entry_point_fault = own_tls, tls_fault
             model = self._entry_points[entry_point].tls
             if tls is None and model is not None:
-                tls, entry_point_fault = self._router_tls(qualified, provider, router, model)
+                tls, entry_point_fault = self._router_tls(qualified, provider, router, rule, model)
             problem = fault or chain_fault or entry_point_fault or None
             yield Route(
                 name=qualified,
@@ -357,6 +365,16 @@ def hosts_of(rule: Rule) -> frozenset[str]:
     if isinstance(rule, Not):
         return frozenset()
     return frozenset().union(*map(hosts_of, rule.rules))
+
+
+def is_limited_to_hosts(rule: Rule) -> bool:
+    """Whether all requests that *rule* matches are for hosts that it names."""
+    if isinstance(rule, Matcher):
+        return rule.name == "Host" and "*" not in rule.args
+    if isinstance(rule, Not):
+        return False
+    limited = [is_limited_to_hosts(one) for one in rule.rules]
+    return any(limited) if isinstance(rule, And) else all(limited)
 
 
 def _listed(names: list[str], word: str) -> str:

@@ -93,7 +93,6 @@ class ClientAuth:
     ] = option(default="NoClientCert", doc="Whether clients are asked for a certificate, and whether it is verified.")
 
 
-@not_yet("disableSessionTickets")
 @attrs.frozen(cache_hash=True)
 class TLSOptions:
     """``tls.options.X``: what is asked of TLS clients. Without any, it is Mozilla's intermediate profile."""
@@ -115,6 +114,7 @@ class TLSOptions:
     alpn_protocols: tuple[str, ...] = option(
         default=(), parse=_protocol, doc="The protocols that are offered, best first; none: all that swarmgate speaks."
     )
+    disable_session_tickets: bool = option(default=False, doc="Clients can't take up sessions again.")
     prefer_server_cipher_suites: bool | None = option(default=None, doc="Taken as Traefik takes it, without effect.")
 
     def __attrs_post_init__(self) -> None:

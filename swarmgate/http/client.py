@@ -28,8 +28,9 @@ from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
-from swarmgate.http.request_head import HeadLimits, RequestHeads, refuse_early
+from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
+from swarmgate.transport.network import hand_over
 
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0
@@ -55,6 +56,7 @@ class ClientSettings:
     :ivar underscores: ``keep``, ``delete`` or ``reject`` (``http.underscoreHeadersStrategy``).
     :ivar requests_at_most: requests of one connection, 0 for any number (``transport.keepAliveMaxRequests``).
     :ivar seconds_at_most: age of a connection that takes another request (``transport.keepAliveMaxTime``).
+    :ivar http2: makes the protocol of a connection that turns out to speak HTTP/2; None: it is refused.
     """
 
     entry_point: str
@@ -70,6 +72,7 @@ class ClientSettings:
     requests_at_most: int = 0
     seconds_at_most: float = 0.0
     secure: bool = False
+    http2: Http2Protocol | None = attrs.field(default=None, eq=False, repr=False)
     heads: RequestHeads = attrs.field(init=False, eq=False, repr=False)
 
     #: Whether a connection can become too old for another request.
@@ -82,6 +85,12 @@ class ClientSettings:
     @heads.default
     def _heads(self) -> RequestHeads:
         return RequestHeads(self.limits, self.paths, self.underscores)
+
+
+class Http2Protocol(Protocol):
+    """Makes the protocol of a client's connection that speaks HTTP/2."""
+
+    def __call__(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> Any: ...
 
 
 class Site(Protocol):
@@ -194,6 +203,8 @@ class ClientConnection:
                 # Nearly all requests: a head and nothing else.
                 try:
                     self._begin(data, b"")
+                except OtherVersion:
+                    self._read(data)
                 except BadRequest as error:
                     self._refuse(error)
                 return
@@ -297,10 +308,26 @@ class ClientConnection:
             if data and not self._closing:
                 self._buffer = data
                 self._pause()
+        except OtherVersion as error:
+            if self._settings.http2 is None or self._requests:
+                self._refuse(error)
+            else:
+                self._hand_over(self._settings.http2, data)
         except BadRequest as error:
             self._refuse(error)
         finally:
             self._reading = False
+
+    def _hand_over(self, http2: Http2Protocol, data: bytes) -> None:
+        """The client speaks HTTP/2: another protocol goes on with all that it has sent."""
+        self._closing = True
+        self._buffer = b""
+        self._deadlines.discard(self)
+        protocol = http2(self._site, self._settings, self._deadlines)
+        hand_over(self.transport, protocol)
+        protocol.makeConnection(self.transport)
+        self._site.closed(self)
+        protocol.dataReceived(data)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         settings = self._settings

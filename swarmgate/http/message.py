@@ -48,7 +48,8 @@ class Request:
     :ivar path: the path that is forwarded: normalised, its escapes in upper case, unreserved characters unescaped.
     :ivar asked_path: the path before a middleware changed it, None if none has.
     :ivar query: what follows the first ``?``, without it; None without one.
-    :ivar minor: the minor version of HTTP/1, 0 or 1.
+    :ivar major: the version of HTTP that it came over, 1 or 2.
+    :ivar minor: the minor version of HTTP/1, 0 or 1; 1 for HTTP/2, which has all that HTTP/1.1 has.
     :ivar authority: what the Host field of the forwarded request will say.
     :ivar host: *authority* in lower case, without port and trailing dot; ``b""`` if there was none.
     :ivar fields: the end-to-end fields.
@@ -83,6 +84,8 @@ class Request:
         "trailers_wanted",
         "upgrade",
     )
+
+    major = 1
 
     def __init__(
         self,

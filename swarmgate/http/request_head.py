@@ -52,6 +52,14 @@ _HOST = re.compile(
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*+)([/?].*+)?")
 
 
+#: What HTTP/2's preface looks like to HTTP/1.1: a head, and something behind it (RFC 9113, 3.4).
+PREFACE_HEAD = b"PRI * HTTP/2.0\r\n\r\n"
+
+
+class OtherVersion(BadRequest):
+    """The client speaks HTTP/2 from the first octet on."""
+
+
 @attrs.frozen
 class HeadLimits:
     """How long a request's head may be.
@@ -178,6 +186,8 @@ class RequestHeads:
             raise _why_no_request_line(block, limits)
         method, target, major, digit = line.groups()
         start = line.end()
+        if method == b"PRI" and major == b"2" and block == PREFACE_HEAD:
+            raise OtherVersion("HTTP version not supported", 505)
         if start - 2 > limits.line:
             raise BadRequest("request line too long", 414)
         if len(block) > limits.head:

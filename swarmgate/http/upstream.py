@@ -96,8 +96,7 @@ class Upstream:
         exchange.origin_started = perf_counter()
         self.in_flight += 1
         if self.failures:
-            # This exchange is its trial; until that has ended there is no other.
-            self._out_until = max(self._out_until, self.deadlines.now + self.settings.connect_timeout)
+            self._begin_trial()
         if self._idle and not fresh:
             self._idle.pop().send(exchange, chooser)
         else:
@@ -129,6 +128,10 @@ class Upstream:
 
     # How it does.
 
+    def _begin_trial(self) -> None:
+        """An exchange is its trial; until that has ended there is no other."""
+        self._out_until = max(self._out_until, self.deadlines.now + self.settings.connect_timeout)
+
     def probe(self) -> None:
         """Leave the server out until it accepts a connection, which is then kept for the first exchange."""
         connection = ServerConnection(self)
@@ -137,22 +140,24 @@ class Upstream:
             self._reached()
             self.release(connection)
 
-        self.failures = max(self.failures, 1)
-        self.is_troubled = True
-        self._out_until = NEVER
-
-        def failed(error: Exception) -> None:
-            self._failed()
-            if self.deadlines.now - self._born < _STARTING:
-                # It will soon listen, and shall then not have to wait for a request to find out.
-                self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
-
+        self._leave_for_trial()
         connection.made = made
-        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, failed)
+        self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, self._probe_failed)
+
+    def _probe_failed(self, error: Exception) -> None:
+        self._failed()
+        if self.deadlines.now - self._born < _STARTING:
+            # It will soon listen, and shall then not have to wait for a request to find out.
+            self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
 
     def _probe_again(self) -> None:
         if self.failures and not self.retired and self._out_until != NEVER:
             self.probe()
+
+    def _leave_for_trial(self) -> None:
+        self.failures = max(self.failures, 1)
+        self.is_troubled = True
+        self._out_until = NEVER
 
     def question(self) -> None:
         """The server has been silent: find out whether it is there at all.
@@ -170,6 +175,10 @@ class Upstream:
         self._questioned = True
         question = _Question(self)
         self._network.connect(self.host, self.port, _SHOW_WITHIN, question, lambda error: self.showed(False))
+
+    def question_octets(self) -> bytes:
+        """What it is asked."""
+        return b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % self.authority
 
     def showed(self, is_there: bool) -> None:
         """It was questioned, and has shown to be there, or not."""
@@ -301,8 +310,7 @@ class _Question:
 
     def connectionMade(self) -> None:
         if self._upstream is not None:
-            host = self._upstream.authority
-            self.transport.write(b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
+            self.transport.write(self._upstream.question_octets())
 
     def dataReceived(self, data: bytes) -> None:
         self._told(True)

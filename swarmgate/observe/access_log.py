@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Fields
+from swarmgate.transport.tls import TLSTransport
 
 Mode = Literal["keep", "drop", "redact"]
 
@@ -25,8 +26,10 @@ _FLUSH_AFTER = 0.2
 _FLUSH_AT = 64 * 1024
 _REMEMBERED = 4096
 
-_LINE = b'%b - %b [%b] "%b %b HTTP/1.%d" %d %d %b %b %d %b %b %dms\n'
-_GENERIC_LINE = b'%b - %b [%b] "%b %b HTTP/1.%d" %d %d %b %b\n'
+_VERSIONS = (b"1.0", b"1.1")
+_HTTP2 = b"2.0"
+_LINE = b'%b - %b [%b] "%b %b HTTP/%b" %d %d %b %b %d %b %b %dms\n'
+_GENERIC_LINE = b'%b - %b [%b] "%b %b HTTP/%b" %d %d %b %b\n'
 _NOTHING = b'"-"'
 _UNSAFE = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
@@ -206,7 +209,7 @@ class AccessLog:
             stamp,
             request.method,
             path,
-            request.minor,
+            _VERSIONS[request.minor] if request.major == 1 else _HTTP2,
             exchange.status,
             exchange.sent,
             referer,
@@ -281,7 +284,7 @@ class AccessLog:
             "RequestMethod": _text(request.method),
             "RequestPath": _text(path),
             "RequestPort": _text(port) or "-",
-            "RequestProtocol": f"HTTP/1.{request.minor}",
+            "RequestProtocol": f"HTTP/1.{request.minor}" if request.major == 1 else "HTTP/2.0",
             "RequestScheme": _text(request.scheme),
             "RetryAttempts": exchange.retries,
             "StartLocal": _rfc3339(start, time.localtime(start)),
@@ -290,6 +293,10 @@ class AccessLog:
         }
         if exchange.origin_sent != exchange.sent and exchange.sent:
             data["GzipRatio"] = exchange.origin_sent / exchange.sent
+        transport = getattr(exchange.client, "transport", None)
+        if isinstance(transport, TLSTransport):
+            data["TLSVersion"] = transport.version().removeprefix("TLSv")
+            data["TLSCipher"] = transport.cipher()
         for name, value in (
             ("RouterName", exchange.router),
             ("ServiceName", exchange.service),

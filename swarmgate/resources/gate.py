@@ -18,6 +18,7 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
@@ -180,9 +181,11 @@ class Gate:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            network = self._reach(server.url.partition(":")[0], transport)
+            scheme = server.url.partition(":")[0]
+            network = self._reach(scheme, transport)
             settings = settings_of(transport, self._upstream_settings)
-            upstream = Upstream(server.url, network, self._deadlines, settings)
+            kind = Http2Upstream if scheme == "h2c" else Upstream
+            upstream = kind(server.url, network, self._deadlines, settings)
             unknown.append(upstream)
             return upstream
 

@@ -136,7 +136,9 @@ class Acceptors:
         names = {*table.hosts, *self._always}
         if not names:
             return {}
-        store = CertificateStore(table.certificates, table.default or self._default(), self._clock())
+        default = table.default or self._default()
+        self._contexts.forget_others((*table.certificates, default))
+        store = CertificateStore(table.certificates, default, self._clock())
         options = {DEFAULT: TLSOptions(), **table.options}
         return {
             name: Acceptor(

@@ -6,15 +6,16 @@ import contextlib
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from swarmgate.dynamic.tls import CIPHER_SUITES, CURVES, INTERMEDIATE, ServersTransport, TLSOptions
+from swarmgate.dynamic.tls import CIPHER_SUITES, CURVES, INTERMEDIATE, Certificate, ServersTransport, TLSOptions
 from swarmgate.tls import openssl
 from swarmgate.tls.store import Certificates
 from swarmgate.tls.tickets import TicketKeys
 
 #: Some 30 KB each.
 _KEPT_AT_MOST = 4096
+_PRIORITIZE_CHACHA = 0x200000  # SSL_OP_PRIORITIZE_CHACHA
 _INTERMEDIATE_GROUPS = ("X25519", "P-256", "P-384")
 _VERSIONS = {
     "VersionTLS10": ssl.TLSVersion.TLSv1,
@@ -60,6 +61,12 @@ class ServerContexts:
                 self._contexts.popitem(last=False)
         return context
 
+    def forget_others(self, certificates: Collection[Certificate]) -> None:
+        """Keep contexts of *certificates* alone; connections have their own hold on theirs."""
+        kept = set(certificates)
+        for key in [key for key in self._contexts if not kept.issuperset(key[1])]:
+            del self._contexts[key]
+
 
 def server_context(
     options: TLSOptions, certificates: Certificates, protocols: Sequence[str], ticket_key: bytes
@@ -81,9 +88,12 @@ def server_context(
             if not options.cipher_suites:
                 ciphers[-1:-1] = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "AES128-SHA"]
         context.set_ciphers(":".join(ciphers))
-        # As Mozilla's intermediate profile has it: the client knows what its processor is fast at.
-        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        # The server's order counts, as in Go, but who puts ChaCha20 first has a processor without AES.
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | _PRIORITIZE_CHACHA
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        if options.disable_session_tickets:
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
         _set_groups(context, tuple(map(CURVES.__getitem__, options.curve_preferences)))
         offered = (
             [name for name in options.alpn_protocols if name in protocols] if options.alpn_protocols else protocols

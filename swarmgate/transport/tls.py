@@ -14,6 +14,7 @@ What must hold:
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -268,9 +269,9 @@ class TLSTransport:
         return self._tls.version() or ""
 
     def cipher(self) -> str:
-        """The cipher's name, as OpenSSL has it; ``""`` before the handshake is over."""
+        """The cipher suite's name in IANA's register; ``""`` before the handshake is over."""
         cipher = self._tls.cipher()
-        return cipher[0] if cipher else ""
+        return registered_name(cipher[0]) if cipher else ""
 
     def peer_certificate(self) -> bytes:
         """The peer's certificate (DER), ``b""`` if it has shown none."""
@@ -279,6 +280,18 @@ class TLSTransport:
     def is_resumed(self) -> bool:
         """Whether a session of an earlier connection was taken up again."""
         return bool(self._tls.session_reused)
+
+
+def registered_name(cipher: str) -> str:
+    """The name in IANA's register of a cipher suite that OpenSSL calls *cipher*."""
+    if cipher.startswith("TLS_"):
+        return cipher
+    exchange = next((one for one in ("ECDHE-ECDSA-", "ECDHE-RSA-", "DHE-RSA-") if cipher.startswith(one)), "")
+    rest = re.sub(r"AES(\d+)-(?=SHA)", r"AES\1-CBC-", cipher.removeprefix(exchange))
+    rest = re.sub(r"AES(\d+)", r"AES-\1", rest)
+    if rest.endswith("POLY1305"):
+        rest += "-SHA256"
+    return f"TLS-{exchange or 'RSA-'}WITH-{rest}".replace("-", "_")
 
 
 def _reason(error: Exception) -> str:

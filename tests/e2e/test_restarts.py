@@ -98,6 +98,10 @@ class RestartTests(SynchronousTestCase):
                 await scenario
             finally:
                 server.close()
+                others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
 
         asyncio.run(with_backend())
 

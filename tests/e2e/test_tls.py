@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -176,7 +177,7 @@ def client_context(
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = newest
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     if shown is not None:
         context.load_cert_chain(*shown)
     return context
@@ -215,7 +216,7 @@ class World:
 
     def start(self) -> Gate:
         """Another gate that does the same, once it has its routes."""
-        gate = Gate(self.text, self.option, uvloop=self.uvloop)
+        gate = Gate(self.text, self.option, "--accessLog.format=json", uvloop=self.uvloop)
         wait_until(lambda: ask(gate.port, "a.example").status == 200)
         return gate
 
@@ -283,6 +284,16 @@ class ClientTests(Fixture):
         self.assertIn("X-Forwarded-Proto: https\r\n", told)
         self.assertIn("X-Forwarded-Port: 443\r\n", told)
         self.assertIn("X-Forwarded-Proto: http\r\n", plainly(self.gate.port, "plain.example").body)
+
+    def test_access_log(self) -> None:
+        """The access log says how a request came."""
+        old = ssl.TLSVersion.TLSv1_2
+        self.assertEqual(ask(self.gate.port, "a.example", newest=old, path="/logged").status, 200)
+        wait_until(lambda: '"/logged"' in self.gate.access_log.read_text())
+        line = next(line for line in self.gate.access_log.read_text().splitlines() if '"/logged"' in line)
+        told = json.loads(line)
+        self.assertEqual((told["TLSVersion"], told["RequestScheme"]), ("1.2", "https"))
+        self.assertEqual(told["TLSCipher"], "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")
 
     def test_hsts(self) -> None:
         """Strict-Transport-Security is told over TLS, and not without."""
@@ -385,6 +396,24 @@ class ClientTests(Fixture):
                     incoming.write(wire.recv(65536))
             self.assertEqual(client.selected_alpn_protocol(), "http/1.1")
 
+    def test_http2(self) -> None:
+        """A client that offers HTTP/2 speaks it: a large answer arrives whole, and the server learns of the TLS."""
+        curl = shutil.which("curl")
+        assert curl is not None
+        port = self.gate.port
+        command = [curl, "-sk", "--http2", "--connect-to", f"a.example:443:127.0.0.1:{port}", "-w", "%{http_version}"]
+
+        def get(path: str) -> str:
+            done = subprocess.run(
+                [*command, f"https://a.example{path}"], capture_output=True, timeout=PATIENCE, check=False
+            )
+            return done.stdout.decode("latin-1")
+
+        told = get("/")
+        self.assertIn("X-Forwarded-Proto: https\r\n", told)
+        self.assertTrue(told.endswith("2"), told[-100:])
+        self.assertTrue(get("/large") == "x" * 3_000_000 + "2")
+
     def test_curl(self) -> None:
         """curl verifies the certificate and gets the answer."""
         curl = shutil.which("curl")
@@ -449,6 +478,8 @@ class ReloadTests(Fixture):
         open_before = client_context().wrap_socket(
             socket.create_connection(("127.0.0.1", port), PATIENCE), server_hostname="a.example"
         )
+        open_before.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        self.assertIn(b" 200 ", open_before.recv(65536))
         visitors = [threading.Thread(target=visit) for _ in range(2)]
         for visitor in visitors:
             visitor.start()

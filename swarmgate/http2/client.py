@@ -1,0 +1,826 @@
+"""A client's connection that speaks HTTP/2: streams, each the client of an exchange.
+
+What must hold:
+
+* Nothing of a request goes on before its field section has been accepted whole.
+* A client's body is taken as fast as its server takes it, stream by stream: a stream's window is opened again when the
+  server has had the octets, the connection's at once, so that no stream waits for another's server.
+* An answer is taken from its server as fast as its client takes it: what a stream's window does not let pass is
+  bounded.
+* A fault of one stream ends that stream. What costs the others, floods above all, ends the connection.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Any
+
+import attrs
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import DenialOfServiceError, ProtocolError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from swarmgate.http.client import ClientSettings, Site
+from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
+from swarmgate.http.errors import BadRequest
+from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
+from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http2 import budgets, codec
+from swarmgate.http2.budgets import Allowances, Overdrawn
+from swarmgate.http2.codec import Codec
+from swarmgate.http2.connection import (
+    CONNECTION_WINDOW,
+    HELD_AT_LEAST,
+    HELD_AT_MOST,
+    STREAM_WINDOW,
+    Connection,
+    Stream,
+)
+from swarmgate.http2.heads import Malformed, read_request, read_trailers, response_fields
+
+#: Octets that a frame must have to count as an answer's: a client that opens its window by single octets earns nothing.
+_EARNS = 512
+#: Octets of acknowledgements that are written for a client that reads nothing.
+_UNREAD_AT_MOST = 65536
+#: Seconds from the announcement that the connection ends to the end of new requests, if the client does not say that
+#: it has heard it.
+_ANNOUNCED_FOR = 1.0
+#: A field section may be so many times as long as is answered, so that what is too long can be answered, too.
+_SECTION_FACTOR = 2
+
+
+@attrs.frozen
+class Http2Settings:
+    """What an entry point asks of clients that speak HTTP/2 (Traefik ``entryPoints.X.http2``).
+
+    :ivar streams_at_most: streams that a client may have open (``maxConcurrentStreams``).
+    :ivar decoder_table: octets of the table for field sections of clients (``maxDecoderHeaderTableSize``).
+    :ivar encoder_table: the most of that for the gate's own (``maxEncoderHeaderTableSize``).
+    :ivar websockets: whether websockets are served over HTTP/2 (RFC 8441).
+    """
+
+    streams_at_most: int = 250
+    decoder_table: int = 4096
+    encoder_table: int = 4096
+    websockets: bool = False
+
+    def connection(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> Http2Connection:
+        """The protocol of a client's connection."""
+        return Http2Connection(site, settings, self, deadlines)
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class Http2Connection(Connection):
+    """A client's connection, from its first octet to its last."""
+
+    factory = None
+
+    def __init__(self, site: Site, settings: ClientSettings, http2: Http2Settings, deadlines: Deadlines) -> None:
+        super().__init__(
+            deadlines,
+            Codec(
+                False,
+                STREAM_WINDOW,
+                CONNECTION_WINDOW,
+                http2.streams_at_most,
+                settings.limits.head * _SECTION_FACTOR,
+                http2.decoder_table,
+                http2.encoder_table,
+                http2.websockets,
+            ),
+        )
+        # Given.
+        self.site = site
+        self.settings = settings
+        self.http2 = http2
+        # Per connection.
+        self.client_ip = ""
+        self.deadline = NEVER
+        self.streams: dict[int, ClientStream] = {}
+        self._preface = codec.PREFACE
+        self._begun = 0.0
+        self._requests = 0
+        self._trusted = False
+        self._forwarded: tuple[bytes, bytes, Fields] | None = None
+        self._closing = False
+        #: The last stream that is served, once that is settled; whether the end was announced.
+        self._last = codec.HIGHEST_STREAM
+        self._ending = False
+        # What has come.
+        #: Octets of the field section that is not complete, 0 if there is none.
+        self._section = 0
+        #: When the frame, or the field section, has to be complete; when an idle connection is closed.
+        self._partial_until = NEVER
+        self._idle_until = NEVER
+        self._allowances = Allowances()
+        #: Streams whose requests have come with what is being read now.
+        self._accepted: list[ClientStream] = []
+        self._answers_earned = self._data_earned = self._frames_earned = 0.0
+        self._unread = 0
+
+    # From the network.
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        peer = getattr(transport.getPeer(), "host", None) or ""
+        self.client_ip = peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
+        self._trusted = self.settings.forwarded.trusts(self.client_ip)
+        self._begun = self.deadlines.now
+        self.deadlines.add(self)
+        self.deadline = self._in(self.settings.head_timeout)
+        self._idle_until = self._in(self.settings.idle_timeout)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        self.site.opened(self)  # type: ignore[arg-type]
+        self.transport.registerProducer(self, True)
+        self.flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._preface:
+            data = self._frames.rest + data
+            self._frames.rest = b""
+            size = len(self._preface)
+            if not data.startswith(self._preface):
+                if self._preface.startswith(data):
+                    self._frames.rest = data
+                else:
+                    self._fail(ErrorCodes.PROTOCOL_ERROR, "http2: no preface")
+                return
+            self.codec.receive_data(self._preface)
+            self._preface = b""
+            data = data[size:]
+        self._reading = True
+        progress = False
+        try:
+            for kind, flags, stream, frame in self._frames.feed(data):
+                progress = True
+                self._receive(kind, flags, stream, frame)
+                if self.is_closing():
+                    return
+            self._serve_accepted()
+        except Overdrawn as error:
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.reason)
+        except DenialOfServiceError:
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: field section too long")
+        except ProtocolError as error:
+            self._fail(error.error_code, "http2: protocol error")
+        except ValueError:
+            self._fail(ErrorCodes.FRAME_SIZE_ERROR, "http2: frame too long")
+        finally:
+            self._reading = False
+        if not self._closing:
+            self._watch_partial(progress)
+        self.flush()
+
+    def readConnectionLost(self) -> None:
+        # A client that has ended its side can neither cancel nor open a window: there is no half-closed HTTP/2.
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Part of IHalfCloseableProtocol."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.deadlines.discard(self)
+        self.deadline = NEVER
+        self._closing = True
+        streams, self.streams = self.streams, {}
+        self._waiting.clear()
+        for stream in streams.values():
+            stream.gone()
+        self.site.closed(self)  # type: ignore[arg-type]
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        if self._closing:
+            self.transport.abortConnection()
+        elif self._preface:
+            self.close()
+        elif self.is_full and self.deadlines.now - self.full_since >= self._patience():
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: answers not read in time")
+        elif self.deadlines.now >= self._partial_until:
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: frame not complete in time")
+        elif (self._ending and self._last == codec.HIGHEST_STREAM) or not self.streams:
+            self._settle_end()
+        else:
+            self._set_deadline()
+        self.flush()
+
+    def _in(self, seconds: float) -> float:
+        return self.deadlines.now + seconds if seconds else NEVER
+
+    def _patience(self) -> float:
+        return self.settings.progress_timeout or NEVER
+
+    def _watch_partial(self, progress: bool) -> None:
+        """Watch the time of a frame that is not complete, or of a field section.
+
+        :param progress: a frame was completed. A field section has its time however many frames it comes in.
+        """
+        if self._section:
+            if self._partial_until == NEVER:
+                self._partial_until = self._in(self.settings.head_timeout)
+        elif not self._frames.rest:
+            self._partial_until = NEVER
+        elif progress or self._partial_until == NEVER:
+            self._partial_until = self._in(self.settings.progress_timeout)
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if self._closing or self._preface or (self._ending and self._last == codec.HIGHEST_STREAM):
+            return
+        deadline = self._partial_until
+        if self.is_full:
+            deadline = min(deadline, self.full_since + self._patience())
+        if not self.streams:
+            deadline = min(deadline, self._idle_until)
+        self.deadline = deadline
+
+    # Frames.
+
+    def _receive(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
+        now = self.deadlines.now
+        allowances = self._allowances
+        size = len(frame) - 9
+        if self._section and kind == codec.CONTINUATION:
+            self._section += size + 32
+            if self._section > self.settings.limits.head * _SECTION_FACTOR:
+                raise Overdrawn(_SECTION)
+        elif self._section:
+            pass  # h2 knows what that is.
+        elif kind == codec.DATA:
+            if not flags & codec.END_STREAM and (size == 0 or (flags & codec.PADDED and size <= 1 + frame[9])):
+                allowances.spend(budgets.EMPTY_DATA, now)
+            else:
+                self._data_earned += 1
+        elif kind == codec.HEADERS:
+            self._section = size + 1
+        elif kind == codec.WINDOW_UPDATE:
+            allowances.spend(budgets.WINDOW_UPDATES, now, 4 * self._frames_earned)
+            self._frames_earned = 0.0
+        elif kind == codec.SETTINGS:
+            if not flags & codec.ACK:
+                allowances.spend(budgets.SETTINGS, now)
+        elif kind == codec.PING:
+            if not flags & codec.ACK:
+                allowances.spend(budgets.PINGS, now, self._data_earned + self._frames_earned)
+                self._data_earned = self._frames_earned = 0.0
+        elif kind == codec.RST_STREAM:
+            if stream_id in self.streams:
+                allowances.spend(budgets.RESETS, now, self._answers_earned / 2)
+                self._answers_earned = 0.0
+        elif kind == codec.PRIORITY:
+            allowances.spend(budgets.PRIORITIES, now)
+            return  # They are no more than hints, and RFC 9113, 5.3 has done away with them.
+        elif kind == codec.GOAWAY:
+            # The client opens no more streams; those that are there go on.
+            self._announce_end()
+            return
+        elif kind > codec.CONTINUATION:
+            allowances.spend(budgets.UNKNOWN_FRAMES, now)
+            return
+        if self._section and flags & codec.END_HEADERS:
+            self._section = 0
+        for event in self.codec.receive_data(frame):
+            act = _ACTS.get(event.__class__)
+            if act is not None:
+                act(self, event)
+
+    def _request_received(self, event: Any) -> None:
+        stream_id = event.stream_id
+        if stream_id > self._last or len(self.streams) >= self.http2.streams_at_most:
+            if stream_id <= self._last:
+                self.spend_stream_error()
+            self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        ended = event.stream_ended is not None
+        self._requests += 1
+        stream = ClientStream(self, stream_id)
+        self.streams[stream_id] = stream
+        try:
+            request = read_request(event.headers, ended, self.settings.heads, self.http2.websockets)
+        except Malformed as error:
+            self.site.refused(self, error)  # type: ignore[arg-type]
+            self.spend_stream_error()
+            stream.end(ErrorCodes.PROTOCOL_ERROR)
+            return
+        except BadRequest as error:
+            self.site.refused(self, error)  # type: ignore[arg-type]
+            self.spend_stream_error()
+            stream.refuse(error, (b":method", b"HEAD") in event.headers)
+            return
+        request.client_ip = self.client_ip
+        if self.settings.secure:
+            request.secure = True
+            request.scheme = b"https"
+        self._add_forwarded(request)
+        stream.accept(request, ended)
+        self._accepted.append(stream)
+
+    def _serve_accepted(self) -> None:
+        """Serve the requests that have come with one read, but for those that it has taken back, too."""
+        accepted, self._accepted = self._accepted, []
+        for stream in accepted:
+            stream.begin()
+
+    def _add_forwarded(self, request: Request) -> None:
+        received, request.forwarded = request.forwarded, None
+        policy = self.settings.forwarded
+        if self._trusted:
+            request.fields += policy.trusted_fields(request, received or [])
+            return
+        known = self._forwarded
+        if known is None or known[0] != request.authority or known[1] != request.upgrade:
+            known = self._forwarded = (request.authority, request.upgrade, policy.own_fields(request))
+        request.fields += known[2]
+
+    def _data_received(self, event: Any) -> None:
+        size = event.flow_controlled_length
+        self.consumed(size)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            # The end, if this was it, comes as an event of its own.
+            stream.body_data(event.data, size, event.stream_ended is not None)
+
+    def _stream_ended(self, event: Any) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.body_end([])
+
+    def _trailers_received(self, event: Any) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            return
+        try:
+            if event.stream_ended is None:
+                raise Malformed("trailers that do not end the stream")
+            trailers = read_trailers(event.headers)
+        except Malformed as error:
+            stream.is_malformed(error)
+        else:
+            stream.body_end(trailers)
+
+    def _stream_reset(self, event: Any) -> None:
+        if not event.remote_reset:
+            self.spend_stream_error()
+        stream = self.streams.pop(event.stream_id, None)
+        self.codec.forget(event.stream_id)
+        if stream is not None:
+            self._waiting.pop(stream, None)
+            stream.gone()
+            self._stream_gone()
+
+    def _window_updated(self, event: Any) -> None:
+        self.send_waiting()
+
+    def _settings_changed(self, event: Any) -> None:
+        self.send_waiting()
+
+    def _ping_acknowledged(self, event: Any) -> None:
+        if self._ending:
+            self._settle_end()
+
+    def spend_stream_error(self) -> None:
+        """A fault of the client's has ended a stream."""
+        self._allowances.spend(budgets.STREAM_ERRORS, self.deadlines.now)
+
+    # What the streams ask for.
+
+    def send_head(self, stream_id: int, fields: Fields, done: bool) -> None:
+        super().send_head(stream_id, fields, done)
+        self._frames_earned += 1
+
+    def send_data(self, stream_id: int, data: bytes, done: bool) -> None:
+        super().send_data(stream_id, data, done)
+        if len(data) >= _EARNS:
+            self._frames_earned += 1
+
+    def answered(self, stream: ClientStream) -> None:
+        """The answer of *stream* has been sent whole."""
+        self._answers_earned += 1
+        self.discard(stream)
+
+    def discard(self, stream: ClientStream) -> None:
+        """*stream* is over."""
+        if self.streams.pop(stream.id, None) is not None:
+            self._waiting.pop(stream, None)
+            self.codec.forget(stream.id)
+            self._stream_gone()
+
+    def _stream_gone(self) -> None:
+        if self.streams or self._closing:
+            return
+        if self._ending:
+            if self._last != codec.HIGHEST_STREAM:
+                self.close()
+        else:
+            self._idle_until = self._in(self.settings.idle_timeout)
+            self._set_deadline()
+
+    def is_worn(self) -> bool:
+        """Whether the connection has had its requests, or its time, and says so."""
+        settings = self.settings
+        if settings.requests_at_most and self._requests >= settings.requests_at_most:
+            return True
+        return bool(settings.seconds_at_most) and self.deadlines.now - self._begun >= settings.seconds_at_most
+
+    def wrote(self, size: int) -> None:
+        if self.is_full:
+            self._unread += size
+            if self._unread > _UNREAD_AT_MOST and not self._closing:
+                self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
+
+    # As a producer of the transport.
+
+    def pauseProducing(self) -> None:
+        if not self.is_full:
+            super().pauseProducing()
+            self._unread = 0
+            self._set_deadline()
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        self._set_deadline()
+
+    # The connection.
+
+    def is_closing(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closing
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self.streams
+
+    def close_when_idle(self) -> None:
+        """Take no new requests, say so, and close when those under way are answered."""
+        self._announce_end()
+        self.flush()
+
+    def announce_end_if_worn(self) -> None:
+        """Begin to end the connection if it has had its requests or its time, or the entry point ends."""
+        if not self._ending and (self.site.draining or (self.settings.ends_connections and self.is_worn())):
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        """Say that the connection will end, and find out when the client knows (RFC 9113, 6.8)."""
+        if self._ending or self._closing:
+            return
+        self._ending = True
+        if self._preface:
+            self.close()
+            return
+        self.flush_now()
+        self.transport.write(codec.goaway(codec.HIGHEST_STREAM, ErrorCodes.NO_ERROR) + codec.PING_FRAME)
+        self.deadline = self._in(_ANNOUNCED_FOR)
+
+    def _settle_end(self) -> None:
+        """No stream that comes from now on is served."""
+        if self._last == codec.HIGHEST_STREAM:
+            self._ending = True
+            self._last = self.codec.highest_inbound_stream_id
+            self.flush_now()
+            self.transport.write(codec.goaway(self._last, ErrorCodes.NO_ERROR))
+            self._set_deadline()
+        if not self.streams:
+            self.close()
+
+    def _fail(self, error: int, reason: str) -> None:
+        """End the connection, and with it all its streams, for a fault of the client's."""
+        self.site.refused(self, BadRequest(reason))  # type: ignore[arg-type]
+        self._reading = False
+        # What h2 has written of its own accord may hold a GOAWAY already.
+        self.codec.clear_outbound_data_buffer()
+        self.transport.write(codec.goaway(self.codec.highest_inbound_stream_id, error))
+        self._closing = True
+        streams, self.streams = self.streams, {}
+        self._waiting.clear()
+        for stream in streams.values():
+            stream.gone()
+        if self.is_full:
+            self.transport.abortConnection()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        self.flush_now()
+        self._closing = True
+        self.deadline = self._in(FLUSH_FOR)
+        self.transport.loseConnection()
+
+    def send_away(self) -> None:
+        """Its time is over."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self.transport.abortConnection()
+
+    def __repr__(self) -> str:
+        return f"<Http2Connection {self.client_ip} {len(self.streams)} streams>"
+
+
+_SECTION = budgets.Budget(0, 0, "http2: field section too long")
+
+_ACTS: dict[Any, Any] = {
+    RequestReceived: Http2Connection._request_received,
+    DataReceived: Http2Connection._data_received,
+    StreamEnded: Http2Connection._stream_ended,
+    TrailersReceived: Http2Connection._trailers_received,
+    StreamReset: Http2Connection._stream_reset,
+    WindowUpdated: Http2Connection._window_updated,
+    RemoteSettingsChanged: Http2Connection._settings_changed,
+    PingAckReceived: Http2Connection._ping_acknowledged,
+}
+
+
+class ClientStream(Stream):
+    """A stream of a client: :class:`~swarmgate.http.exchange.Client` of one exchange.
+
+    :ivar error: what the stream is reset with if the answer is broken off.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_exchange",
+        "_expected",
+        "_in_body",
+        "_paused",
+        "_producer",
+        "_producer_paused",
+        "_stalled_at",
+        "_until",
+        "error",
+    )
+
+    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
+        super().__init__(connection, stream_id)
+        self._accepted: Request | None = None
+        self._exchange: Exchange | None = None
+        self.error: int = ErrorCodes.INTERNAL_ERROR
+        # The request's body.
+        self._in_body = False
+        self._expected = UNKNOWN
+        self._paused = False
+        self._until = NEVER
+        # The answer's.
+        self._producer: Any = None
+        self._producer_paused = False
+        self._stalled_at = NEVER
+
+    # The request.
+
+    def accept(self, request: Request, ended: bool) -> None:
+        """The request's field section has been accepted; *ended*: there is no body."""
+        self._accepted = request
+        self._in_body = not ended
+        self._expected = request.length
+
+    def begin(self) -> None:
+        """Serve the request that was accepted, if that has not been done and it was not taken back."""
+        request, self._accepted = self._accepted, None
+        if request is None:
+            return
+        connection = self._connection
+        settings = connection.settings
+        exchange = Exchange(self, request, settings.entry_point)
+        self._exchange = exchange
+        if self._in_body:
+            self._until = connection._in(settings.request_timeout)
+            connection.deadlines.add(self)
+            self.deadline = self._body_deadline()
+        if request.path == b"*":
+            exchange.answer(200)
+            return
+        connection.site.serve(exchange)
+        if self._in_body and self._exchange is exchange and not exchange.taken:
+            self.pause_body()
+
+    def refuse(self, error: BadRequest, without_body: bool) -> None:
+        """Answer what is no request for the gate."""
+        connection = self._connection
+        body = b"" if without_body else reason_of(error.status)
+        response = Response(error.status, body, [(b"date", formatdate(usegmt=True).encode("ascii")), PLAIN_TEXT], 0)
+        connection.send_head(self.id, response_fields(response, len(body)), False)
+        # If there is a body, nobody wants it.
+        self._in_body = True
+        self.put_last(body)
+
+    def body_data(self, data: bytes, size: int, ends: bool) -> None:
+        """*data* of the body has come, for *size* octets of the window; *ends*: its end comes next."""
+        if self._expected != UNKNOWN:
+            self._expected -= len(data)
+            if self._expected < 0:
+                self.is_malformed(Malformed("more body than Content-Length says"))
+                return
+            if ends and self._expected:
+                self.is_malformed(Malformed("less body than Content-Length says"))
+                return
+        self.begin()
+        exchange = self._exchange
+        self._unopened += size
+        if exchange is None:
+            return
+        if not self._paused:
+            self.deadline = self._body_deadline()
+            if not ends:
+                self.open_window()
+        if data:
+            if ends and exchange.request.length:
+                self._in_body = False
+                self._until = self.deadline = NEVER
+                exchange.body_data(data, True, [])
+            else:
+                exchange.body_data(data, False, [])
+
+    def body_end(self, trailers: Fields) -> None:
+        """The body has ended."""
+        if not self._in_body:
+            return
+        if self._expected > 0:
+            self.is_malformed(Malformed("less body than Content-Length says"))
+            return
+        self.begin()
+        self._in_body = False
+        self._until = NEVER
+        self.deadline = NEVER
+        exchange = self._exchange
+        if exchange is not None and exchange.request.length:
+            exchange.body_data(b"", True, trailers)
+
+    def is_malformed(self, error: Malformed) -> None:
+        """What follows the field section shows that this is no request."""
+        self._connection.site.refused(self._connection, error)
+        self._connection.reset(self.id, ErrorCodes.PROTOCOL_ERROR)
+        self._connection.discard(self)
+        self.gone()
+        self._connection.spend_stream_error()
+
+    def _body_deadline(self) -> float:
+        settings = self._connection.settings
+        return self._connection._in(settings.progress_timeout) if self._until == NEVER else self._until
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        connection = self._connection
+        exchange = self._exchange
+        if exchange is None:
+            self.deadline = NEVER
+        elif self._stalled_at != NEVER or exchange.status:
+            # The client does not take the answer, or it takes longer than it may.
+            connection.site.refused(connection, BadRequest("http2: answer not read in time"))
+            self.end(ErrorCodes.CANCEL)
+            connection.flush()
+        else:
+            self.deadline = NEVER
+            exchange.fail(408)
+
+    # The answer: Exchange's Client.
+
+    def send_head(self, exchange: Exchange, response: Response, data: bytes, done: bool) -> None:
+        connection = self._connection
+        request = exchange.request
+        status = response.status
+        length = response.length
+        if self._exchange is None:
+            return
+        if data and done and length == UNKNOWN:
+            length = len(data)
+        if status == 204 or status == 304 or request.method == b"HEAD":
+            data = b""
+            if status == 204:
+                length = UNKNOWN
+        connection.announce_end_if_worn()
+        connection.send_head(self.id, response_fields(response, length), done and not data)
+        if not done:
+            seconds = connection.settings.answer_timeout
+            if seconds:
+                connection.deadlines.add(self)
+                self._until = self.deadline = connection._in(seconds)
+        if data:
+            if done:
+                self.put_last(data)
+            else:
+                self.put(data)
+        elif done:
+            self.sent_all()
+        connection.flush()
+
+    def send_interim(self, response: Response) -> None:
+        if self._exchange is None:
+            return
+        self._connection.send_head(self.id, response_fields(response, UNKNOWN), False)
+        self._connection.flush()
+
+    def send_data(self, data: bytes) -> None:
+        if self._exchange is None:
+            return
+        self.put(data)
+        self._connection.flush()
+
+    def send_end(self, trailers: Fields) -> None:
+        if self._exchange is None:
+            return
+        self.put_end(trailers)
+        self._connection.flush()
+
+    def moved(self) -> None:
+        self._stalled_at = NEVER
+        self.watch()
+
+    def watch(self) -> None:
+        """Pause or resume who produces the answer, and watch the time in which the client takes something of it."""
+        connection = self._connection
+        if not self.held:
+            self.deadline = self._until
+        elif self._stalled_at == NEVER:
+            self._stalled_at = connection.deadlines.now
+            connection.deadlines.add(self)
+            self.deadline = min(self._until, connection._in(connection.settings.progress_timeout))
+        if self.held > HELD_AT_MOST:
+            if self._producer is not None and not self._producer_paused:
+                self._producer_paused = True
+                self._producer.pauseProducing()
+        elif self._producer_paused and self.held <= HELD_AT_LEAST:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()
+
+    def abort(self) -> None:
+        self.end(self.error)
+        self._connection.flush()
+
+    def feed_from(self, producer: Any) -> None:
+        self._producer = producer
+        self._producer_paused = False
+        if producer is not None and self.held > HELD_AT_MOST:
+            self._producer_paused = True
+            producer.pauseProducing()
+
+    def pause_body(self) -> None:
+        if self._in_body:
+            self._paused = True
+            if self._stalled_at == NEVER:
+                self.deadline = self._until
+
+    def resume_body(self) -> None:
+        if self._in_body and self._paused:
+            self._paused = False
+            if self._stalled_at == NEVER:
+                self.deadline = self._body_deadline()
+            self.open_window()
+
+    def switch(self, response: Response, server: Any) -> None:
+        raise NotImplementedError
+
+    # Its end.
+
+    def sent_all(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        connection = self._connection
+        connection.deadlines.discard(self)
+        if self._in_body:
+            # The rest of the body is not wanted (RFC 9113, 8.1).
+            self._in_body = False
+            connection.reset(self.id, ErrorCodes.NO_ERROR)
+        connection.answered(self)
+        if exchange is not None:
+            exchange.ended = True
+            connection.site.finished(exchange)
+
+    def end(self, error: int) -> None:
+        """Reset the stream."""
+        connection = self._connection
+        connection.reset(self.id, error)
+        connection.discard(self)
+        self.gone()
+
+    def gone(self) -> None:
+        """The stream is over, whatever was still to be sent."""
+        self._connection.deadlines.discard(self)
+        self.drop()
+        self._accepted = None
+        self._in_body = False
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+            self._connection.site.finished(exchange)
+
+    def __repr__(self) -> str:
+        return f"<ClientStream {self.id} {self._exchange or '-'}>"

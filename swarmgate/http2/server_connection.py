@@ -1,0 +1,687 @@
+"""A connection to a server that speaks HTTP/2: many exchanges at a time, each on a stream.
+
+What must hold:
+
+* The octets of one answer never reach two clients; what is malformed ends its stream and is answered 502.
+* A request is sent again only where the server has said that it did nothing with it (GOAWAY with a lower stream,
+  REFUSED_STREAM; RFC 9113, 8.7), or where HTTP/1.1 would send it again.
+* Neither side is read faster than the other takes it, stream by stream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    InformationalResponseReceived,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from swarmgate.http.deadlines import FLUSH_FOR, NEVER
+from swarmgate.http.errors import BadRequest, BadResponse
+from swarmgate.http.exchange import Exchange
+from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.server_connection import Chooser
+from swarmgate.http2 import codec
+from swarmgate.http2.codec import Codec
+from swarmgate.http2.connection import (
+    CONNECTION_WINDOW,
+    HELD_AT_LEAST,
+    HELD_AT_MOST,
+    STREAM_WINDOW,
+    Connection,
+    Stream,
+)
+from swarmgate.http2.heads import read_response, read_trailers, request_fields
+
+if TYPE_CHECKING:
+    from swarmgate.http2.upstream import Http2Upstream
+
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+_INTERIM_AT_MOST = 16
+#: Octets that the field section of an answer may have.
+_LONGEST_SECTION = 65536
+#: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
+_CONTINUE_AFTER = 1.0
+#: How often a server that is silent is looked at. Seconds.
+_LOOK_AGAIN = 0.5
+#: Streams of a connection, whatever more the server would take; and before it has said what it takes.
+_STREAMS_AT_MOST = 250
+_STREAMS_AT_FIRST = 100
+#: How often an exchange that a server did nothing with is sent to it again.
+_AGAIN_AT_MOST = 3
+#: A connection that has had so many streams is replaced: their numbers do not start again.
+_LAST_STREAM = 2**30
+#: Octets of a request's body that are kept until the server begins to answer, so that it can be sent again.
+_KEPT_AT_MOST = 65536
+
+
+def _nothing() -> None:
+    pass
+
+
+@implementer(IProtocol)
+class Http2ServerConnection(Connection):
+    """A connection to a server.
+
+    :ivar was_used: a request was answered over it, so that the server may have closed it by now.
+    :ivar is_ending: it takes no new exchanges.
+    """
+
+    factory = None
+
+    def __init__(self, upstream: Http2Upstream) -> None:
+        super().__init__(upstream.deadlines, Codec(True, STREAM_WINDOW, CONNECTION_WINDOW, 0, _LONGEST_SECTION))
+        self.upstream = upstream
+        self.made = _nothing
+        self.deadline = NEVER
+        self.was_used = False
+        self.is_ending = False
+        self._room = _STREAMS_AT_FIRST
+        self._closed = False
+        self._streams: dict[int, ServerStream] = {}
+        #: Those of which the head of the answer has come with what is being read now.
+        self._begun: dict[ServerStream, None] = {}
+
+    # From the network.
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.deadlines.add(self)
+        transport.registerProducer(self, True)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        made, self.made = self.made, _nothing
+        made()
+        self.flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._reading = True
+        try:
+            for kind, _, _, frame in self._frames.feed(data):
+                if kind == codec.GOAWAY:
+                    self._goaway(frame)
+                elif kind != codec.PRIORITY and kind <= codec.CONTINUATION:
+                    for event in self.codec.receive_data(frame):
+                        act = _ACTS.get(event.__class__)
+                        if act is not None:
+                            act(self, event)
+                if self.is_closed():
+                    return
+            self._tell_begun()
+        except (ProtocolError, ValueError):
+            self._break(ErrorCodes.PROTOCOL_ERROR)
+        finally:
+            self._reading = False
+        if not self._closed:
+            self.flush()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._closed = True
+        self.deadline = NEVER
+        self.deadlines.discard(self)
+        self.upstream.ends(self)
+        self._waiting.clear()
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.connection_lost()
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        if self._closed:
+            self.transport.abortConnection()
+        else:
+            # Nothing was asked for too long.
+            self.close()
+
+    # Its streams.
+
+    def has_room(self) -> bool:
+        """Whether it takes another exchange."""
+        return not self.is_ending and len(self._streams) < self._room
+
+    def is_closed(self) -> bool:
+        """Whether it has been closed, from this side or the other."""
+        return self._closed
+
+    def is_idle(self) -> bool:
+        """Whether no exchange is under way."""
+        return not self._streams
+
+    def send(self, exchange: Exchange, chooser: Chooser) -> None:
+        """Send the exchange's request on a stream of its own, and its body as it comes."""
+        stream_id = self.codec.get_next_available_stream_id()
+        if stream_id >= _LAST_STREAM:
+            self.retire()
+        stream = ServerStream(self, stream_id, exchange, chooser)
+        self._streams[stream_id] = stream
+        self.deadline = NEVER
+        stream.begin()
+        self.flush()
+
+    def discard(self, stream: ServerStream) -> None:
+        """*stream* is over."""
+        self._waiting.pop(stream, None)
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self.codec.forget(stream.id)
+        if self._streams or self._closed:
+            return
+        if self.is_ending:
+            self.close()
+        else:
+            timeout = self.upstream.settings.idle_timeout
+            self.deadline = self.deadlines.now + timeout if timeout else NEVER
+
+    # Events.
+
+    def _response(self, event: Any) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.head(event.headers, event.stream_ended is not None)
+            self._begun[stream] = None
+
+    def _interim(self, event: Any) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.interim(event.headers)
+
+    def _data(self, event: Any) -> None:
+        size = event.flow_controlled_length
+        self.consumed(size)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.data(event.data, size, event.stream_ended is not None)
+
+    def _ended(self, event: Any) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.ended([])
+
+    def _trailers(self, event: Any) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        try:
+            if event.stream_ended is None:
+                raise BadRequest("trailers that do not end the stream")
+            trailers = read_trailers(event.headers)
+        except BadRequest:
+            stream.is_malformed()
+        else:
+            stream.ended(trailers)
+
+    def _reset(self, event: Any) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.was_reset(int(event.error_code))
+
+    def _window_updated(self, event: Any) -> None:
+        self.send_waiting()
+
+    def _settings_changed(self, event: Any) -> None:
+        self._room = max(1, min(_STREAMS_AT_MOST, self.codec.remote_settings.max_concurrent_streams))
+        self.send_waiting()
+
+    def _goaway(self, frame: bytes) -> None:
+        if len(frame) < 17:
+            raise ValueError
+        last = int.from_bytes(frame[9:13], "big") & codec.HIGHEST_STREAM
+        self.retire()
+        # The server has not looked at those above the last, and will not (RFC 9113, 6.8).
+        for stream_id in [stream_id for stream_id in self._streams if stream_id > last]:
+            self._streams[stream_id].was_refused()
+        if not self._streams:
+            self.close()
+
+    def _tell_begun(self) -> None:
+        """Pass on the heads whose bodies have not begun with the same read."""
+        begun, self._begun = self._begun, {}
+        for stream in begun:
+            stream.respond(b"", False)
+
+    # The connection.
+
+    def retire(self) -> None:
+        """Take no new exchanges; close when the last has ended."""
+        self.is_ending = True
+        self.upstream.ends(self)
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        if self._closed:
+            return
+        self.retire()
+        self.flush_now()
+        self._closed = True
+        self.transport.write(codec.goaway(0, ErrorCodes.NO_ERROR))
+        self.deadline = self.deadlines.now + FLUSH_FOR
+        self.transport.loseConnection()
+
+    def _break(self, error: int) -> None:
+        """What the server sends is no HTTP/2."""
+        self.retire()
+        self._closed = True
+        self.transport.write(codec.goaway(0, error))
+        self.deadline = self.deadlines.now + FLUSH_FOR
+        streams, self._streams = self._streams, {}
+        self._waiting.clear()
+        for stream in streams.values():
+            stream.fail()
+        self.transport.loseConnection()
+
+    def __repr__(self) -> str:
+        return f"<Http2ServerConnection {self.upstream.url} {len(self._streams)} streams>"
+
+
+_ACTS: dict[Any, Any] = {
+    ResponseReceived: Http2ServerConnection._response,
+    InformationalResponseReceived: Http2ServerConnection._interim,
+    DataReceived: Http2ServerConnection._data,
+    StreamEnded: Http2ServerConnection._ended,
+    TrailersReceived: Http2ServerConnection._trailers,
+    StreamReset: Http2ServerConnection._reset,
+    WindowUpdated: Http2ServerConnection._window_updated,
+    RemoteSettingsChanged: Http2ServerConnection._settings_changed,
+}
+
+
+class ServerStream(Stream):
+    """A stream to a server: :class:`~swarmgate.http.exchange.Server` of one exchange."""
+
+    __slots__ = (
+        "_answer_by",
+        "_chooser",
+        "_exchange",
+        "_expected",
+        "_first",
+        "_interim",
+        "_is_answered",
+        "_paused",
+        "_response",
+        "_sends",
+        "_stalls",
+        "_upstream",
+    )
+
+    def __init__(self, connection: Http2ServerConnection, stream_id: int, exchange: Exchange, chooser: Chooser) -> None:
+        super().__init__(connection, stream_id)
+        self._upstream = connection.upstream
+        self._exchange: Exchange | None = exchange
+        self._chooser = chooser
+        self._answer_by = NEVER
+        # The request's body.
+        self._sends = True
+        self._stalls = False
+        #: What was sent of it, to be sent again if the server has done nothing with it; None if that was too much.
+        self._first: bytes | None = b""
+        # The answer.
+        self._interim = 0
+        self._response: Response | None = None
+        self._is_answered = False
+        self._expected = UNKNOWN
+        self._paused = False
+
+    # The request.
+
+    def begin(self) -> None:
+        """Send the request, and its body as far as it is there."""
+        exchange, connection = self._exchange, self._connection
+        assert exchange is not None
+        request = exchange.request
+        body = exchange.connect(self)
+        done = exchange.body_done
+        if done and request.length == UNKNOWN and not exchange.trailers:
+            request.length = len(body)
+        connection.deadlines.add(self)
+        try:
+            connection.send_head(self.id, request_fields(request), done and not body and not exchange.trailers)
+        except ProtocolError:
+            self.fail()
+            return
+        self._keep(body)
+        if done:
+            if not body and not exchange.trailers:
+                self._sends = False
+            elif exchange.trailers:
+                if body:
+                    self.put(body)
+                self.put_end(exchange.trailers)
+            else:
+                self.put_last(body)
+            self._await_answer()
+            return
+        self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
+        if body:
+            self.put(body)
+        if not self._stalls:
+            exchange.client.resume_body()
+
+    def _keep(self, data: bytes) -> None:
+        if self._first is not None:
+            self._first = self._first + data if len(self._first) + len(data) <= _KEPT_AT_MOST else None
+
+    def body_data(self, data: bytes) -> None:
+        if self._exchange is None or not self._sends:
+            return
+        if not self._is_answered:
+            self.deadline = NEVER
+        self._keep(data)
+        self.put(data)
+        self._connection.flush()
+
+    def body_end(self, trailers: Fields) -> None:
+        if self._exchange is None or not self._sends:
+            return
+        self.put_end(trailers)
+        if not self._is_answered:
+            self._await_answer()
+        self._connection.flush()
+
+    def watch(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self.held > HELD_AT_MOST:
+            if not self._stalls:
+                self._stalls = True
+                exchange.client.pause_body()
+                timeout = self._upstream.settings.progress_timeout
+                if timeout and not self._is_answered:
+                    self.deadline = self._upstream.deadlines.now + timeout
+        elif self._stalls and self.held <= HELD_AT_LEAST:
+            self._stalls = False
+            if not self._is_answered and not self._done:
+                self.deadline = NEVER
+            exchange.client.resume_body()
+
+    def moved(self) -> None:
+        self.watch()
+
+    def sent_all(self) -> None:
+        self._sends = False
+
+    def cancel(self) -> None:
+        """The client has left, or is answered otherwise."""
+        self._leave(ErrorCodes.CANCEL)
+
+    def _leave(self, error: int | None) -> None:
+        """Let go of the exchange; *error*: and reset the stream."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        exchange.connection = None
+        exchange.client.feed_from(None)
+        self._over(error)
+
+    def _over(self, error: int | None) -> None:
+        connection = self._connection
+        self._upstream.in_flight -= 1
+        self.drop()
+        self._sends = False
+        self.deadline = NEVER
+        connection.deadlines.discard(self)
+        if error is not None:
+            connection.reset(self.id, error)
+        connection.discard(self)
+        connection.flush()
+
+    # Its time.
+
+    def _await_answer(self) -> None:
+        settings = self._upstream.settings
+        now = self._upstream.deadlines.now
+        self._answer_by = now + settings.response_timeout if settings.response_timeout else NEVER
+        self.deadline = now + settings.silence_timeout if settings.silence_timeout else self._answer_by
+
+    def overdue(self) -> None:
+        """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
+        exchange, upstream = self._exchange, self._upstream
+        if exchange is None:
+            self.deadline = NEVER
+        elif self._is_answered:
+            self.fail()
+        elif exchange.request.expects_continue and not self._interim and not exchange.body_done:
+            self._interim += 1
+            self.deadline = NEVER
+            exchange.client.send_interim(Response(100, b"Continue", [], 0))
+        elif self._stalls or upstream.deadlines.now >= self._answer_by:
+            self._give_up(504)
+        elif upstream.is_silent and self._may_be_repeated(exchange) and self._chooser.has_next(exchange):
+            chooser = self._chooser
+            self._tell_break(exchange)
+            self._leave(ErrorCodes.CANCEL)
+            chooser.try_next(exchange, 504)
+        else:
+            upstream.question()
+            self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
+
+    # The answer.
+
+    def interim(self, fields: Fields) -> None:
+        """An informational answer has come."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._interim += 1
+        try:
+            response = read_response(fields)
+        except BadResponse:
+            self.is_malformed()
+            return
+        if self._interim > _INTERIM_AT_MOST:
+            self.is_malformed()
+            return
+        if exchange.request.minor == 1 and (response.status != 100 or exchange.request.expects_continue):
+            exchange.client.send_interim(response)
+        if response.status == 100 and not exchange.body_done:
+            self.deadline = NEVER
+
+    def head(self, fields: Fields, ends: bool) -> None:
+        """The head of the answer has come; *ends*: and its end comes next."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        try:
+            response = read_response(fields)
+        except BadResponse:
+            self.is_malformed()
+            return
+        if exchange.request.method == b"HEAD" or response.status in (204, 304):
+            self._expected = 0
+        else:
+            self._expected = response.length
+            if ends and response.length == UNKNOWN and not any(name == b"grpc-status" for name, _ in fields):
+                response.length = 0
+        self._response = response
+        if ends and self._expected <= 0:
+            self.respond(b"", True)
+
+    def respond(self, data: bytes, done: bool) -> None:
+        """Pass the head on, if that has not been done, with *data*; *done*: and the end."""
+        exchange, response = self._exchange, self._response
+        if exchange is None or response is None:
+            return
+        self._response = None
+        self._is_answered = True
+        self._connection.was_used = True
+        upstream = self._upstream
+        upstream.heard = upstream.deadlines.now
+        if upstream.is_troubled:
+            upstream.recovered()
+        if self._chooser.listens:
+            self._chooser.answered(exchange, response)
+        if done:
+            self._finish(exchange)
+            exchange.respond(response, data, True)
+            return
+        self._first = None
+        self._expect_progress()
+        exchange.respond(response, data, False)
+        if self._exchange is exchange:
+            exchange.client.feed_from(self)
+
+    def _expect_progress(self) -> None:
+        timeout = self._upstream.settings.progress_timeout
+        self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
+
+    def data(self, data: bytes, size: int, ends: bool) -> None:
+        """*data* of the answer's body has come, for *size* octets of the window; *ends*: its end comes next."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._expected != UNKNOWN:
+            self._expected -= len(data)
+            if self._expected < 0:
+                self.is_malformed()
+                return
+        self._unopened += size
+        whole = ends and self._expected <= 0
+        if self._response is not None:
+            if data or whole:
+                self.respond(data, whole)
+        elif data:
+            self._expect_progress()
+            exchange.data(data)
+        if not self._paused and not ends:
+            self.open_window()
+
+    def ended(self, trailers: Fields) -> None:
+        """The answer has ended."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._expected > 0:
+            self.is_malformed()
+            return
+        if self._response is not None:
+            self.respond(b"", not trailers)
+            if not trailers or self._exchange is not exchange:
+                return
+        exchange.client.feed_from(None)
+        self._finish(exchange)
+        exchange.end(trailers)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The answer has ended as it should."""
+        exchange.connection = None
+        self._exchange = None
+        # What is left of the request is not wanted any more.
+        self._over(ErrorCodes.CANCEL if self._sends else None)
+
+    # What goes wrong.
+
+    def is_malformed(self) -> None:
+        """What the server sent cannot be passed on."""
+        self.fail(ErrorCodes.PROTOCOL_ERROR)
+
+    def fail(self, error: int = ErrorCodes.CANCEL) -> None:
+        """There will be no answer, or no whole one."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._tell_break(exchange)
+        self._leave(error)
+        exchange.fail(502)
+
+    def _give_up(self, status: int) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._tell_break(exchange)
+            self._leave(ErrorCodes.CANCEL)
+            exchange.fail(status)
+
+    def was_reset(self, error: int) -> None:
+        """The server has reset the stream."""
+        exchange = self._exchange
+        if error == ErrorCodes.REFUSED_STREAM and exchange is not None and not self._is_answered:
+            self.was_refused()
+            return
+        if exchange is not None and hasattr(exchange.client, "error"):
+            exchange.client.error = error  # What a client that speaks HTTP/2 gets to know, if its answer has begun.
+        self._tell_begun_first()
+        self.fail()
+
+    def _tell_begun_first(self) -> None:
+        if self._response is not None:
+            self.respond(b"", False)
+
+    def was_refused(self) -> None:
+        """The server has done nothing with the request: send it again, if all of it is still here."""
+        exchange, first, chooser = self._exchange, self._first, self._chooser
+        if exchange is None:
+            return
+        if self._is_answered or first is None or exchange.retries >= _AGAIN_AT_MOST:
+            self.fail()
+            return
+        self._leave(ErrorCodes.CANCEL)
+        exchange.taken = False
+        exchange.pending = first
+        exchange.client.pause_body()
+        exchange.retries += 1
+        self._upstream.send(exchange, chooser)
+
+    def connection_lost(self) -> None:
+        """The connection has broken, or the server has closed it."""
+        exchange, chooser = self._exchange, self._chooser
+        if exchange is None:
+            return
+        unanswered = not self._is_answered and self._response is None and not self._interim
+        self._tell_break(exchange)
+        self._leave(None)
+        was_used = self._connection.was_used
+        if not unanswered:
+            exchange.fail(502)
+            return
+        if was_used:
+            self._upstream.doubt()
+        else:
+            self._upstream.broke()
+        if not self._may_be_repeated(exchange):
+            exchange.fail(502)
+        elif was_used and exchange.retries < _AGAIN_AT_MOST and not chooser.has_next(exchange):
+            exchange.retries += 1
+            self._upstream.send(exchange, chooser)
+        else:
+            chooser.try_next(exchange, 502)
+
+    @staticmethod
+    def _may_be_repeated(exchange: Exchange) -> bool:
+        """Whether a server may get the request though another may have acted on it (RFC 9110, 9.2.2)."""
+        return exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
+
+    def _tell_break(self, exchange: Exchange) -> None:
+        if self._chooser.listens:
+            self._chooser.broke(exchange)
+
+    # As a producer of the answer's body.
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        self.deadline = NEVER
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._exchange is not None:
+            self._expect_progress()
+            self.open_window()
+
+    def stopProducing(self) -> None:
+        """The client's transport is closing; that it has closed is told otherwise."""
+
+    def __repr__(self) -> str:
+        return f"<ServerStream {self.id} {self._exchange or '-'}>"
