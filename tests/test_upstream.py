@@ -224,6 +224,18 @@ class SilenceTests(SynchronousTestCase):
         gate.network.accept().receive(OK)
         self.assertEqual(client.take(), OK)
 
+    def test_slow_handshake(self) -> None:
+        """A question has its time, whatever takes it: a connection that comes later is not needed."""
+        gate = gate_of(ONE, TWO)
+        client = ask(gate)
+        gate.network.accepts = False
+        gate.advance(3.5)
+        self.assertTrue(gate.upstreams[0].is_silent)
+        late = gate.network.accept()
+        self.assertEqual((late.closed, late.take()), ("aborted", b""))
+        gate.network.accept().receive(OK)
+        self.assertEqual(client.take(), OK)
+
     def test_off(self) -> None:
         """Nobody is questioned where that is switched off."""
         gate = gate_of(ONE, TWO, silence_timeout=0.0)

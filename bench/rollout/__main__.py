@@ -81,7 +81,7 @@ class Run:
     def measure(self, scenario: Scenario, proxy: Proxy, round_: int) -> Outcome:
         """Deploy the application, ask, change, and sum up."""
         # A node that was away, or an engine that lost its replica: the Swarm may need a moment.
-        wait_until(lambda: len(self.lab.ready_nodes()) == 3, "all nodes", 60)
+        wait_until(self.whole, "all nodes to be ready and all managers reachable", 90, 0.5)
         self.lab.await_running(proxies.SERVICE, 2, 90)
         stage = Stage(self.lab, tuple(proxies.places(self.lab, scenario.spared)), self.options.short)
         self.deploy(scenario, stage)
@@ -130,6 +130,7 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a scenario has added, and block until it is gone."""
+        wait_until(self.whole, "all nodes to be ready and all managers reachable", 90, 0.5)
         names = self.lab.docker("service", "ls", "--format", "{{.Name}}").split()
         if added := [name for name in names if name != proxies.SERVICE]:
             self.lab.docker("service", "rm", *added)
@@ -137,6 +138,16 @@ class Run:
             wait_until(lambda: not self.containers(), "the application's end", 30, 0.5)
         for file in self.ids.glob("*"):
             file.unlink()
+
+    def whole(self) -> bool:
+        """Return whether all nodes are ready, and all are managers that the others reach; without that a change of
+        managers may cost the Swarm its quorum.
+        """
+        try:
+            told = self.lab.docker("node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}", timeout=15).splitlines()
+        except LabError:
+            return False
+        return sorted(told) == ["Ready Leader", "Ready Reachable", "Ready Reachable"]
 
     def containers(self) -> list[str]:
         """Return the containers that are not the proxy's, on all nodes."""
@@ -211,17 +222,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> tuple[list[Scenario], list[Proxy]]:
-    """Return the scenarios and proxies that the options ask for, in their own order."""
-    picked = [
-        each
-        for each in SCENARIOS
-        if (each.name in options.scenario if options.scenario else each.short or not options.short)
-    ]
-    beside = [
-        each
-        for each in PROXIES
-        if (each.name in options.proxy if options.proxy else not (options.short and each.name == "traefik-1s"))
-    ]
+    """Return the scenarios and proxies that the options ask for, in the order they were named."""
+    known = {each.name: each for each in SCENARIOS}
+    columns = {each.name: each for each in PROXIES}
+    shorter = [each.name for each in SCENARIOS if each.short], ["swarmgate", "traefik"]
+    every = list(known), list(columns)
+    names, proxies_named = shorter if options.short else every
+    picked = [known[name] for name in options.scenario or names]
+    beside = [columns[name] for name in options.proxy or proxies_named]
     return picked, beside
 
 

@@ -13,7 +13,7 @@ import attrs
 
 from bench.rollout import proxies
 from tests.swarm import lab as swarm
-from tests.swarm.lab import Engine, Lab, run, wait_until
+from tests.swarm.lab import Engine, Lab, LabError, run, wait_until
 
 APP = "web"
 HOST = "web.example"
@@ -178,18 +178,19 @@ def cut(stage: Stage) -> str:
 
 def change_leader(stage: Stage) -> str:
     """Demote the leader of the managers, and promote it again."""
-    nodes = stage.lab.inspect(*proxies.node_ids(stage.lab))
-    leader = next(node for node in nodes if (node.get("ManagerStatus") or {}).get("Leader"))
-    host = leader["Description"]["Hostname"]
+    told = stage.lab.docker("node", "ls", "--format", "{{.Hostname}} {{.ID}} {{.ManagerStatus}}").splitlines()
+    leaders = [line.split() for line in told if line.endswith("Leader")]
+    if not leaders:
+        raise LabError("no node is the leader of the managers")
+    host, leader, _ = leaders[0]
     other = next(engine for engine in stage.lab.engines if engine.host != host)
     own = next(engine for engine in stage.lab.engines if engine.host == host)
-    other.docker("node", "demote", leader["ID"])
+    other.docker("node", "demote", leader)
     wait_until(lambda: "Leader" in other.docker("node", "ls"), "another leader")
     time.sleep(3)
-    other.docker("node", "promote", leader["ID"])
-    wait_until(lambda: "Reachable" in own.docker("info", "--format", "Reachable {{.Swarm.ControlAvailable}}")
-               and own.docker("info", "--format", "{{.Swarm.ControlAvailable}}") == "true",
-               f"{host} to be a manager again", 60)  # fmt: skip
+    other.docker("node", "promote", leader)
+    manages = ("info", "--format", "{{.Swarm.ControlAvailable}}")
+    wait_until(lambda: own.docker(*manages) == "true", f"{host} to be a manager again", 60)
     return ""
 
 

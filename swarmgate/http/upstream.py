@@ -174,7 +174,8 @@ class Upstream:
     def _ask(self) -> None:
         self._questioned = True
         question = _Question(self)
-        self._network.connect(self.host, self.port, _SHOW_WITHIN, question, lambda error: self.showed(False))
+        self.deadlines.add(question)
+        self._network.connect(self.host, self.port, _SHOW_WITHIN, question, question.failed)
 
     def question_octets(self) -> bytes:
         """What it is asked."""
@@ -305,12 +306,17 @@ class _Question:
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
-        self._deadlines.add(self)
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        if self._upstream is not None:
+        if self._upstream is None:  # A handshake may have taken longer than there was time.
+            self.transport.abortConnection()
+        else:
             self.transport.write(self._upstream.question_octets())
+
+    def failed(self, error: Exception) -> None:
+        """There is no connection."""
+        self._told(False)
 
     def dataReceived(self, data: bytes) -> None:
         self._told(True)
@@ -318,15 +324,15 @@ class _Question:
 
     def connectionLost(self, reason: Failure) -> None:
         self._told(True)
-        self._deadlines.discard(self)
 
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
-        self.deadline = NEVER
         self._told(False)
-        self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     def _told(self, is_there: bool) -> None:
+        self._deadlines.discard(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.showed(is_there)

@@ -110,6 +110,10 @@ class Load:
         """Return status, reason and content of an answer, and the connection if it is kept."""
         try:
             async with asyncio.timeout(PATIENCE):
+                if connection is not None and (connection[0].at_eof() or connection[0].exception() is not None):
+                    # It was closed between two requests, which any client notices before it asks again.
+                    connection[1].close()
+                    connection = None
                 if connection is None:
                     connection = await self.connect(number)
                 reader, writer = connection

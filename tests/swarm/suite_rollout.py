@@ -338,6 +338,26 @@ class ManagersTests(RolloutCase):
         wait_until(lambda: self.manages(host), f"{host} to be a manager again", 60)
         self.nothing_failed("another leader", told)
 
+    def test_engine_killed(self):
+        """The engine of a gate's node is killed and started again, which ends its containers: others serve on."""
+        self.app(3)
+        host = next(host for host in sorted(self.placed("gate_swarmgate")) if host != "n1")
+        engine = self.engine(host)
+        at = [f"{each.address}:{PORT}" for each in self.lab.engines]
+        try:
+            with self.load("--turn", at=at) as told:
+                engine.kill()
+                time.sleep(5)
+                engine.start()
+                engine.await_up()
+                wait_until(lambda: self.manages(host), f"{host} to be a manager again", 60)
+                time.sleep(5)
+        finally:
+            if engine.process is None:
+                engine.start()
+                engine.await_up()
+        self.nothing_failed("the engine of a gate's node killed and started again", told)
+
     def manages(self, host: str) -> bool:
         try:
             self.engine(host).docker("service", "ls", "--quiet", timeout=5)
