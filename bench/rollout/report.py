@@ -203,7 +203,6 @@ def plot(outcomes: Sequence[Outcome], titles: Mapping[str, str], path: Path) -> 
                 panel.axvspan(*each.change, color="0.92", zorder=0)
                 panel.bar(seconds, failed, width=1, align="edge", color="tab:red", label="failed")
                 panel.bar(seconds, slow, bottom=failed, width=1, align="edge", color="tab:orange", label="slow")
-            panel.set_ylim(bottom=0, top=None if any(panel.patches) else 1)
             panel.tick_params(labelsize=7)
             if row == 0:
                 panel.set_title(titles.get(proxy, proxy), fontsize=10)
@@ -212,8 +211,8 @@ def plot(outcomes: Sequence[Outcome], titles: Mapping[str, str], path: Path) -> 
             if rounds:
                 total = f"{sum(each.failed for each in rounds)} failed, {sum(each.slow for each in rounds)} slow"
                 panel.text(0.98, 0.9, total, transform=panel.transAxes, ha="right", va="top", fontsize=8)
-        low, high = panels[row][0].get_ylim()
-        panels[row][0].set_ylim(low, max(high, 5))
+        highest = max(sum(counts) for each in outcomes if each.scenario == scenario for counts in each.timeline)
+        panels[row][0].set_ylim(0, max(5, highest * 1.2))
     for panel in panels[-1]:
         panel.set_xlabel("seconds; shaded: the change", fontsize=8)
     bars, names = panels[0][0].get_legend_handles_labels()
