@@ -216,7 +216,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rate < 2 or options.rounds < 1:
         parser.error("--rate is 2 or more, --rounds 1 or more")
-    options.given = list(arguments)
+    # Where the results go is nobody's business who reads them.
+    given = list(arguments)
+    if "--results" in given:
+        del given[given.index("--results") : given.index("--results") + 2]
+    options.given = [part for part in given if not part.startswith("--results=")]
     options.busy = os.getloadavg()[0]
     return options
 
