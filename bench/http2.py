@@ -65,12 +65,12 @@ def main() -> int:
                     continue
                 home = folder / proxy.name
                 home.mkdir()
-                place = Place(home, free_port(), port)
+                place = Place(home, free_port(), free_port(), port)
                 one = start(proxy.name, measure.launch(proxy, place), home, cores[0], proxy.environment)
                 started.append(one)
                 one.wait_until_listening(place.port)
                 running[proxy.name] = one, place
-            time.sleep(1.5)  # Files of routes may be read a moment after the port has been opened.
+            time.sleep(3)  # Files of routes may be read a moment after the port has been opened.
             figures: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
             for number in range(chosen.rounds + 1):
                 for name, (one, place) in running.items():

@@ -547,3 +547,115 @@ class LifeTests(SynchronousTestCase):
         transport.receive(b"PRI * HTTP/2.0\r\n\r\nSM")
         gate.advance(11)
         self.assertEqual(transport.closed, "lost")
+
+
+class WebsocketTests(SynchronousTestCase):
+    """Websockets over HTTP/2 (RFC 8441), where they are wanted."""
+
+    FIELDS: Fields = [
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        *HEAD[1:],
+        (b"sec-websocket-version", b"13"),
+    ]
+
+    def setUp(self) -> None:
+        self.gate = gate_of(http2=Http2Settings(websockets=True))
+        self.client = Http2Client(self.gate)
+        self.stream = self.client.ask(self.FIELDS, ends=False)
+
+    def _switch(self) -> None:
+        self.gate.server.receive(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello"
+        )
+        self.client.flush()
+
+    def test_octets_pass(self) -> None:
+        """The server is asked as in HTTP/1.1; then all that one side says reaches the other."""
+        asked = self.gate.server.take()
+        self.assertTrue(asked.startswith(b"GET / HTTP/1.1\r\n"))
+        self.assertIn(b"Connection: Upgrade\r\nUpgrade: websocket\r\n", asked)
+        self.assertRegex(asked, rb"Sec-WebSocket-Key: [A-Za-z0-9+/]{22}==\r\n")
+        self._switch()
+        self.assertEqual(self.client.heads[self.stream], {b":status": b"200", b"sec-websocket-protocol": b"chat"})
+        self.assertEqual(self.client.bodies[self.stream], b"hello")
+        self.client.h2.send_data(self.stream, b"how are you")
+        self.client.flush()
+        self.assertEqual(self.gate.server.take(), b"how are you")
+        for _ in range(100):
+            self.client.h2.send_data(self.stream, b"a" * 16_000)
+            self.client.flush()
+        self.assertEqual(self.gate.server.take(), b"a" * 1_600_000)
+
+    def test_offered(self) -> None:
+        """A client is told that it may ask; without the option it is not, and its request is none."""
+        self.assertEqual(self.client.h2.remote_settings.enable_connect_protocol, 1)
+        other = Http2Client(gate_of())
+        self.assertEqual(other.h2.remote_settings.enable_connect_protocol, 0)
+        stream = other.ask(self.FIELDS, ends=False)
+        self.assertEqual(other.resets, {stream: ErrorCodes.PROTOCOL_ERROR})
+
+    def test_refused_by_the_server(self) -> None:
+        """A server may say no."""
+        self.gate.server.receive(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+        self.client.flush()
+        self.assertEqual(self.client.heads[self.stream][b":status"], b"403")
+        self.assertEqual(self.client.bodies[self.stream], b"no")
+
+    def test_server_closes(self) -> None:
+        """The server's end is the stream's; the connection lives on."""
+        self._switch()
+        self.gate.server.end()
+        self.client.flush()
+        self.assertIn(self.stream, self.client.ended)
+        self.client.h2.end_stream(self.stream)
+        self.client.flush()
+        self.gate.server.settle()
+        self.client.flush()
+        self.assertIsNone(self.client.transport.closed)
+        self.assertEqual([e.status for e in self.gate.finished_exchanges], [200])
+        self.assertEqual(self.gate.upstreams[0].in_flight, 0)
+
+    def test_client_closes(self) -> None:
+        """The client's end is told to the server, whose last words still arrive."""
+        self._switch()
+        self.client.h2.end_stream(self.stream)
+        self.client.flush()
+        self.assertTrue(self.gate.server.half_closed)
+        self.gate.server.receive(b"goodbye")
+        self.gate.server.end()
+        self.gate.server.settle()
+        self.client.flush()
+        self.assertEqual(self.client.bodies[self.stream], b"hellogoodbye")
+        self.assertIn(self.stream, self.client.ended)
+        self.assertEqual(self.gate.upstreams[0].in_flight, 0)
+
+    def test_client_leaves(self) -> None:
+        """A client that resets the stream, or is gone, closes the server's connection."""
+        for leave in ("reset", "gone"):
+            self.setUp()
+            self._switch()
+            if leave == "reset":
+                self.client.h2.reset_stream(self.stream)
+                self.client.flush()
+            else:
+                self.client.transport.reset()
+            self.assertIsNotNone(self.gate.server.closed)
+            self.gate.server.settle()
+            self.assertEqual(self.gate.upstreams[0].in_flight, 0)
+            self.assertEqual(len(self.gate.finished_exchanges), 1)
+
+    def test_server_that_reads_nothing(self) -> None:
+        """What the server does not take is not taken from the client for long."""
+        self._switch()
+        self.gate.server.producer.pauseProducing()
+        sent = 0
+        while room := min(self.client.h2.local_flow_control_window(self.stream), 16_384):
+            self.client.h2.send_data(self.stream, b"a" * room)
+            self.client.flush()
+            sent += room
+        self.assertLessEqual(sent, 300_000)
+        self.gate.server.producer.resumeProducing()
+        self.client.flush()
+        self.assertGreater(self.client.h2.local_flow_control_window(self.stream), 0)

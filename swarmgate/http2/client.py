@@ -49,6 +49,7 @@ from swarmgate.http2.connection import (
     Stream,
 )
 from swarmgate.http2.heads import Malformed, read_request, read_trailers, response_fields
+from swarmgate.http2.tunnel import StreamTransport
 
 #: Octets that a frame must have to count as an answer's: a client that opens its window by single octets earns nothing.
 _EARNS = 512
@@ -558,15 +559,19 @@ class ClientStream(Stream):
 
     __slots__ = (
         "_accepted",
+        "_early",
         "_exchange",
         "_expected",
         "_in_body",
+        "_is_tunnel",
         "_paused",
         "_producer",
         "_producer_paused",
         "_stalled_at",
+        "_tunnel",
         "_until",
         "error",
+        "transport",
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
@@ -583,6 +588,11 @@ class ClientStream(Stream):
         self._producer: Any = None
         self._producer_paused = False
         self._stalled_at = NEVER
+        # A websocket's: the server's connection, and what came before it was switched.
+        self._is_tunnel = False
+        self._tunnel: Any = None
+        self.transport: Any = None
+        self._early = b""
 
     # The request.
 
@@ -590,7 +600,8 @@ class ClientStream(Stream):
         """The request's field section has been accepted; *ended*: there is no body."""
         self._accepted = request
         self._in_body = not ended
-        self._expected = request.length
+        self._is_tunnel = bool(request.upgrade)
+        self._expected = UNKNOWN if self._is_tunnel else request.length
 
     def begin(self) -> None:
         """Serve the request that was accepted, if that has not been done and it was not taken back."""
@@ -601,7 +612,7 @@ class ClientStream(Stream):
         settings = connection.settings
         exchange = Exchange(self, request, settings.entry_point)
         self._exchange = exchange
-        if self._in_body:
+        if self._in_body and not self._is_tunnel:
             self._until = connection._in(settings.request_timeout)
             connection.deadlines.add(self)
             self.deadline = self._body_deadline()
@@ -618,8 +629,6 @@ class ClientStream(Stream):
         body = b"" if without_body else reason_of(error.status)
         response = Response(error.status, body, [(b"date", formatdate(usegmt=True).encode("ascii")), PLAIN_TEXT], 0)
         connection.send_head(self.id, response_fields(response, len(body)), False)
-        # If there is a body, nobody wants it.
-        self._in_body = True
         self.put_last(body)
 
     def body_data(self, data: bytes, size: int, ends: bool) -> None:
@@ -635,6 +644,9 @@ class ClientStream(Stream):
         self.begin()
         exchange = self._exchange
         self._unopened += size
+        if self._is_tunnel:
+            self._tunnel_data(data)
+            return
         if exchange is None:
             return
         if not self._paused:
@@ -649,6 +661,15 @@ class ClientStream(Stream):
             else:
                 exchange.body_data(data, False, [])
 
+    def _tunnel_data(self, data: bytes) -> None:
+        if self._tunnel is None:
+            self._early += data  # No more than the window allows, which is not opened before the answer.
+            return
+        if data:
+            self._tunnel.transport.write(data)
+        if not self._paused:
+            self.open_window()
+
     def body_end(self, trailers: Fields) -> None:
         """The body has ended."""
         if not self._in_body:
@@ -660,6 +681,10 @@ class ClientStream(Stream):
         self._in_body = False
         self._until = NEVER
         self.deadline = NEVER
+        if self._is_tunnel:
+            if self._tunnel is not None:
+                self._tunnel.client_has_ended()
+            return
         exchange = self._exchange
         if exchange is not None and exchange.request.length:
             exchange.body_data(b"", True, trailers)
@@ -787,17 +812,49 @@ class ClientStream(Stream):
             self.open_window()
 
     def switch(self, response: Response, server: Any) -> None:
-        raise NotImplementedError
+        connection, exchange = self._connection, self._exchange
+        if exchange is None:
+            return
+        # In HTTP/2 it is not the connection that is switched, and the key proves nothing (RFC 8441, 5).
+        fields = [pair for pair in response.fields if pair[0].lower() != b"sec-websocket-accept"]
+        connection.send_head(self.id, response_fields(Response(200, b"", fields, UNKNOWN), UNKNOWN), False)
+        exchange.status = 200
+        exchange.origin_status = 101
+        exchange.connection = None
+        self._tunnel = server
+        self._until = self.deadline = NEVER
+        self.transport = StreamTransport(self)
+        server.tunnel_to(self)
+        server.transport.registerProducer(self.transport, True)
+        early, self._early = self._early, b""
+        if early:
+            server.transport.write(early)
+        self._paused = False
+        self.open_window()
+        if not self._in_body:
+            server.client_has_ended()
+        connection.flush()
+
+    def close(self) -> None:
+        """The tunnel's server has closed it."""
+        self._tunnel = None
+        self._in_body = False
+        if not self._done:
+            self.send_end([])
+        elif not self.held:
+            self.sent_all()
 
     # Its end.
 
     def sent_all(self) -> None:
+        if self._tunnel is not None:
+            return  # The client may still have something to say.
         exchange, self._exchange = self._exchange, None
         connection = self._connection
         connection.deadlines.discard(self)
-        if self._in_body:
+        self._in_body = False
+        if connection.codec.is_open(self.id):
             # The rest of the body is not wanted (RFC 9113, 8.1).
-            self._in_body = False
             connection.reset(self.id, ErrorCodes.NO_ERROR)
         connection.answered(self)
         if exchange is not None:
@@ -818,6 +875,9 @@ class ClientStream(Stream):
         self._accepted = None
         self._in_body = False
         exchange, self._exchange = self._exchange, None
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.tunnel_ended()
         if exchange is not None:
             exchange.client_gone()
             self._connection.site.finished(exchange)

@@ -78,6 +78,7 @@ class Codec(H2Connection):
         self.decoder.max_header_list_size = header_list_at_most
         self.decoder.max_allowed_table_size = decoder_table
         self._encoder_table = encoder_table
+        self._is_over = False
         if encoder_table < self.encoder.header_table_size:
             self.encoder.header_table_size = encoder_table
         self.initiate_connection()
@@ -92,7 +93,7 @@ class Codec(H2Connection):
     def is_open(self, stream_id: int) -> bool:
         """Whether something can still be sent or received on the stream."""
         stream = self.streams.get(stream_id)
-        return stream is not None and not stream.closed
+        return stream is not None and not stream.closed and not self._is_over
 
     def room(self, stream_id: int) -> int:
         """How many octets the peer still takes on the stream, and on the connection."""
@@ -100,6 +101,11 @@ class Codec(H2Connection):
         return room if room > 0 else 0
 
     # What h2 does otherwise.
+
+    def _terminate_connection(self, error_code: Any) -> None:
+        # It can send nothing after that, not even resets.
+        self._is_over = True
+        super()._terminate_connection(error_code)
 
     def _open_streams(self, remainder: int) -> int:
         # It looks at all streams for each new one, and ends the connection where there are too many.

@@ -7,7 +7,9 @@ What HTTP/2 says of its own (RFC 9113, 8.2 and 8.3) is checked here. What is lef
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
+from os import urandom
 
 from swarmgate.http.errors import BadRequest, BadResponse
 from swarmgate.http.fields import FORBIDDEN_TRAILERS, TOKEN, tokens
@@ -143,6 +145,8 @@ def read_request(
     request.__class__ = ReceivedRequest
     if upgrade:
         request.upgrade = upgrade
+        # HTTP/2 has none, and servers that speak HTTP/1.1 ask for one (RFC 8441, 5).
+        request.fields.append((b"Sec-WebSocket-Key", b64encode(urandom(16))))
     elif ended:
         if request.length:
             raise Malformed("Content-Length without a body")
