@@ -32,6 +32,10 @@ _AT_ONCE = 262144
 _OWED_AT_MOST = 4096
 
 
+def _ignore(error: Exception) -> None:
+    """It did come about."""
+
+
 class HandshakeError(Exception):
     """A handshake did not come about; says why, for people."""
 
@@ -177,6 +181,7 @@ class TLSTransport:
         self.negotiatedProtocol = protocol.encode("ascii") if protocol is not None else None
         secured, self._secured = self._secured, None
         assert secured is not None
+        self._failed = _ignore  # So that no circle of references is left for the collector.
         self._protocol = secured(self)
         self._protocol.makeConnection(self)
         return True
