@@ -22,6 +22,7 @@ usage: swarmgate [run] [OPTIONS]          route requests
        swarmgate check [OPTIONS]          say what is wrong with the configuration, and no more
        swarmgate healthcheck [OPTIONS]    ask the ping of a gate on this machine that has the same options;
                                           without any, of the gate that is this container's first process
+       swarmgate certs VERB [OPTIONS]     list, show, export, import or rekey certificates of the certificatesResolvers
        swarmgate demo                     route requests in a Swarm that exists in memory only
        swarmgate version
 
@@ -32,7 +33,7 @@ SWARMGATE_ENTRYPOINTS_WEB_ADDRESS, and from the command line, which wins. Case d
   --config FILE  a YAML or TOML file with options
 """
 
-_COMMANDS = ("run", "check", "healthcheck", "demo", "version", "help")
+_COMMANDS = ("run", "check", "healthcheck", "certs", "demo", "version", "help")
 _HEALTHCHECK_TIMEOUT = 5.0  # Seconds; Docker's own default is longer, a ping takes none.
 
 _log = Logger("swarmgate")
@@ -61,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if command == "demo":
         return _demo()
+    given: list[str] = []
+    while command == "certs" and words and not words[0].startswith("-"):
+        given.append(words.pop(0))
     in_container = None
-    if command == "healthcheck" and not words:
+    if command in ("healthcheck", "certs") and not words:
         in_container = options_of_gate(_command_line_of_first_process())
         words = in_container or []
     configuration = load_or_complain(words, os.environ)
@@ -70,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if command == "check":
         return _check(configuration)
+    if command == "certs":
+        return _certs(configuration, given)
     if command == "healthcheck":
         return _healthcheck(configuration, in_container is not None)
     return _run(configuration, words)
@@ -157,6 +163,30 @@ def _check(configuration: StaticConfiguration) -> int:
     names = ", ".join(f"{name} ({one.address})" for name, one in configuration.entry_points.items())
     print(f"configuration is valid: entry points {names}")
     return 0
+
+
+def _certs(configuration: StaticConfiguration, words: Sequence[str]) -> int:
+    from twisted.internet import task
+
+    from swarmgate import service  # The other commands start sooner without these.
+    from swarmgate.acme import command
+
+    try:
+        command.check(words)
+    except command.CommandError as error:
+        _complain(str(error))
+        print(command.USAGE, end="", file=sys.stderr)
+        return 2
+
+    async def carry_out(reactor: Any) -> None:
+        try:
+            await command.run(reactor, words, configuration, service.endpoint_of(configuration), print)
+        except command.CommandError as error:
+            _complain(str(error))
+            raise SystemExit(1) from None
+        raise SystemExit(0)
+
+    task.react(carry_out)
 
 
 # ---- health check

@@ -23,6 +23,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
+from swarmgate.acme import resolvers as acme
+from swarmgate.acme.answers import PATH as CHALLENGE_PATH
+from swarmgate.acme.answers import ChallengeLeaf
+from swarmgate.acme.certificate import Certificate, Challenge
+from swarmgate.acme.wanted import wishes_of
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
@@ -31,7 +36,8 @@ from swarmgate.config.reload import Change, compare
 from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
-from swarmgate.dynamic.tls import ServersTransport, is_pem
+from swarmgate.dynamic.tls import Certificate as ServedCertificate
+from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration, is_pem
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
 from swarmgate.health.https import TransportPolicy
@@ -60,6 +66,7 @@ from swarmgate.resources.ping import PingResource
 from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_chain
+from swarmgate.tls.challenges import Challenges
 from swarmgate.tls.contexts import ServerContexts
 from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
@@ -70,6 +77,7 @@ _log = Logger("swarmgate")
 
 PING = "ping@internal"
 NOOP = "noop@internal"
+ACME_HTTP = "acme-http@internal"
 #: What is spoken over TLS, best first, as ALPN calls it.
 PROTOCOLS = ("h2", "http/1.1")
 #: Above any priority that a router may be given (Traefik ``ping``).
@@ -97,11 +105,16 @@ class GateService(Service):
         self._logging = logging
         self._reactor = reactor
         self.is_terminating = False
+        self._challenges = Challenges()
+        self._obtained: dict[Certificate, ServedCertificate] = {}
         self.deadlines = Deadlines(reactor)
         self._access_log = _access_log(configuration, reactor)
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
+        self.resolvers = self._resolvers(configuration)
+        if self.resolvers is not None:
+            resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         network = network_of(reactor)
         settings = _upstream_settings(configuration)
@@ -123,6 +136,7 @@ class GateService(Service):
             ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
             [name for name, options in configuration.entry_points.items() if options.http.tls is not None],
             time.time,
+            self._challenges,
         )
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
         self.entry_points = [
@@ -131,6 +145,8 @@ class GateService(Service):
         ]
         self._apply_tls(RoutingTable())
         self.providers = self._providers(configuration, swarm)
+        if self.resolvers is not None:
+            self.providers.append(self.resolvers)
         self._aggregator.publish("internal", _internal(configuration))
 
     # What it is made of.
@@ -165,6 +181,8 @@ class GateService(Service):
         }
         self.gate.apply(table)
         self._apply_tls(table)
+        if self.resolvers is not None:
+            self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 
     def _apply_tls(self, table: RoutingTable) -> None:
         acceptors = self._acceptors.of(table.tls)
@@ -195,6 +213,27 @@ class GateService(Service):
                 )
             )
         return providers
+
+    def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
+        if not configuration.certificates_resolvers:
+            return None
+        return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+
+    def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
+        self._challenges.show(challenges)
+        before, self._obtained = self._obtained, {}
+        for one in certificates:
+            # Checked when it was read from the store, in a thread: to load a large key takes its time.
+            self._obtained[one] = before.get(one) or ServedCertificate(
+                one.chain_pem.decode("ascii"),
+                one.key_pem.decode("ascii"),
+                one.names,
+                one.not_before,
+                one.not_after,
+                one.kind,
+                one.origin,
+            )
+        self._aggregator.publish("acme", Configuration(tls=TLSConfiguration(tuple(self._obtained.values()))))
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, **given)
@@ -346,16 +385,25 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             router, middleware = _redirection(name, redirection, configuration)
             routers[router.name], middlewares[middleware.name] = router, middleware
     ping = configuration.ping
-    if ping is None or ping.manual_routing:
-        return Configuration(routers, middlewares=middlewares)
-    routers["ping"] = Router(
-        name="ping",
-        rule="PathPrefix(`/ping`)",
-        service=PING,
-        entry_points=(ping.entry_point,),
-        priority=_HIGHEST_PRIORITY,
-        origin="ping",
-    )
+    if ping is not None and not ping.manual_routing:
+        routers["ping"] = Router(
+            name="ping",
+            rule="PathPrefix(`/ping`)",
+            service=PING,
+            entry_points=(ping.entry_point,),
+            priority=_HIGHEST_PRIORITY,
+            origin="ping",
+        )
+    challenged = acme.challenge_entry_points(configuration)
+    if challenged:
+        routers["acme-http"] = Router(
+            name="acme-http",
+            rule=f"PathPrefix(`{CHALLENGE_PATH}`)",
+            service=ACME_HTTP,
+            entry_points=challenged,
+            priority=_HIGHEST_PRIORITY,
+            origin="certificatesResolvers",
+        )
     return Configuration(routers, middlewares=middlewares)
 
 
@@ -473,6 +521,12 @@ def _endpoint(options: SwarmProviderOptions) -> Endpoint:
     return Endpoint(options.endpoint, tls.ca, tls.cert, tls.key, True, tls.insecure_skip_verify, timeout=timeout)
 
 
+def endpoint_of(configuration: StaticConfiguration) -> Endpoint | None:
+    """Where the Swarm's API is, None if there is no ``providers.swarm``."""
+    options = configuration.providers.swarm
+    return None if options is None else _endpoint(options)
+
+
 def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:
     options = configuration.servers_transport
     timeouts = options.forwarding_timeouts
@@ -529,7 +583,7 @@ def fault_of(configuration: StaticConfiguration) -> str:
             try_out(configuration)
         except (OSError, ValueError) as error:
             return f"{key}: {error}"
-    return ""
+    return acme.fault_of(configuration)
 
 
 def make_service(

@@ -129,7 +129,7 @@ class MainTests(CommandCase):
         self.assertEqual(
             self.complained(),
             [
-                'swarmgate: "chek" is no command: expected run, check, healthcheck, demo, version or help; '
+                'swarmgate: "chek" is no command: expected run, check, healthcheck, certs, demo, version or help; '
                 "did you mean check?"
             ],
         )

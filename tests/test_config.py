@@ -301,7 +301,7 @@ class FaultTests(SynchronousTestCase):
             "providers.kubernetesCRD",
             "metrics.prometheus",
             "tracing",
-            "certificatesResolvers.le.acme.email",
+            "certificatesResolvers.le.tailscale",
             "experimental.fastProxy",
             "hostResolver.cnameFlattening",
             "core.defaultRuleSyntax",

@@ -84,6 +84,8 @@ def command(proxy: Proxy, socket: str, group: str, debug: bool = False) -> list[
     options = [*_OPTIONS, *proxy.options, *(["--log.level=DEBUG"] if debug else [])]
     if proxy.is_traefik:
         check = f"{_INSIDE}/traefik healthcheck --ping.entrypoint=web --entrypoints.web.address=:80"
+        # The laboratory's image is an empty folder: the health check's shell is the machine's own.
+        made += ["--mount", "type=bind,source=/usr,target=/usr,readonly"]
         made += ["--mount", f"type=bind,source={traefik().parent},target={_INSIDE},readonly"]
         made += ["--health-cmd", check, "--health-interval", "2s", "--health-timeout", "3s"]
         options += ["--global.checknewversion=false", "--global.sendanonymoususage=false"]

@@ -12,6 +12,7 @@ from typing import Literal
 
 import attrs
 
+from swarmgate.config.acme import CertificatesResolver
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Address,
@@ -487,7 +488,6 @@ _DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers
 
 @refused({"http": _DYNAMIC, "tcp": _DYNAMIC, "udp": _DYNAMIC, "tls": _DYNAMIC})
 @not_yet(
-    "certificatesResolvers",
     "core",
     "experimental",
     "hostResolver",
@@ -508,6 +508,9 @@ class StaticConfiguration:
     entry_points: Mapping[str, EntryPoint] = option(factory=dict, doc="Entry points by name.")
     providers: Providers = option(factory=Providers, doc="Providers.")
     servers_transport: ServersTransport = option(factory=ServersTransport, doc="Connections to servers.")
+    certificates_resolvers: Mapping[str, CertificatesResolver] = option(
+        factory=dict, doc="Where certificates come from, by name."
+    )
     ping: Ping | None = option(default=None, doc="Answer /ping: 200 when routes are known, for health checks.")
     access_log: AccessLog | None = option(default=None, doc="Log each request.")
     log: Log = option(factory=Log, doc="The process's own log.")

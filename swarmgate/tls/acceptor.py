@@ -115,10 +115,18 @@ class Acceptors:
 
     :param always: entry points that speak TLS whatever routers there are.
     :param clock: gives the time in seconds since 1970.
+    :param challenge: see :class:`Acceptor`.
     """
 
-    def __init__(self, contexts: ServerContexts, always: Collection[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        contexts: ServerContexts,
+        always: Collection[str],
+        clock: Callable[[], float],
+        challenge: Callable[[ClientHello], ssl.SSLContext | None] | None = None,
+    ) -> None:
         self._contexts = contexts
+        self._challenge = challenge
         self._always = frozenset(always)
         self._clock = clock
         self._made: Certificate | None = None
@@ -133,7 +141,9 @@ class Acceptors:
         store = CertificateStore(table.certificates, default, self._clock())
         options = {DEFAULT: TLSOptions(), **table.options}
         return {
-            name: Acceptor(HostOptions(table.hosts.get(name, {})), options, store, self._contexts, self._clock)
+            name: Acceptor(
+                HostOptions(table.hosts.get(name, {})), options, store, self._contexts, self._clock, self._challenge
+            )
             for name in names
         }
 

@@ -15,6 +15,8 @@ from swarmgate.tls.tickets import TicketKeys
 
 #: Some 30 KB each.
 _KEPT_AT_MOST = 4096
+#: As Mozilla and Go order them; OpenSSL puts the longest key first, whose SHA-384 few processors are fast at.
+_TLS13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _PRIORITIZE_CHACHA = 0x200000  # SSL_OP_PRIORITIZE_CHACHA
 _INTERMEDIATE_GROUPS = ("X25519", "P-256", "P-384")
 _VERSIONS = {
@@ -88,9 +90,11 @@ def server_context(
             if not options.cipher_suites:
                 ciphers[-1:-1] = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "AES128-SHA"]
         context.set_ciphers(":".join(ciphers))
+        openssl.set_cipher_suites(context, _TLS13)
         # The server's order counts, as in Go, but who puts ChaCha20 first has a processor without AES.
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | _PRIORITIZE_CHACHA
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.num_tickets = 1  # As in Go; the next connection brings another.
         if options.disable_session_tickets:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0

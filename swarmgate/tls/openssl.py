@@ -42,6 +42,8 @@ def _library() -> Any:
         library.SSL_CTX_ctrl.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
         library.SSL_CTX_set_verify.restype = None
         library.SSL_CTX_set_verify.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+        library.SSL_CTX_set_ciphersuites.restype = ctypes.c_int
+        library.SSL_CTX_set_ciphersuites.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.SSL_CTX_get_options.restype = ctypes.c_uint64
         library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
     except (ImportError, AttributeError, OSError):
@@ -71,6 +73,17 @@ def set_groups(context: ssl.SSLContext, names: tuple[str, ...]) -> bool:
     :return: whether that is so now.
     """
     return _control(context, _SET_GROUPS_LIST, 0, ":".join(names).encode("ascii")) == 1
+
+
+def set_cipher_suites(context: ssl.SSLContext, names: tuple[str, ...]) -> bool:
+    """Speak TLS 1.3 with the cipher suites *names*, best first, by their registered names.
+
+    :return: whether that is so now.
+    """
+    library = _library()
+    if library is None:
+        return False
+    return bool(library.SSL_CTX_set_ciphersuites(_pointer(context), ":".join(names).encode("ascii")) == 1)
 
 
 def set_ticket_key(context: ssl.SSLContext, key: bytes) -> bool:

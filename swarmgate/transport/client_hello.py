@@ -102,13 +102,21 @@ def _read(body: bytes) -> ClientHello:
     protocols: tuple[bytes, ...] = ()
     if not octets:
         return ClientHello()
-    extensions = _Octets(octets.vector(2))
-    while extensions:
-        kind, value = extensions.number(2), extensions.vector(2)
+    extensions = octets.vector(2)
+    at, end = 0, len(extensions)
+    # Twenty of them or so, of which two are wanted: by hand, for this is a handshake's largest part in Python.
+    while at < end:
+        if at + 4 > end:
+            raise NotTLS
+        kind = extensions[at] << 8 | extensions[at + 1]
+        start = at + 4
+        at = start + (extensions[at + 2] << 8 | extensions[at + 3])
+        if at > end:
+            raise NotTLS
         if kind == _SERVER_NAME:
-            server_name = _server_name(value)
+            server_name = _server_name(extensions[start:at])
         elif kind == _ALPN:
-            protocols = _protocols(value)
+            protocols = _protocols(extensions[start:at])
     return ClientHello(server_name, protocols)
 
 

@@ -28,6 +28,8 @@ _RECORD = 16384
 _NEVER = float("inf")
 #: Octets that are encrypted in one go: it bounds how long one answer keeps all others waiting.
 _AT_ONCE = 262144
+#: Octets of TLS's own, tickets and updates of keys, that wait for the next write.
+_OWED_AT_MOST = 4096
 
 
 class HandshakeError(Exception):
@@ -51,6 +53,7 @@ class TLSTransport:
         "_outgoing",
         "_protocol",
         "_secured",
+        "_server_side",
         "_tls",
         "deadline",
         "disconnecting",
@@ -78,6 +81,7 @@ class TLSTransport:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_name)
         self._secured: Callable[[TLSTransport], IProtocol] | None = secured
         self._failed = failed
+        self._server_side = server_side
         self._protocol: Any = None
         self._below: Any = None
         self.negotiatedProtocol: bytes | None = None
@@ -122,7 +126,7 @@ class TLSTransport:
             self._flush()
             self._break(ConnectionLost(_reason(error)))
             return
-        if self._outgoing.pending:
+        if self._outgoing.pending > _OWED_AT_MOST:
             self._flush()
         if pieces:
             self._protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -166,7 +170,9 @@ class TLSTransport:
             self._give_up(HandshakeError(_reason(error)))
             self._below.loseConnection()
             return False
-        self._flush()
+        if not self._server_side or self._tls.version() != "TLSv1.3":
+            self._flush()
+        # Else all that is left are tickets, which go with the answer.
         protocol: str | None = self._tls.selected_alpn_protocol()
         self.negotiatedProtocol = protocol.encode("ascii") if protocol is not None else None
         secured, self._secured = self._secured, None
