@@ -11,7 +11,6 @@ from tests import corpus
 from tests.e2e.gate import Gate, free_port, routes
 from tests.e2e.wires import rehearse
 
-
 #: Whoever begins a connection so is spoken to in HTTP/2; behind a request it is none.
 _HTTP2 = ("C16", "H05")
 FIRST = tuple(case for case in corpus.CASES if case.name not in _HTTP2)
