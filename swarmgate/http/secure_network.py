@@ -42,13 +42,17 @@ class SecureNetwork:
     def connect(
         self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]
     ) -> None:
-        """Connect *protocol* to a server, once the handshake is over."""
+        """Connect *protocol* to a server, once the handshake is over.
+
+        A protocol with a method ``agreed`` is only asked for the one to connect, with what ALPN has agreed on.
+        """
 
         def secured(tls: TLSTransport) -> IProtocol:
             tls.deadline = NEVER
             self._deadlines.discard(tls)
             self._told.pop((host, port), None)
-            return protocol
+            agreed = getattr(protocol, "agreed", None)
+            return protocol if agreed is None else agreed(tls.negotiatedProtocol)
 
         def lost(error: Exception) -> None:
             self._deadlines.discard(tls)

@@ -14,6 +14,7 @@ from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.server_connection import Chooser, ServerConnection
 from swarmgate.transport.network import ConnectTimeout, Network
+from swarmgate.transport.tls import HandshakeError
 
 
 @attrs.frozen
@@ -315,8 +316,8 @@ class _Question:
             self.transport.write(self._upstream.question_octets())
 
     def failed(self, error: Exception) -> None:
-        """There is no connection."""
-        self._told(False)
+        """There is no connection. Who refuses a handshake is there, however."""
+        self._told(isinstance(error, HandshakeError))
 
     def dataReceived(self, data: bytes) -> None:
         self._told(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +24,7 @@ class Http2Upstream(Upstream):
     def __init__(self, url: str, network: Network, deadlines: Deadlines, settings: UpstreamSettings) -> None:
         super().__init__(url, network, deadlines, settings)
         self._connections: list[Http2ServerConnection] = []
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
 
     def send(self, exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
         if exchange.request.upgrade:
@@ -41,20 +42,28 @@ class Http2Upstream(Upstream):
                 return
         attempt = self._attempt
         if attempt is None or len(attempt.waiting) >= _WAITING_AT_MOST:
-            attempt = self._attempt = _Attempt(self)
+            attempt = self._attempt = Attempt(self)
             waiting = attempt.add(exchange, chooser)
             within = self.settings.connect_timeout * chooser.share_of_time(exchange)
-            self._network.connect(self.host, self.port, within, attempt.connection, attempt.failed)
+            self.connect(attempt, within, attempt.failed)
         else:
             waiting = attempt.add(exchange, chooser)
         if not waiting.is_over:
             exchange.connection = waiting
 
-    def connected(self, attempt: _Attempt) -> None:
-        """A connection has been made for the exchanges that wait for it."""
-        self._reached()
+    def connect(self, attempt: Attempt, within: float, failed: Callable[[Exception], None]) -> None:
+        """Make the connection of *attempt* within so many seconds."""
+        self._network.connect(self.host, self.port, within, attempt.connection, failed)
+
+    def over(self, attempt: Attempt) -> None:
+        """Nobody waits for *attempt* any more."""
         if self._attempt is attempt:
             self._attempt = None
+
+    def connected(self, attempt: Attempt) -> None:
+        """A connection has been made for the exchanges that wait for it."""
+        self._reached()
+        self.over(attempt)
         connection = attempt.connection
         if self.retired:
             connection.retire()
@@ -69,10 +78,9 @@ class Http2Upstream(Upstream):
         if connection.is_idle():
             self._keep(connection)
 
-    def not_connected(self, attempt: _Attempt, error: Exception) -> None:
+    def not_connected(self, attempt: Attempt, error: Exception) -> None:
         """The server could not be reached."""
-        if self._attempt is attempt:
-            self._attempt = None
+        self.over(attempt)
         self._failed()
         for waiting in attempt.waiting:
             self.in_flight -= 1
@@ -90,9 +98,9 @@ class Http2Upstream(Upstream):
 
     def probe(self) -> None:
         self._leave_for_trial()
-        attempt = _Attempt(self)
+        attempt = Attempt(self)
         within = self.settings.connect_timeout
-        self._network.connect(self.host, self.port, within, attempt.connection, self._probe_failed)
+        self.connect(attempt, within, self._probe_failed)
 
     def doubt(self) -> None:
         if not self._connections:
@@ -119,7 +127,7 @@ class Http2Upstream(Upstream):
         return super().idle() + sum(connection.is_idle() for connection in self._connections)
 
 
-class _Attempt:
+class Attempt:
     """A connection that is being made, and who waits for it."""
 
     __slots__ = ("_upstream", "connection", "waiting")

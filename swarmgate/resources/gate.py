@@ -18,13 +18,12 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
-from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
-from swarmgate.resources.reach import Reach, settings_of
+from swarmgate.resources.reach import Reaching, settings_of
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -88,16 +87,15 @@ class Gate:
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
         watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
-        reach: Reach | None = None,
+        reaching: Reaching | None = None,
     ) -> None:
         """
-        :param reach: the network on which servers of a scheme and a transport are reached; *network* for all if it
-            isn't given.
+        :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
         """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
         self.secure_roots = {name: EntryPointRoot(name) for name in self.roots}
-        self._reach: Reach = reach or (lambda scheme, transport: network)
+        self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock
         self._deadlines = deadlines
@@ -181,11 +179,7 @@ class Gate:
         """The member that *server* is of *service*, added to *new* and *unknown* if it, or its upstream, is that."""
 
         def make_upstream() -> Upstream:
-            scheme = server.url.partition(":")[0]
-            network = self._reach(scheme, transport)
-            settings = settings_of(transport, self._upstream_settings)
-            kind = Http2Upstream if scheme == "h2c" else Upstream
-            upstream = kind(server.url, network, self._deadlines, settings)
+            upstream = self._reaching.upstream(server.url, transport, self._upstream_settings)
             unknown.append(upstream)
             return upstream
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -10,12 +9,11 @@ import attrs
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.secure_network import SecureNetwork
-from swarmgate.http.upstream import UpstreamSettings
+from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.http2.negotiated import NegotiatedUpstream
+from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.tls.contexts import client_context
 from swarmgate.transport.network import Network
-
-Reach = Callable[[str, ServersTransport | None], Network]
-"""The network for servers of a URL's scheme and a transport, None for the gate's own."""
 
 
 def idle_connections(configured: int) -> int:
@@ -24,27 +22,39 @@ def idle_connections(configured: int) -> int:
 
 
 class Reaching:
-    """A :data:`Reach`.
+    """Makes upstreams: over which network a server is reached, and in which version of HTTP.
 
     :param default: how servers are reached that no transport is named for.
     """
 
-    def __init__(self, network: Network, deadlines: Deadlines, default: ServersTransport) -> None:
+    def __init__(self, network: Network, deadlines: Deadlines, default: ServersTransport | None = None) -> None:
         self._network = network
         self._deadlines = deadlines
-        self._default = default
+        self._default = default or ServersTransport()
         #: Made once for each, since a context reads all the system's authorities.
-        self._secure: dict[ServersTransport, Network] = {}
+        self._secure: dict[tuple[ServersTransport, tuple[str, ...]], Network] = {}
 
-    def __call__(self, scheme: str, transport: ServersTransport | None) -> Network:
+    def upstream(self, url: str, transport: ServersTransport | None, settings: UpstreamSettings) -> Upstream:
+        """The server at *url*, reached as *transport* says, or as the default does if there is none."""
+        scheme = url.partition(":")[0]
+        settings = settings_of(transport, settings)
+        if scheme == "h2c":
+            return Http2Upstream(url, self._network, self._deadlines, settings)
         if scheme != "https":
-            return self._network
+            return Upstream(url, self._network, self._deadlines, settings)
         transport = transport or self._default
-        secure = self._secure.get(transport)
+        network = self._secured(transport, ("http/1.1",))
+        if transport.disable_http2:
+            return Upstream(url, network, self._deadlines, settings)
+        negotiating = self._secured(transport, ("h2", "http/1.1"))
+        return NegotiatedUpstream(url, network, negotiating, self._deadlines, settings)
+
+    def _secured(self, transport: ServersTransport, protocols: tuple[str, ...]) -> Network:
+        secure = self._secure.get((transport, protocols))
         if secure is None:
-            context = client_context(transport)
+            context = client_context(transport, protocols)
             secure = SecureNetwork(self._network, context, transport.server_name, self._deadlines)
-            self._secure[transport] = secure
+            self._secure[transport, protocols] = secure
         return secure
 
 

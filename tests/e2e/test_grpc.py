@@ -1,4 +1,4 @@
-"""gRPC through the gate: grpcio as client and as server, HTTP/2 in clear text on both sides."""
+"""gRPC through the gate: grpcio as client and as server, HTTP/2 in clear text, and over TLS to the server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.gate import Gate
+from tests.pki import Authority
 
 PATIENCE = 20.0
 COUNT = 200
@@ -61,7 +62,7 @@ class GrpcTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.echo = Echo()
         server = grpc.server(ThreadPoolExecutor(8), handlers=(self.echo,))
-        port = server.add_insecure_port("127.0.0.1:0")
+        url = self.listen(server)
         server.start()
         self.addCleanup(lambda: server.stop(None).wait(PATIENCE))
         gate = Gate(
@@ -69,11 +70,17 @@ class GrpcTests(SynchronousTestCase):
             "  routers:\n"
             "    grpc: {rule: PathPrefix(`/`), service: echo}\n"
             "  services:\n"
-            f"    echo: {{loadBalancer: {{servers: [{{url: 'h2c://127.0.0.1:{port}'}}]}}}}\n"
+            f"    echo: {{loadBalancer: {{serversTransport: trusting, servers: [{{url: '{url}'}}]}}}}\n"
+            "  serversTransports:\n"
+            "    trusting: {insecureSkipVerify: true}\n"
         )
         self.addCleanup(gate.stop)
         self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{gate.port}")
         self.addCleanup(self.channel.close)
+
+    def listen(self, server: Any) -> str:
+        """Give the server a port. Returns its URL for the gate."""
+        return f"h2c://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
 
     def test_unary(self) -> None:
         """A call is answered, with what the server says after the answer."""
@@ -134,3 +141,12 @@ class GrpcTests(SynchronousTestCase):
         calls = [(number, unary.future(b"%d" % number * 50, timeout=PATIENCE)) for number in range(300)]
         for number, call in calls:
             self.assertEqual(call.result(), b"%d" % number * 50)
+
+
+class SecureGrpcTests(GrpcTests):
+    """The same with a server that speaks HTTP/2 over TLS."""
+
+    def listen(self, server: Any) -> str:
+        pair = Authority("the servers").issue("localhost")
+        credentials = grpc.ssl_server_credentials([(pair.key.encode(), pair.chain.encode())])
+        return f"https://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"

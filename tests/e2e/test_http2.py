@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
@@ -17,6 +16,7 @@ from hpack import Encoder
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.e2e.gate import Gate, free_port, routes
+from tests.e2e.programs import needed
 from tests.http2_peers import HEAD, frame
 
 PATIENCE = 30.0
@@ -24,13 +24,6 @@ BIG = bytes(range(256)) * 8000
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
 #: Requests that the honest client sends while it is quiet, and under each attack.
 SAMPLES = 300
-
-
-def needed(program: str) -> str:
-    """The path of *program*, which the tests' machine has to have (Debian: curl, nghttp2-client)."""
-    found = shutil.which(program)
-    assert found is not None, f"{program} is not installed"
-    return found
 
 
 def run(*command: str) -> subprocess.CompletedProcess[bytes]:
@@ -84,7 +77,7 @@ class GateTests(SynchronousTestCase):
 class ClientTests(GateTests):
     def test_curl(self) -> None:
         """curl gets what it asks for, and sends what it has, over HTTP/2."""
-        curl = needed("curl")
+        curl = needed("curl", "curl")
 
         def talk() -> None:
             done = run(curl, "-s", "-w", "%{http_version} %{http_code}", "--http2-prior-knowledge", f"{self.url}/")
@@ -106,19 +99,21 @@ class ClientTests(GateTests):
     def test_curl_without_prior_knowledge(self) -> None:
         """A client that offers to upgrade is answered in HTTP/1.1."""
         done = self.with_server(
-            lambda: run(needed("curl"), "-s", "-w", "%{http_version} %{http_code}", "--http2", f"{self.url}/")
+            lambda: run(needed("curl", "curl"), "-s", "-w", "%{http_version} %{http_code}", "--http2", f"{self.url}/")
         )
         self.assertEqual(done.stdout, b"ok1.1 200")
 
     def test_nghttp(self) -> None:
         """nghttp, which sends priorities, gets its answers, and no error."""
-        done = self.with_server(lambda: run(needed("nghttp"), "-v", "-m", "20", f"{self.url}/"))
+        done = self.with_server(lambda: run(needed("nghttp", "nghttp2-client"), "-v", "-m", "20", f"{self.url}/"))
         self.assertEqual((done.returncode, done.stdout.count(b":status: 200")), (0, 20))
         self.assertNotIn(b"recv RST_STREAM", done.stdout)
 
     def test_h2load(self) -> None:
         """A hundred streams on each of ten connections: every request is answered."""
-        done = self.with_server(lambda: run(needed("h2load"), "-n", "5000", "-c", "10", "-m", "100", f"{self.url}/"))
+        done = self.with_server(
+            lambda: run(needed("h2load", "nghttp2-client"), "-n", "5000", "-c", "10", "-m", "100", f"{self.url}/")
+        )
         self.assertIn(b"5000 succeeded, 0 failed, 0 errored, 0 timeout", done.stdout, done.stdout)
 
 

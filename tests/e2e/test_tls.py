@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.tls.certificates import DEFAULT_NAME
 from tests.e2e.gate import PATIENCE, Gate, free_port
+from tests.e2e.programs import needed
 from tests.pki import Authority, Pair, authority
 
 ROUTES = """\
@@ -398,8 +399,7 @@ class ClientTests(Fixture):
 
     def test_http2(self) -> None:
         """A client that offers HTTP/2 speaks it: a large answer arrives whole, and the server learns of the TLS."""
-        curl = shutil.which("curl")
-        assert curl is not None
+        curl = needed("curl", "curl")
         port = self.gate.port
         command = [curl, "-sk", "--http2", "--connect-to", f"a.example:443:127.0.0.1:{port}", "-w", "%{http_version}"]
 
@@ -416,9 +416,7 @@ class ClientTests(Fixture):
 
     def test_curl(self) -> None:
         """curl verifies the certificate and gets the answer."""
-        curl = shutil.which("curl")
-        if curl is None:
-            raise AssertionError("curl is missing")
+        curl = needed("curl", "curl")
         port = self.gate.port
         done = subprocess.run(
             [
