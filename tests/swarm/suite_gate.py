@@ -226,7 +226,11 @@ class StackTests(GateCase):
         for file in sorted(DEPLOY.glob("*.yml")):
             command = ["docker", "stack", "config", "-c", str(file)]
             done = subprocess.run(
-                command, env={**os.environ, "APP_IMAGE": "app"}, capture_output=True, timeout=60, check=False
+                command,
+                env={**os.environ, "APP_IMAGE": "app", "EMAIL": "a@gate.example"},
+                capture_output=True,
+                timeout=60,
+                check=False,
             )
             self.assertEqual((0, b""), (done.returncode, done.stderr), file)
 
