@@ -170,8 +170,9 @@ class RollTests(RolloutCase):
         self.nothing_failed(f"{ROLLS} x roll of 1 task with a health check", told)
 
     def test_single_task_stop_first(self):
-        """The only task is stopped before another starts: requests wait for that."""
-        self.app(1, "--update-order", "stop-first")
+        """The only task is stopped before another starts: requests wait for that, as long as a label lets them."""
+        wait = {"traefik.http.services.web.loadbalancer.waitforserver": "20s"}
+        self.app(1, "--update-order", "stop-first", labels=wait)
         with self.load("--posts") as told:
             for _ in range(ROLLS):
                 self.assertEqual("completed", self.update("web", "--force"))
