@@ -21,6 +21,8 @@ from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
+#: Seconds in which connections that are half made are made.
+_HALF_MADE_WITHIN = 0.25
 #: Seconds in which connections from the queue of a closed socket are taken over.
 _QUEUE_WITHIN = 0.05
 #: Seconds that a tunnel has to close, after it has been told to.
@@ -168,8 +170,10 @@ class EntryPoint(Service):
         if self._listening is None:
             return
         self.draining = True
-        if self._life_cycle.accept_for:
-            yield deferLater(self._clock, self._life_cycle.accept_for)
+        if self._reuse_port:
+            self._listening.turn_away()
+        if self._life_cycle.accept_for or self._reuse_port:
+            yield deferLater(self._clock, max(self._life_cycle.accept_for, _HALF_MADE_WITHIN * self._reuse_port))
         self._listening.close()
         # Those that the kernel had accepted already come in now.
         yield deferLater(self._clock, _QUEUE_WITHIN)

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from swarmgate.transport.native import listening_socket, rest_of
+from swarmgate.transport.native import listening_socket, rest_of, steer_to_next
 from swarmgate.transport.network import ConnectTimeout
 
 
@@ -31,6 +31,9 @@ class ReactorListening:
 
     def port(self) -> int:
         return self._number
+
+    def turn_away(self) -> None:
+        steer_to_next(self._queue)
 
     def close(self) -> None:
         maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +148,9 @@ class NativeListening:
     def port(self) -> int:
         return self._port
 
+    def turn_away(self) -> None:
+        steer_to_next(self._queue)
+
     def close(self) -> None:
         self._server.close()
         for accepted in rest_of(self._queue):
@@ -203,6 +208,24 @@ class NativeNetwork:
             failed(error)
 
 
+#: Linux's socket(7): which socket of a port gets a connection, as a program of the classic packet filter decides.
+_SO_ATTACH_REUSEPORT_CBPF, _SO_DETACH_REUSEPORT_BPF = 51, 68
+#: "The second": sockets are numbered as they began to listen. Where there is no second, the kernel decides by itself.
+_RETURN_SECOND = struct.pack("=HBBI", 0x06, 0, 0, 1)
+
+
+def steer_to_next(listening: socket.socket) -> None:
+    """Let a port's new connections go to the process that has come second, as long as this one's socket is open.
+
+    Closing a socket resets the connections that are half made, which the kernel does not move to another one.
+    """
+    program = ctypes.create_string_buffer(_RETURN_SECOND)
+    with contextlib.suppress(OSError):  # another system, or a socket that shares its port with nobody
+        listening.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, ctypes.addressof(program))
+        )
+
+
 def rest_of(listening: socket.socket) -> list[socket.socket]:
     """The connections that wait in the queue of a socket, which is closed.
 
@@ -221,6 +244,9 @@ def rest_of(listening: socket.socket) -> list[socket.socket]:
             connection.setblocking(False)
             accepted.append(connection)
     finally:
+        # Those who stay share the port among them again.
+        with contextlib.suppress(OSError):
+            listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
         listening.close()
 
 

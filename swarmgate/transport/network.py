@@ -19,6 +19,9 @@ class ListeningSocket(Protocol):
     def port(self) -> int:
         """The port number it is bound to."""
 
+    def turn_away(self) -> None:
+        """Leave new connections to another process that listens on the port (``reuse_port``), if there is one."""
+
     def close(self) -> None:
         """Accept no more connections; those that were accepted live on."""
 
