@@ -421,7 +421,7 @@ def _redirection(
     )
     router = Router(
         name,
-        rule="HostRegexp(`^.+$`)",
+        rule="PathPrefix(`/`)",
         service=NOOP,
         entry_points=(entry_point,),
         middlewares=(middleware.name,),

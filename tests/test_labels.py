@@ -261,6 +261,8 @@ class FaultTests(SynchronousTestCase):
             ("strategy=random", "wrr"),
             ("sticky.cookie.samesite=maybe", "lax"),
             ("passivehealthcheck.maxfailedattempts=0", "at least 1"),
+            ("sticky.cookie.path=/\r\nX: y", "without semicolons and line ends"),
+            ("sticky.cookie.domain=a; b", "without semicolons and line ends"),
         ):
             self.assertIn(part, self.problem(read(f"{start}{label}")).reason)
 

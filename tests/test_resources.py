@@ -260,6 +260,34 @@ class GateTests(SynchronousTestCase):
         self.network.servers[0].receive(OK)
         self.assertEqual(self.client.take(), OK)
 
+    def test_not_sent_again_and_again(self) -> None:
+        """A request that servers may have had is sent three times at most, whoever is on the way; none waits twice."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=("http://10.0.0.2:80",)))
+        self.client.receive(GET.replace(b"GET", b"DELETE"))
+        for _ in range(20):
+            if not self.network.servers[-1].closed:
+                self.network.servers[-1].reset()
+            self.advance(0.25)
+        self.assertIn(b"HTTP/1.1 502 ", self.client.take())
+        self.assertLessEqual(len(self.network.servers), 3)
+
+    def test_waits_once(self) -> None:
+        """However often its attempts fail, a request waits no longer than it may."""
+        router = Router("a", "Host(`a.example`)", "app")
+        self.gate.apply(table(router))
+        self.gate.apply(table(router, servers=()))
+        self.client.receive(GET)
+        self.advance(3)
+        self.network.accepts = False
+        self.gate.apply(table(router, servers=("http://10.0.0.2:80",)))
+        for _ in range(12):
+            while self.network.connecting:
+                self.network.refuse()
+            self.advance(0.25)
+        self.assertIn(b"HTTP/1.1 50", self.client.take())
+
     def test_service_removed_while_waiting(self) -> None:
         """A service that loses its last server and is then removed keeps nobody waiting."""
         self.gate.apply(table(Router("a", "Host(`a.example`)", "app")))

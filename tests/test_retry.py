@@ -6,8 +6,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.http import gathering
+from swarmgate.http.exchange import Exchange
 from swarmgate.middlewares import add_prefix, retry
 from swarmgate.middlewares.chain import Chain
+from swarmgate.middlewares.interface import Middleware
 from swarmgate.structure import StructureError, structure
 from tests.exchanges import context_of
 from tests.memory_network import GET, OK, MemoryGate, MemoryTransport
@@ -24,6 +27,16 @@ def gate_of(*servers: str, after: tuple[Any, ...] = (), **options: Any) -> tuple
     step = retry.build(settings, context_of(gate.clock))
     gate.leaf = Chain("r@test", (step, *after), gate.leaf)
     return gate, gate.client()
+
+
+class Refusal(Middleware):
+    """Answers every request."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def request(self, exchange: Exchange) -> None:
+        exchange.answer(self.status, b"no")
 
 
 class RetryTests(SynchronousTestCase):
@@ -171,6 +184,41 @@ class RetryTests(SynchronousTestCase):
         client.receive(POST.replace(b"POST", b"PUT"))
         client.reset()
         self.assertEqual(gate.network.servers, [])
+
+    def test_middlewares_are_final(self) -> None:
+        """What a middleware behind it answers is not asked for again: nobody gets past one by its own refusal."""
+        for status in (401, 403, 503):
+            gate, client = gate_of(attempts="3", status="400-599", after=(Refusal(status),))
+            for request in (GET, POST.replace(b"POST", b"PUT") + b"abcd"):
+                client.receive(request)
+                self.assertIn(b"HTTP/1.1 %d " % status, client.take())
+                gate.clock.advance(1)
+            self.assertEqual((gate.network.servers, client.take()), ([], b""))
+
+    def test_no_server(self) -> None:
+        """A service without a server is asked again, if 503 is a wanted status."""
+        gate, client = gate_of("http://10.0.0.1:80", attempts="2", status="503")
+        (member,) = gate.leaf._leaf.members
+        member.judge(False)
+        client.receive(GET)
+        self.assertEqual(client.take(), b"")
+        member.judge(True)
+        gate.clock.advance(0)
+        gate.server.receive(OK)
+        self.assertEqual(client.take(), OK)
+
+    def test_many_bodies(self) -> None:
+        """Bodies of many requests are held back up to a bound for all of them; the others stream."""
+        self.patch(gathering, "TOGETHER_AT_MOST", 5)
+        gate, first = gate_of(attempts="2", status="503")
+        first.receive(POST.replace(b"POST", b"PUT") + b"abc")
+        self.assertEqual(gate.network.servers, [])
+        second = gate.client()
+        second.receive(POST.replace(b"POST", b"PUT") + b"abc")
+        self.assertTrue(gate.server.take().endswith(b"\r\n\r\nabc"))
+        first.reset()
+        second.reset()
+        self.assertEqual(gathering._Held.octets, 0)
 
     def test_wrong_options(self) -> None:
         """Attempts have to be given, and one is the least."""

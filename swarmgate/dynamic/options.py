@@ -73,6 +73,16 @@ def parse_cookie_name(text: str) -> str:
     return re.sub(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]", "_", text)
 
 
+def parse_cookie_attribute(text: str) -> str:
+    """The path or the domain of a cookie (RFC 6265, 4.1.1: ``path-value``).
+
+    :raises ValueError: what is expected.
+    """
+    if re.search(r"[^ -~]|;", text):
+        raise ValueError("characters of ASCII, without semicolons and line ends")
+    return text
+
+
 def parse_check_path(text: str) -> str:
     """The path of a health check, with its query (Traefik ``healthCheck.path``).
 
@@ -94,8 +104,10 @@ class StickyCookieOptions:
         default=None, doc="Whether other sites' requests have it."
     )
     max_age: int = option(default=0, doc="Seconds; 0: it ends with the browser's session, less: it is expired at once.")
-    path: str = option(default="/", doc="The path below which it is sent.")
-    domain: str = option(default="", doc="The domain that it is for; none: the one that was asked.")
+    path: str = option(default="/", parse=parse_cookie_attribute, doc="The path below which it is sent.")
+    domain: str = option(
+        default="", parse=parse_cookie_attribute, doc="The domain that it is for; none: the one that was asked."
+    )
 
 
 @attrs.frozen

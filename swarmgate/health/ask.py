@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
@@ -23,6 +24,7 @@ from swarmgate.health.probe import USER_AGENT, Outcome, Probe, outcome_of, outco
 
 #: Octets of an answer's body that are read to be polite to its server; of longer ones no more is wanted.
 _READ_AT_MOST = 65536
+_REDIRECTS_AT_MOST = 5
 #: Questions that are under way at a time: of a Swarm that has just been seen all servers are asked at once.
 _TOGETHER = 100
 
@@ -63,13 +65,21 @@ class Asker:
         headers = Headers({"Host": [probe.authority], "User-Agent": [USER_AGENT]})
         for name, value in probe.fields:
             headers.setRawHeaders(name, [value])
+        return self._request(check, probe, probe.url, headers, _REDIRECTS_AT_MOST if probe.follow_redirects else 0)
+
+    def _request(
+        self, check: HealthCheck, probe: Probe, url: str, headers: Headers, redirects: int
+    ) -> Deferred[Outcome]:
         asking: Deferred[Any] = self._client.request(
-            probe.method, probe.url, headers=headers, allow_redirects=probe.follow_redirects, unbuffered=True
+            probe.method, url, headers=headers, allow_redirects=False, unbuffered=True
         )
 
-        def answered(response: Any) -> Outcome:
+        def answered(response: Any) -> Outcome | Deferred[Outcome]:
+            there = _redirected(url, response) if redirects else ""
             if response.length is UNKNOWN_LENGTH or response.length:
                 response.deliverBody(_Unread(self._reactor, probe.timeout))
+            if there:
+                return self._request(check, probe, there, headers, redirects - 1)
             return outcome_of(check, probe, response.code)
 
         return asking.addCallback(answered)
@@ -89,6 +99,19 @@ class Asker:
         if isinstance(error, ResponseNeverReceived) and error.reasons:
             error = error.reasons[0].value
         return outcome_of_failure(probe, error if isinstance(error, Exception) else None)
+
+
+def _redirected(url: str, response: Any) -> str:
+    """Where a redirect leads to, ``""`` if it is none or leads to somebody else.
+
+    A server could else have the gate ask whomever it likes, from where only the gate can reach them; its redirect to
+    elsewhere is then the answer.
+    """
+    location = (response.headers.getRawHeaders("location") or [""])[0]
+    if response.code not in (301, 302, 303, 307, 308) or not location:
+        return ""
+    there = urljoin(url, location)
+    return there if urlsplit(there)[:2] == urlsplit(url)[:2] else ""
 
 
 class _Unread(Protocol):

@@ -309,7 +309,8 @@ class ClientConnection:
                 self._buffer = data
                 self._pause()
         except OtherVersion as error:
-            if self._settings.http2 is None or self._requests:
+            if self._settings.http2 is None or self._requests or self._settings.secure:
+                # Over TLS it is agreed on in the handshake (RFC 9113, 3.2).
                 self._refuse(error)
             else:
                 self._hand_over(self._settings.http2, data)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+_log = Logger()
 
 NEVER = float("inf")
 #: How long a connection that was closed may take to send what is left. Seconds.
@@ -75,4 +78,8 @@ class Deadlines:
         self._call = self._clock.callLater(self._tick, self._look) if self._members else None
         now = self.now = self._clock.seconds()
         for member in [member for member in self._members if member.deadline <= now]:
-            member.overdue()
+            try:
+                member.overdue()
+            except Exception:
+                # A fault of one is none of the others'.
+                _log.failure("a deadline could not be kept")

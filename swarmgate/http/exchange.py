@@ -25,6 +25,8 @@ _log = Logger()
 
 PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 NO_SNIFFING = (b"X-Content-Type-Options", b"nosniff")
+#: What is answered for a server that has not answered.
+_OF_SERVERS = (502, 504)
 #: What is logged for a request whose client left before the answer began (nginx, Traefik).
 CLIENT_CLOSED_REQUEST = 499
 
@@ -85,7 +87,7 @@ class Route(Protocol):
 
 
 class Retrying(Protocol):
-    """What may have a request asked again instead of passing its answer on."""
+    """What may have a request asked again instead of passing a server's answer on; never a middleware's."""
 
     def takes(self, exchange: Exchange, status: int) -> bool:
         """Whether the answer of *status*, of which nothing was sent, is given up: the request is asked again."""
@@ -108,6 +110,8 @@ class Exchange:
     :ivar response: the head of the answer as it was sent, None before.
     :ivar origin_fields: of the head of the server's answer, as it came.
     :ivar origin_status: of the server's answer, 0 if no server has answered.
+    :ivar tls_options: the name of the TLS options that its connection is under, ``""`` without TLS.
+    :ivar wait_until: until when it waits at most while there is no server; 0 before it has waited.
     :ivar retrying: what may have the request asked again, None for nothing.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
@@ -149,9 +153,11 @@ class Exchange:
         "started",
         "status",
         "taken",
+        "tls_options",
         "trailers",
         "tried",
         "user",
+        "wait_until",
     )
 
     def __init__(self, client: Client, request: Request, entry_point: str) -> None:
@@ -171,6 +177,8 @@ class Exchange:
         self.tried: set[Any] | None = None
         self.retries = 0
         self.retrying: Retrying | None = None
+        self.wait_until = 0.0
+        self.tls_options = ""
         self._waiting: Deferred[None] | None = None
         # The request's body, as long as nobody takes it.
         self.pending = b""
@@ -253,6 +261,8 @@ class Exchange:
 
     def respond(self, response: Response, data: bytes, done: bool) -> None:
         """A server's answer has begun, with *data* of its body; *done*: and ended."""
+        if self.retrying is not None and self.server and self.retrying.takes(self, response.status):
+            return
         self.origin_status = response.status
         self.origin_fields = response.fields
         self.origin_seconds = perf_counter() - self.origin_started
@@ -268,7 +278,7 @@ class Exchange:
         self._send_head(response, body, True)
 
     def _send_head(self, response: Response, data: bytes, done: bool) -> None:
-        if self.ended or (self.retrying is not None and self.retrying.takes(self, response.status)):
+        if self.ended or self.status:
             return
         if self.passed and self.route is not None:
             try:
@@ -322,6 +332,10 @@ class Exchange:
     def fail(self, status: int, body: bytes | None = None) -> None:
         """Something went wrong: answer *status*, or, if the answer has begun, break it off."""
         if self.ended:
+            return
+        # What a server did not do may be asked for again; what a middleware says is final.
+        retrying = self.retrying if self.server and not self.status and status in _OF_SERVERS else None
+        if retrying is not None and retrying.takes(self, status):
             return
         if self.status:
             connection, self.connection = self.connection, None

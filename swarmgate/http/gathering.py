@@ -7,6 +7,15 @@ from twisted.internet.defer import Deferred, succeed
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Fields, Response
 
+#: Octets of all bodies together that are being waited for; beyond that bodies go on as they come.
+TOGETHER_AT_MOST = 64 * 1024 * 1024
+
+
+class _Held:
+    """Octets that are being held in this process."""
+
+    octets = 0
+
 
 def gather(exchange: Exchange, at_most: int) -> Deferred[bool]:
     """Wait until all of the request's body is here.
@@ -38,13 +47,15 @@ class _Gathering:
         self._at_most = at_most
         self._pieces: list[bytes] = []
         self._size = 0
+        self._is_over = False
 
     def body_data(self, data: bytes) -> None:
         if self.waiting.called:
             return
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > self._at_most:
+        _Held.octets += len(data)
+        if self._size > self._at_most or _Held.octets > TOGETHER_AT_MOST:
             self._give_back(False)
 
     def body_end(self, trailers: Fields) -> None:
@@ -53,7 +64,16 @@ class _Gathering:
 
     def cancel(self) -> None:
         """The client has left; who waits is told by the exchange."""
+        if not self._is_over:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._is_over = True
+        _Held.octets -= self._size
+        self._pieces = []
 
     def _give_back(self, whole: bool) -> None:
-        self._exchange.give_back(b"".join(self._pieces))
+        body = b"".join(self._pieces)
+        self._let_go()
+        self._exchange.give_back(body)
         self.waiting.callback(whole)

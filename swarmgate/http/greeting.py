@@ -188,4 +188,5 @@ class SecureSite:
         if acceptor is not None and acceptor.options_of(exchange.request.host.decode("latin-1")) != self._options:
             exchange.answer(421, b"Misdirected Request\n", (PLAIN_TEXT, NO_SNIFFING))
         else:
+            exchange.tls_options = self._options
             entry_point.serve_secure(exchange)

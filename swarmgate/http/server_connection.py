@@ -48,8 +48,11 @@ class Chooser(Protocol):
     #: Whether it wants to be told of answers.
     listens: bool
 
-    def try_next(self, exchange: Exchange, status: int) -> None:
-        """The server has not acted on the request, or may be asked twice: try another, or answer *status*."""
+    def try_next(self, exchange: Exchange, status: int, was_sent: bool = False) -> None:
+        """The server has not acted on the request, or may be asked twice: try another, or answer *status*.
+
+        :param was_sent: it may have acted on it.
+        """
 
     def has_next(self, exchange: Exchange) -> bool:
         """Whether there is another to try."""
@@ -218,7 +221,7 @@ class ServerConnection:
         if upstream.is_silent and chooser is not None and _may_be_repeated(exchange) and chooser.has_next(exchange):
             self._tell_break(exchange)
             self._leave()
-            chooser.try_next(exchange, 504)
+            chooser.try_next(exchange, 504, True)
             return
         upstream.question()
         self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
@@ -445,7 +448,7 @@ class ServerConnection:
             exchange.retries += 1
             self._upstream.send(exchange, chooser, fresh=True)
         else:
-            chooser.try_next(exchange, 502)
+            chooser.try_next(exchange, 502, True)
 
     def _continue(self, exchange: Exchange) -> None:
         """The server is silent about the expectation: let the client send its body."""

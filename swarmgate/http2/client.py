@@ -706,7 +706,9 @@ class ClientStream(Stream):
         connection = self._connection
         exchange = self._exchange
         if exchange is None:
-            self.deadline = NEVER
+            # Nothing more is to come of it but what its client does not take.
+            self.end(ErrorCodes.CANCEL)
+            connection.flush()
         elif self._stalled_at != NEVER or exchange.status:
             # The client does not take the answer, or it takes longer than it may.
             connection.site.refused(connection, BadRequest("http2: answer not read in time"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+from h2.exceptions import ProtocolError
 
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.message import Fields
@@ -178,7 +181,9 @@ class Connection:
     def reset(self, stream_id: int, error: int) -> None:
         """Reset the stream."""
         if self.codec.is_open(stream_id):
-            self.codec.reset_stream(stream_id, error)
+            # What has broken the connection's rules has closed it for h2, too.
+            with contextlib.suppress(ProtocolError):
+                self.codec.reset_stream(stream_id, error)
         self.codec.forget(stream_id)
 
     def flush(self) -> None:

@@ -280,9 +280,11 @@ class Http2ServerConnection(Connection):
         self.deadline = self.deadlines.now + FLUSH_FOR
         streams, self._streams = self._streams, {}
         self._waiting.clear()
-        for stream in streams.values():
-            stream.fail()
-        self.transport.loseConnection()
+        try:
+            for stream in streams.values():
+                stream.fail()
+        finally:
+            self.transport.loseConnection()
 
     def __repr__(self) -> str:
         return f"<Http2ServerConnection {self.upstream.url} {len(self._streams)} streams>"
@@ -465,7 +467,7 @@ class ServerStream(Stream):
             chooser = self._chooser
             self._tell_break(exchange)
             self._leave(ErrorCodes.CANCEL)
-            chooser.try_next(exchange, 504)
+            chooser.try_next(exchange, 504, True)
         else:
             upstream.question()
             self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
@@ -657,7 +659,7 @@ class ServerStream(Stream):
             exchange.retries += 1
             self._upstream.send(exchange, chooser)
         else:
-            chooser.try_next(exchange, 502)
+            chooser.try_next(exchange, 502, True)
 
     @staticmethod
     def _may_be_repeated(exchange: Exchange) -> bool:

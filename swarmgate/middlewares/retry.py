@@ -100,6 +100,8 @@ class _Attempts:
         self._call: IDelayedCall | None = None
 
     def gathered(self, whole: bool, exchange: Exchange) -> None:
+        # The client has had its 100.
+        self._request.expects_continue = False
         if whole:
             self.body = exchange.pending
 
@@ -133,9 +135,9 @@ class _Attempts:
 
     def _ask(self, exchange: Exchange) -> None:
         self._call = None
-        exchange.connection = None
-        if exchange.ended:
+        if exchange.ended or exchange.status or exchange.connection is not self:
             return
+        exchange.connection = None
         exchange.retries += 1
         exchange.tried = None
         exchange.request = copy(self._request)

@@ -183,7 +183,7 @@ class _Completion:
             known = self._before.authorities.get(path)
             try:
                 text = self._text(path)
-                read_chain(text, path)
+                read_chain(text, "the text in the file" if is_pem(path) else path)
             except CertificateError as error:
                 self._tell(what, error, "what it said before stays in force" if known else effect)
                 if known is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -98,10 +99,12 @@ class _Channel:
     # From the request.
 
     def getPeer(self) -> Any:
-        return self._exchange.client.transport.getPeer()  # type: ignore[attr-defined]
+        # Not of a transport: a stream of HTTP/2 has none of its own.
+        host = self._exchange.request.client_ip
+        return (IPv6Address if ":" in host else IPv4Address)("TCP", host, 0)
 
     def getHost(self) -> Any:
-        return self._exchange.client.transport.getHost()  # type: ignore[attr-defined]
+        return IPv4Address("TCP", "", 443 if self._exchange.request.secure else 80)
 
     def isSecure(self) -> bool:
         return self._exchange.request.secure

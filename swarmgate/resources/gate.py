@@ -24,7 +24,7 @@ from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.reach import Reaching, settings_of
-from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot
+from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot, SecureEntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
 
@@ -94,7 +94,7 @@ class Gate:
         """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
-        self.secure_roots = {name: EntryPointRoot(name) for name in self.roots}
+        self.secure_roots = {name: SecureEntryPointRoot(name) for name in self.roots}
         self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock

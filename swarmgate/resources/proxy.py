@@ -69,8 +69,11 @@ class ReverseProxyResource(Resource):
             else:
                 answer_no_server(exchange)
 
-    def try_next(self, exchange: Exchange, status: int) -> None:
-        """The last server could not be reached: ask the next one that was not asked yet, or answer *status*."""
+    def try_next(self, exchange: Exchange, status: int, was_sent: bool = False) -> None:
+        """The last server could not be reached: ask the next one that was not asked yet, or answer *status*.
+
+        :param was_sent: a server may have had the request, so that it must not wait and be sent again and again.
+        """
         tried = exchange.tried
         if tried is None:
             tried = exchange.tried = set()
@@ -79,6 +82,8 @@ class ReverseProxyResource(Resource):
         if member is not None:
             exchange.retries += 1
             self._send(exchange, member)
+        elif was_sent:
+            exchange.fail(status)
         elif self.room.admits():
             self.room.enter(exchange)
         else:
@@ -138,9 +143,9 @@ class Attempt:
         self._resource = resource
         self._member = member
 
-    def try_next(self, exchange: Exchange, status: int) -> None:
+    def try_next(self, exchange: Exchange, status: int, was_sent: bool = False) -> None:
         self._judge(False)
-        self._resource.try_next(exchange, status)
+        self._resource.try_next(exchange, status, was_sent)
 
     def has_next(self, exchange: Exchange) -> bool:
         return self._resource.has_next(exchange)

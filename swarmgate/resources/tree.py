@@ -61,3 +61,23 @@ class EntryPointRoot(Resource):
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
         return render_exchange(request, self, self.entry_point)
+
+
+class SecureEntryPointRoot(EntryPointRoot):
+    """The same for requests that came over TLS.
+
+    A route that wants certain options has them, or is not passed: hosts may overlap, and of a host's options some other
+    router may have had its way, but nobody gets in without the certificate that this one asks for.
+    """
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange* by the route that takes it, if its connection is under the route's options."""
+        route = self._finder.find(exchange.request)
+        if route is None:
+            NOT_FOUND.serve(exchange)
+            return
+        wanted = route.tls.options if route.tls is not None else ""
+        if wanted not in ("", "default", exchange.tls_options):
+            exchange.answer(421, b"Misdirected Request\n", (PLAIN_TEXT, NO_SNIFFING))
+        else:
+            self._chains[route.name].serve(exchange)

@@ -26,9 +26,7 @@ class WaitingRoom:
         self._wait = 0.0
         self._awaited = False
         self._changing_until = -NEVER
-        #: Each with the time until which it waits at most.
-        self._waiting: dict[Exchange, float] = {}
-        self._served_again: dict[Exchange, float] = {}
+        self._waiting: dict[Exchange, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -63,14 +61,15 @@ class WaitingRoom:
     def enter(self, exchange: Exchange) -> None:
         """Let *exchange* wait: it is served again, by the newest leaf, until it has waited for long enough."""
         now = self._deadlines.now
-        until = self._served_again.get(exchange, now + self._wait)
-        if now >= until:
+        if not exchange.wait_until:
+            exchange.wait_until = now + self._wait
+        if now >= exchange.wait_until:
             answer_no_server(exchange)
             return
         if not self._waiting:
             self._deadlines.add(self)
             self.deadline = now + _LOOK_AGAIN
-        self._waiting[exchange] = until
+        self._waiting[exchange] = None
         exchange.connection = _Place(self, exchange)
 
     def leave(self, exchange: Exchange) -> None:
@@ -84,13 +83,12 @@ class WaitingRoom:
         self._try_all()
 
     def _try_all(self) -> None:
-        self._served_again, self._waiting = self._waiting, {}
-        for exchange in self._served_again:
+        waiting, self._waiting = self._waiting, {}
+        for exchange in waiting:
             exchange.connection = None
             exchange.tried = None
             if self._leaf is not None and not exchange.ended:
                 self._leaf.serve(exchange)
-        self._served_again = {}
         self._rest()
 
     def _rest(self) -> None:
@@ -114,4 +112,6 @@ class _Place:
 
 def answer_no_server(exchange: Exchange) -> None:
     """Answer as Traefik does where a service has no server, and that there may soon be one."""
+    if exchange.retrying is not None and exchange.retrying.takes(exchange, 503):
+        return
     exchange.answer(503, b"no available server\n", (PLAIN_TEXT, NO_SNIFFING, (b"Retry-After", b"1")))

@@ -14,6 +14,8 @@ HANDSHAKE = 0x16
 #: Octets of a hello that are waited for; real ones have less than 2,000.
 LONGEST_HELLO = 16384
 
+#: Records that a hello may be cut into: looking at many small ones again and again would cost much.
+_RECORDS_AT_MOST = 16
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _ALPN = 16
@@ -42,7 +44,7 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     """
     message = b""
     at = 0
-    while True:
+    for _ in range(_RECORDS_AT_MOST):
         header = data[at : at + 5]
         if header[:1] not in (b"", b"\x16") or (len(header) > 1 and header[1] != 3) or len(data) > 2 * LONGEST_HELLO:
             raise NotTLS
@@ -63,6 +65,7 @@ def read_client_hello(data: bytes) -> ClientHello | None:
         if len(data) < at + 5 + size:
             return None
         at += 5 + size
+    raise NotTLS
 
 
 class _Octets:

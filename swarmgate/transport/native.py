@@ -204,7 +204,7 @@ class NativeNetwork:
                 )
         except TimeoutError:
             failed(ConnectTimeout(f"no answer from {host}:{port} within {timeout:g} s"))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a host that is no name, it is a ValueError
             failed(error)
 
 

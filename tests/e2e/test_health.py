@@ -117,6 +117,14 @@ class AskTests(TestCase):
         self.assertTrue(outcome.is_well)
 
     @defer.inlineCallbacks
+    def test_redirect_elsewhere(self) -> Any:
+        """A redirect to somebody else is the answer: a server can't have the gate ask others."""
+        there = b"http://localhost:%d/x" % self.port.getHost().port
+        self.answer = lambda data: b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % there
+        outcome = yield self.ask()
+        self.assertEqual((outcome.is_well, len(self.seen)), (True, 1))
+
+    @defer.inlineCallbacks
     def test_grpc_refused(self) -> Any:
         """A server that speaks no HTTP/2, and one that is not there, are not well."""
         check = attrs.evolve(CHECK, mode="grpc")
