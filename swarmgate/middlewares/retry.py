@@ -3,8 +3,8 @@
 Each attempt asks the service anew, so that another server may answer; the middlewares after this one work each time.
 That no server could be reached costs nothing of the request, so that any method is asked again; by *status*, only
 methods other than POST, PATCH and LOCK, unless *retryNonIdempotentMethod* says so, and for that a body is held back
-until all of it is here. What another middleware answers is final. The answer of the last attempt goes out. Between two attempts there is *initialInterval* at
-first, and twice that at last.
+until all of it is here. What another middleware answers is final. The answer of the last attempt goes out. Between
+two attempts there is *initialInterval* at first, and twice that at last.
 
 This comes on top of what happens without it: a server that can't be reached is replaced by another at once.
 """
