@@ -6,6 +6,7 @@ A strategy is made anew with each table, for members that outlive it; what it ha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from math import gcd, log
@@ -96,7 +97,7 @@ class WeightedRoundRobin:
         return None
 
 
-class _Compared:
+class _Compared(ABC):
     """Takes the one of which least is asked; among equals it goes in turns."""
 
     def __init__(self, members: Sequence[Member], rotation: Rotation) -> None:
@@ -120,8 +121,9 @@ class _Compared:
         return members[chosen]
 
     @staticmethod
+    @abstractmethod
     def load(member: Member) -> float:
-        raise NotImplementedError
+        """What is asked of *member*."""
 
 
 class LeastConnections(_Compared):
