@@ -29,6 +29,7 @@ ALLOWED = {
     "testing": {"dynamic", "providers"},
     "service": {
         "acme",
+        "api",
         "config",
         "dynamic",
         "health",
@@ -40,11 +41,14 @@ ALLOWED = {
         "resources",
         "tls",
         "transport",
+        "why",
     },
     "demo": {"config", "providers", "service", "testing"},
     "acme": {"config", "dynamic", "http", "providers", "structure"},
+    "why": {"config", "dynamic", "middlewares", "providers", "structure"},
+    "api": {"config", "dynamic", "providers", "structure", "why"},
     "tap": {"cli", "config", "service"},
-    "cli": {"acme", "config", "demo", "service", "structure", "transport"},
+    "cli": {"acme", "config", "demo", "service", "structure", "transport", "why"},
     "__main__": {"cli"},
     "__init__": set(),
 }

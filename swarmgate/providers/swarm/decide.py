@@ -141,6 +141,14 @@ def own_networks(snapshot: Snapshot, own_container: str) -> frozenset[str] | Non
     return None if task is None else frozenset(address.network for address in task.addresses)
 
 
+def network_of(surroundings: Surroundings, service: SwarmService, wanted: str) -> tuple[str, str]:
+    """Return the id of the network that a service is reached on, and ``""``; or ``""``, and why there is none.
+
+    :param wanted: the network that its label names, ``""`` for none.
+    """
+    return _World(surroundings).network_of(service, wanted)
+
+
 def ingress_notice(snapshot: Snapshot, own_container: str) -> str:
     """Return a warning if the gate's own ports are published by the routing mesh, else ``""``.
 

@@ -116,6 +116,7 @@ def service_from(told: Any) -> SwarmService:
     endpoint = told.get("Endpoint") or {}
     # Engines before API 1.25 knew networks of the service itself; stacks made then may still run.
     attached = template.get("Networks") or spec.get("Networks") or ()
+    container = template.get("ContainerSpec") or {}
     ports = endpoint.get("Ports") or (spec.get("EndpointSpec") or {}).get("Ports") or ()
     replicated = (spec.get("Mode") or {}).get("Replicated")
     return SwarmService(
@@ -124,7 +125,7 @@ def service_from(told: Any) -> SwarmService:
         version=(told.get("Version") or {}).get("Index", 0),
         created=nanoseconds(told.get("CreatedAt") or ""),
         labels=tuple(sorted((str(name), str(value)) for name, value in (spec.get("Labels") or {}).items())),
-        image=(template.get("ContainerSpec") or {}).get("Image", ""),
+        image=container.get("Image", ""),
         networks=tuple(sorted(network["Target"] for network in attached)),
         endpoint_mode=(spec.get("EndpointSpec") or {}).get("Mode") or "vip",
         vips=addresses_from((vip["NetworkID"], vip.get("Addr")) for vip in endpoint.get("VirtualIPs") or ()),
@@ -143,6 +144,10 @@ def service_from(told: Any) -> SwarmService:
             )
         ),
         replicas=None if replicated is None else replicated.get("Replicas", 0),
+        container_labels=tuple(
+            sorted((str(name), str(value)) for name, value in (container.get("Labels") or {}).items())
+        ),
+        has_health_check=bool((container.get("Healthcheck") or {}).get("Test")),
     )
 
 

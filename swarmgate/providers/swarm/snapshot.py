@@ -48,6 +48,8 @@ class SwarmService:
     :ivar endpoint_mode: ``vip`` or ``dnsrr``.
     :ivar vips: its virtual addresses.
     :ivar replicas: how many tasks are wanted, None where each node has one.
+    :ivar container_labels: those of its containers (``labels`` in a stack file), which route nothing, sorted by name.
+    :ivar has_health_check: whether it sets one itself; its image may have another, which the API does not tell.
     :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
         ``name`` then say nothing.
     """
@@ -63,6 +65,8 @@ class SwarmService:
     vips: tuple[Address, ...] = ()
     ports: tuple[Port, ...] = ()
     replicas: int | None = 1
+    container_labels: tuple[tuple[str, str], ...] = ()
+    has_health_check: bool = False
     fault: str = ""
 
 

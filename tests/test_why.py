@@ -1,0 +1,261 @@
+"""``why``, ``why --service`` and ``lint``."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from swarmgate.dynamic.rules import parse_rule
+from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.middlewares import KINDS
+from swarmgate.providers.swarm.decide import Options
+from swarmgate.testing import network, node, service, snapshot, task
+from swarmgate.why.requests import question, why
+from swarmgate.why.services import World, implies, why_service
+from swarmgate.why.stack import StackError, lint
+
+WEB = {"web": EntryPointFacts()}
+GOOD = {
+    "traefik.http.routers.web.rule": "Host(`web.example`)",
+    "traefik.http.services.web.loadbalancer.server.port": "80",
+}
+RULE, PORT = GOOD
+HASH = "ann:$apr1$x$y"
+
+
+@attrs.frozen
+class Case:
+    """A way to get it wrong, as labels (None takes one away), and what has to be said of it."""
+
+    labels: dict[str, str | None]
+    says: str
+    networks: tuple[str, ...] = ("golf",)
+    container: dict[str, str] = attrs.field(factory=dict)
+    exposed: bool = True
+    constraints: str = ""
+    other: dict[str, str] = attrs.field(factory=dict)
+    replicas: int = 1
+
+
+def moved(label: str, to: str) -> dict[str, str | None]:
+    """The change that spells a label otherwise."""
+    return {label: None, to: GOOD[label]}
+
+
+CASES = {
+    "not enabled": Case({}, "no label enables it", exposed=False),
+    "switched off": Case({"traefik.enable": "false"}, "it is not enabled"),
+    "enable is neither true nor false": Case({"traefik.enable": "yep"}, "traefik.enable=yep"),
+    "enable misspelt": Case({"traefik.enabel": "true"}, "did you mean enable", exposed=False),
+    "prefix misspelt": Case(moved(RULE, "trafik.http.routers.web.rule"), "did you mean traefik.http.routers.web.rule"),
+    "prefix after a space": Case(moved(RULE, " traefik.http.routers.web.rule"), "did you mean traefik.http"),
+    "section misspelt": Case(moved(RULE, "traefik.htpp.routers.web.rule"), "did you mean http"),
+    "routers misspelt": Case(moved(RULE, "traefik.http.router.web.rule"), "did you mean routers"),
+    "rule misspelt": Case(moved(RULE, "traefik.http.routers.web.rulle"), "did you mean rule"),
+    "option without name": Case(moved(RULE, "traefik.http.routers.rule"), "an option after"),
+    "port misspelt": Case(moved(PORT, "traefik.http.services.web.loadbalancer.server.prot"), "did you mean port"),
+    "load balancer misspelt": Case(moved(PORT, "traefik.http.services.web.loadbalanser.server.port"), "loadBalancer"),
+    "port unknown": Case({PORT: None}, "the port that its tasks listen on is not known"),
+    "port is no number": Case({PORT: "http"}, "server.port=http"),
+    "matcher unknown": Case({RULE: "Hots(`web.example`)"}, "did you mean Host"),
+    "rule without back quotes": Case({RULE: "Host(web.example)"}, "at character"),
+    "rule without its end": Case({RULE: "Host(`web.example`"}, "at character"),
+    "network not shared": Case({}, "docker service update --network-add golf", networks=("other",)),
+    "network misspelt": Case({"traefik.swarm.network": "gofl"}, "there is no network gofl"),
+    "network of the label is not the gate's": Case(
+        {"traefik.swarm.network": "other"}, "the gate is not on its network", networks=("golf", "other")
+    ),
+    "network of the label is not the service's": Case({"traefik.swarm.network": "other"}, "not on the network other"),
+    "network label misspelt": Case({"traefik.swarm.netwrok": "golf"}, "did you mean network"),
+    "labels of the containers": Case(
+        {RULE: None, PORT: None}, "these are labels of its containers", container=dict(GOOD), exposed=False
+    ),
+    "entry point unknown": Case({"traefik.http.routers.web.entrypoints": "wbe"}, "no such entry point"),
+    "middleware unknown": Case({"traefik.http.routers.web.middlewares": "auth"}, "there is no such middleware"),
+    "middleware of unknown kind": Case({"traefik.http.middlewares.a.basicaut.users": "x"}, "did you mean basicAuth"),
+    "service unknown": Case({"traefik.http.routers.web.service": "wep"}, "there is no such service"),
+    "two services": Case({"traefik.http.services.b.loadbalancer.server.port": "81"}, "which of the services"),
+    "router name taken": Case(
+        {RULE: "Host(`mine.example`)"}, "has a router of this name", other={**GOOD, RULE: "Host(`theirs.example`)"}
+    ),
+    "rule never reached": Case(
+        {},
+        "is asked before it",
+        other={
+            "traefik.http.routers.all.rule": "HostRegexp(`.+`)",
+            "traefik.http.routers.all.priority": "1000",
+            "traefik.http.services.all.loadbalancer.server.port": "80",
+        },
+    ),
+    "constraints": Case({}, "do not satisfy", constraints="Label(`tier`, `public`)"),
+    "priority is no number": Case({"traefik.http.routers.web.priority": "high"}, "priority=high"),
+    "only TCP": Case({RULE: None, PORT: None, "traefik.tcp.routers.web.rule": "HostSNI(`*`)"}, "no routing of TCP"),
+    "scaled to nothing": Case({}, "scaled to 0", replicas=0),
+}
+
+
+def labels_of(case: Case) -> dict[str, str]:
+    return {label: value for label, value in {**GOOD, **case.labels}.items() if value is not None}
+
+
+def world_of(case: Case) -> World:
+    """The Swarm with the case's service in it."""
+    mine = service(
+        "web",
+        labels_of(case),
+        networks=case.networks,
+        container_labels=tuple(case.container.items()),
+        replicas=case.replicas,
+        created=2,
+    )
+    parts = [mine, network("golf"), network("other"), node()]
+    if case.replicas:
+        addresses = {name: f"10.0.{number}.1" for number, name in enumerate(case.networks)}
+        parts.append(task(mine, networks=addresses))
+    if case.other:
+        older = service("older", case.other, created=1)
+        parts += [older, task(older, ip="10.0.9.9")]
+    options = Options(kinds=KINDS, exposed_by_default=case.exposed, constraints=case.constraints)
+    return World.of(snapshot(*parts), options, WEB, frozenset({"net-golf"}), gate="gate")
+
+
+def block(labels: dict[str, str], indent: str) -> str:
+    return "".join(f'{indent}"{label}": "{value}"\n' for label, value in labels.items())
+
+
+def stack_of(case: Case) -> str:
+    """The stack file that would make the same Swarm."""
+    command = ["--entrypoints.web.address=:80", f"--providers.swarm.exposedbydefault={str(case.exposed).lower()}"]
+    if case.constraints:
+        command.append(f"--providers.swarm.constraints={case.constraints}")
+    text = f"services:\n  gate:\n    image: swarmgate:1\n    command: {command}\n    networks: [golf]\n"
+    if case.other:
+        text += (
+            f"  older:\n    image: a\n    networks: [golf]\n    deploy:\n      labels:\n{block(case.other, ' ' * 8)}"
+        )
+    text += f"  web:\n    image: b\n    networks: [{', '.join(case.networks)}]\n"
+    if case.container:
+        text += f"    labels:\n{block(case.container, ' ' * 6)}"
+    labels = block(labels_of(case), " " * 8) or "        {}\n"
+    text += f"    deploy:\n      replicas: {case.replicas}\n      labels:\n{labels}"
+    return text + "networks:\n  golf: {external: true}\n  other: {external: true}\n"
+
+
+def faults(findings: object) -> str:
+    return "\n".join(str(one) for one in findings if not one.is_hint)  # type: ignore[attr-defined]
+
+
+class ServiceTests(SynchronousTestCase):
+    def test_all_is_well(self) -> None:
+        """Of a service that is routed nothing is said but hints."""
+        self.assertEqual(faults(why_service("web", world_of(Case({}, "")))), "")
+
+    def test_cases(self) -> None:
+        """Each way to get labels or networks wrong is named by its cause."""
+        self.assertGreaterEqual(len(CASES), 30)
+        missing = {
+            name: said
+            for name, case in CASES.items()
+            if case.says not in (said := faults(why_service("web", world_of(case))))
+        }
+        self.assertEqual(missing, {})
+
+    def test_unknown_service(self) -> None:
+        """A name that no service has is answered with the nearest one."""
+        self.assertIn("did you mean web?", faults(why_service("wbe", world_of(Case({}, "")))))
+
+    def test_hints(self) -> None:
+        """Ports of the routing mesh and a missing health check are hinted at."""
+        mine = service("web", GOOD, ports=(8080,))
+        world = World.of(snapshot(mine, task(mine)), Options(kinds=KINDS), WEB)
+        said = [one.sentence for one in why_service("web", world) if one.is_hint]
+        self.assertIn("8080 in ingress mode", said[0])
+        self.assertIn("no health check", said[1])
+
+    def test_tasks_that_do_not_run(self) -> None:
+        """The state of tasks that do not run is told."""
+        mine = service("web", GOOD)
+        world = World.of(snapshot(mine, task(mine, state="preparing")), Options(kinds=KINDS), WEB)
+        self.assertIn("no task of it runs (preparing)", faults(why_service("web", world)))
+
+
+class LintTests(SynchronousTestCase):
+    def test_all_is_well(self) -> None:
+        """Of a stack file without mistakes nothing is said but hints."""
+        self.assertEqual(faults(lint(stack_of(Case({}, "")))), "")
+
+    def test_cases(self) -> None:
+        """Each mistake is named before the stack is deployed."""
+        missing = {
+            name: said for name, case in CASES.items() if case.says not in (said := faults(lint(stack_of(case))))
+        }
+        self.assertEqual(missing, {})
+
+    def test_mistakes_of_the_file(self) -> None:
+        """What only a stack file can get wrong is named too."""
+        for body, says in (
+            ('deploy: {labels: ["traefik.enable: true"]}', "in a list labels are written name=value"),
+            ("deploy: {labels: [traefik.enable: true]}", "is no label in a list"),
+            ("deploy: {label: {traefik.enable: true}}", "did you mean deploy.labels"),
+            ("deploi: {labels: {traefik.enable: true}}", "did you mean deploy"),
+            ("networks: [nowhere]", "is not declared"),
+            ("networks: [lan]", "reaches no other node"),
+            ("network_mode: host", "network_mode"),
+            (f"deploy: {{labels: {{traefik.http.middlewares.a.basicauth.users: '{HASH}'}}}}", "write $$ for each $"),
+            ("deploy: {traefik.enable: true}", "below deploy.labels"),
+        ):
+            text = f"services:\n  web:\n    image: b\n    {body}\nnetworks:\n  lan: {{driver: bridge}}\n"
+            self.assertIn(says, faults(lint(text)))
+
+    def test_no_stack_file(self) -> None:
+        """A file that is no stack file is refused with the place of the mistake."""
+        self.assertIn("line 2", str(self.assertRaises(StackError, lint, "a: b\n\t- c")))
+        self.assertIn("services", str(self.assertRaises(StackError, lint, "- a")))
+
+
+class RequestTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        mine = service("web", {**GOOD, RULE: "Host(`web.example`) && PathPrefix(`/api`) && Method(`GET`)"})
+        world = World.of(snapshot(mine, task(mine), task(mine, 2)), Options(kinds=KINDS), WEB)
+        self.table = world.table
+
+    def test_taken(self) -> None:
+        """The router, its service and each server are told, those that can't answer with the reason."""
+        reasons = {("web@swarm", "http://10.0.0.2:80"): "its health check fails"}
+        (answer,) = why(question("http://web.example/api/x"), self.table, reasons=reasons)
+        self.assertEqual((answer.router, answer.service), ("web@swarm", "web@swarm"))
+        self.assertEqual([server.reason for server in answer.servers], ["", "its health check fails"])
+        self.assertIn("can answer", "\n".join(answer.sentences()))
+
+    def test_close(self) -> None:
+        """A router that almost took the request is told with what did not match."""
+        (answer,) = why(question("http://web.example/other", "POST"), self.table)
+        self.assertEqual(answer.router, "")
+        (close,) = answer.close
+        self.assertEqual(
+            close.reasons,
+            ("PathPrefix(`/api`) does not match the path /other", "Method(`GET`) does not match the method POST"),
+        )
+
+    def test_scheme(self) -> None:
+        """A request over TLS is told that the router takes none."""
+        (answer,) = why(question("https://web.example/api"), self.table)
+        self.assertEqual(answer.close[0].reasons, ("it takes only http",))
+
+    def test_bad_questions(self) -> None:
+        """A URL or header that is none is refused with what was expected."""
+        for given in (("web.example",), ("http://a:99999/",), ("http://a/", "GET", ("nonsense",))):
+            self.assertIn("expected", str(self.assertRaises(ValueError, question, *given)))
+
+    def test_implies(self) -> None:
+        """A rule is said to be covered only when it surely is."""
+        for narrow, wide, expected in (
+            ("Host(`a`) && Path(`/x`)", "Host(`a`)", True),
+            ("Host(`a`)", "Host(`a`) && Path(`/x`)", False),
+            ("Host(`a`)", "Host(`a`) || Host(`b`)", True),
+            ("Host(`a`) || Host(`c`)", "Host(`a`) || Host(`b`)", False),
+            ("Path(`/x/y`)", "PathPrefix(`/x`)", True),
+            ("Host(`a`)", "PathPrefix(`/`)", True),
+            ("!Host(`a`)", "Host(`b`)", False),
+        ):
+            self.assertEqual(implies(parse_rule(narrow), parse_rule(wide)), expected, (narrow, wide))
