@@ -23,6 +23,9 @@ usage: swarmgate [run] [OPTIONS]          route requests
        swarmgate healthcheck [OPTIONS]    ask the ping of a gate on this machine that has the same options;
                                           without any, of the gate that is this container's first process
        swarmgate certs VERB [OPTIONS]     list, show, export, import or rekey certificates of the certificatesResolvers
+       swarmgate why URL [-X METHOD] [-H 'Name: value'] | --service NAME  [--api URL]
+                                          ask a running gate which router takes a request, or why a service gets none
+       swarmgate lint FILE [OPTIONS]      say what is wrong with the labels and networks of a stack file
        swarmgate demo                     route requests in a Swarm that exists in memory only
        swarmgate version
 
@@ -33,7 +36,7 @@ SWARMGATE_ENTRYPOINTS_WEB_ADDRESS, and from the command line, which wins. Case d
   --config FILE  a YAML or TOML file with options
 """
 
-_COMMANDS = ("run", "check", "healthcheck", "certs", "demo", "version", "help")
+_COMMANDS = ("run", "check", "healthcheck", "certs", "why", "lint", "demo", "version", "help")
 _HEALTHCHECK_TIMEOUT = 5.0  # Seconds; Docker's own default is longer, a ping takes none.
 
 _log = Logger("swarmgate")
@@ -62,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if command == "demo":
         return _demo()
+    if command in ("why", "lint"):
+        from swarmgate.why import command as why  # The other commands start sooner without it.
+
+        return why.why(words) if command == "why" else why.lint(words)
     given: list[str] = []
     while command == "certs" and words and not words[0].startswith("-"):
         given.append(words.pop(0))

@@ -28,6 +28,9 @@ from swarmgate.acme.answers import PATH as CHALLENGE_PATH
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
+from swarmgate.api.feed import Feed
+from swarmgate.api.resource import ApiResource
+from swarmgate.api.views import Known
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
@@ -35,7 +38,7 @@ from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.reload import Change, compare
 from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, describe_changes
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration, is_pem
 from swarmgate.health.ask import Asker
@@ -72,9 +75,11 @@ from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
+from swarmgate.why.services import World
 
 _log = Logger("swarmgate")
 
+API = "api@internal"
 PING = "ping@internal"
 NOOP = "noop@internal"
 ACME_HTTP = "acme-http@internal"
@@ -112,6 +117,9 @@ class GateService(Service):
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
+        self.feed = Feed(reactor)
+        if configuration.api is not None:
+            resources[API] = ApiResource(self.known, self.feed)
         self.resolvers = self._resolvers(configuration)
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -181,6 +189,8 @@ class GateService(Service):
         }
         self.gate.apply(table)
         self._apply_tls(table)
+        if self._configuration.api is not None:
+            self.feed.tell(describe_changes(self._aggregator.table, table))
         if self.resolvers is not None:
             self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 
@@ -245,6 +255,37 @@ class GateService(Service):
         self.gate.judge(service, url, is_well)
 
     # What it tells.
+
+    def known(self) -> Known:
+        """What the gate knows now, for the API."""
+        table = self._aggregator.table
+        upstreams = {upstream.url: upstream for upstream in self.gate.upstreams()}
+        reasons = {}
+        for name, service in table.services.items():
+            for server in service.servers:
+                upstream = upstreams.get(server.url)
+                if upstream is not None and upstream.is_silent:
+                    reasons[name, server.url] = "it takes connections and says nothing"
+                elif upstream is not None and upstream.failures:
+                    reasons[name, server.url] = "connections to it fail"
+        for health in self.checker.state():
+            if health.is_well is not True:
+                told = f"its health check fails: {health.reason}" if health.is_well is False else "it is not yet checked"
+                reasons[health.service, health.url] = told
+        world = None
+        for provider in self.providers:
+            if isinstance(provider, SwarmProvider) and provider.seen is not None:
+                world = World(*provider.seen, table, provider.own_service)
+        return Known(
+            table,
+            self._aggregator.configurations,
+            {name: str(options.address) for name, options in self._configuration.entry_points.items()},
+            __version__,
+            reasons,
+            {url: upstream.in_flight for url, upstream in upstreams.items()},
+            world,
+            self._access_log is not None,
+        )
 
     def _ping_status(self) -> int:
         if self.is_terminating:
@@ -393,6 +434,15 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             entry_points=(ping.entry_point,),
             priority=_HIGHEST_PRIORITY,
             origin="ping",
+        )
+    if configuration.api is not None and configuration.api.insecure:
+        routers["api"] = Router(
+            name="api",
+            rule="PathPrefix(`/api`)",
+            service=API,
+            entry_points=("traefik",),
+            priority=_HIGHEST_PRIORITY - 1,
+            origin="api.insecure",
         )
     challenged = acme.challenge_entry_points(configuration)
     if challenged:

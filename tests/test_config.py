@@ -61,7 +61,7 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual(swarm.network, "golf")
         self.assertEqual(swarm.endpoint, "unix:///var/run/docker.sock")
         self.assertEqual(configuration.ping.entry_point, "web")
-        self.assertEqual(configuration.notices, ("api: taken, but swarmgate has no API and no dashboard yet",))
+        self.assertEqual(configuration.notices, ())
 
     def test_what_wins(self) -> None:
         """Options win over the environment, the environment over the file, and what one doesn't say stays."""

@@ -47,7 +47,7 @@ def load(
     """What command line, environment and file say together; options win over the environment, it over the file.
 
     The file is the one that ``--config`` names, or else SWARMGATE_CONFIG. Where they say nothing of it, there is an
-    entry point ``http`` on port 80, and one called ``traefik`` on port 8080 if ping is on that.
+    entry point ``http`` on port 80, and one called ``traefik`` on port 8080 if ping or api.insecure is on that.
 
     :raises ConfigurationError: with everything that is wrong, in all of them.
     """
@@ -79,7 +79,8 @@ def with_default_entry_points(configuration: StaticConfiguration) -> StaticConfi
     if not entry_points:
         entry_points["http"] = EntryPoint(address=Address("", 80))
     ping = configuration.ping
-    if ping is not None and ping.entry_point == "traefik" and not ping.manual_routing:
+    pinged = ping is not None and ping.entry_point == "traefik" and not ping.manual_routing
+    if pinged or (configuration.api is not None and configuration.api.insecure):
         entry_points.setdefault("traefik", EntryPoint(address=Address("", 8080)))
     return attrs.evolve(configuration, entry_points=entry_points)
 

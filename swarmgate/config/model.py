@@ -454,9 +454,11 @@ class Log:
 
 @attrs.frozen
 class API:
-    """Traefik's API and dashboard, which swarmgate does not have yet; its options are taken all the same."""
+    """The API, for routers that lead to api@internal."""
 
-    insecure: bool = option(default=False, doc="Taken, not there yet.")
+    insecure: bool = option(
+        default=False, doc="Answer /api to everybody on the entry point traefik, by default on port 8080."
+    )
     dashboard: bool = option(default=True, doc="Taken, not there yet.")
     debug: bool = option(default=False, doc="Taken, not there yet.")
     disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
@@ -514,7 +516,7 @@ class StaticConfiguration:
     ping: Ping | None = option(default=None, doc="Answer /ping: 200 when routes are known, for health checks.")
     access_log: AccessLog | None = option(default=None, doc="Log each request.")
     log: Log = option(factory=Log, doc="The process's own log.")
-    api: API | None = option(default=None, doc="Taken, not there yet.")
+    api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")
     global_: Global = option(factory=Global, doc="Taken.", key="global")
 
@@ -522,8 +524,8 @@ class StaticConfiguration:
     def notices(self) -> tuple[str, ...]:
         """What its author should know though it is no fault: a sentence each, without full stop."""
         notices = []
-        if self.api is not None:
-            notices.append("api: taken, but swarmgate has no API and no dashboard yet")
+        if self.api is not None and self.api.insecure:
+            notices.append("api.insecure: whoever reaches the entry point traefik can read all routes and tasks")
         if self.providers.swarm is None and self.providers.file is None:
             notices.append(
                 "providers: there is none, so every request is answered with 404; "

@@ -36,6 +36,11 @@ class Aggregator:
         self._configurations: dict[str, Configuration] = {}
         self.table = RoutingTable()
 
+    @property
+    def configurations(self) -> Mapping[str, Configuration]:
+        """What each provider has said last, by its name."""
+        return self._configurations
+
     def publish(self, provider: str, configuration: Configuration) -> None:
         """Put in force what *provider* has to say from now on, in place of what it said before.
 

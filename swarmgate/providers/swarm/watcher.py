@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from swarmgate.dynamic.model import Configuration
 from swarmgate.providers.swarm.decide import Decision, Options, decide, own_networks
 from swarmgate.providers.swarm.interface import ISwarm, SwarmError
-from swarmgate.providers.swarm.snapshot import Snapshot, Task
+from swarmgate.providers.swarm.snapshot import Snapshot, Task, own_task
 
 SETTLE = 0.05  # seconds from a ring to the look: an update of a stack rings many times at once
 FULL_LOOK = 20.0  # seconds from one full look to the next when nobody rings
@@ -114,6 +114,19 @@ class SwarmProvider(Service):
     def is_ready(self) -> bool:
         """Whether a look has succeeded and its configuration has been published."""
         return self._decision is not None
+
+    @property
+    def seen(self) -> tuple[Snapshot, Decision] | None:
+        """The last snapshot and what was decided of it; None before the first."""
+        return None if self._snapshot is None or self._decision is None else (self._snapshot, self._decision)
+
+    @property
+    def own_service(self) -> str:
+        """Name of the Swarm service that the gate is a task of, ``""`` if it isn't known."""
+        if self._snapshot is None:
+            return ""
+        task = own_task(self._snapshot, self._swarm.own_container)
+        return next((one.name for one in self._snapshot.services if task and one.id == task.service_id), "")
 
     def when_ready(self) -> Deferred[None]:
         """Return a Deferred that fires when :attr:`is_ready`, which may be now."""

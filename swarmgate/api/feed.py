@@ -1,0 +1,111 @@
+"""Changes as server-sent events (WHATWG HTML, 9.2): :class:`Feed` keeps the last ones for viewers."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.task import LoopingCall
+from zope.interface import implementer
+
+_KEPT = 1000  # Events that a viewer may be behind.
+_HEARTBEAT = 15.0  # Seconds; proxies close what is silent for a minute.
+_MOST_VIEWERS = 500
+
+
+class Feed:
+    """The last changes, in one ring for all viewers: one that is slow costs no memory.
+
+    :param clock: the reactor's clock.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
+        self._last = 0
+        self._viewers: set[_Viewer] = set()
+        self._clock = clock
+        self._heart = LoopingCall(self._beat)
+        self._heart.clock = clock
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Tell all viewers of a change, each line of it an event."""
+        for line in lines:
+            self._last += 1
+            data = json.dumps({"change": line}).encode()
+            self._events.append((self._last, b"id: %d\nevent: change\ndata: %s\n\n" % (self._last, data)))
+        for viewer in list(self._viewers):
+            viewer.read_on()
+
+    def after(self, seen: int) -> tuple[bytes, int]:
+        """What has happened after event *seen*, and the last event's number.
+
+        What is no longer known is told by an event ``reset``: the viewer has to ask for everything anew.
+        """
+        if seen == self._last:
+            return b"", seen
+        first = self._events[0][0] if self._events else self._last + 1
+        if seen > self._last or seen + 1 < first:
+            return b"id: %d\nevent: reset\ndata: {}\n\n" % self._last, self._last
+        return b"".join(text for number, text in self._events if number > seen), self._last
+
+    def show(self, request: Any) -> bool:
+        """Send events to *request*, from its Last-Event-ID on, until it is gone; False: too many do."""
+        if len(self._viewers) >= _MOST_VIEWERS:
+            return False
+        text = (request.getHeader(b"last-event-id") or "").strip() if hasattr(request, "getHeader") else ""
+        text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+        seen = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else self._last
+        request.setHeader(b"Content-Type", b"text/event-stream")
+        request.setHeader(b"Cache-Control", b"no-store")
+        viewer = _Viewer(self, request, seen)
+        self._viewers.add(viewer)
+        if not self._heart.running:
+            self._heart.start(_HEARTBEAT, now=False)
+        request.notifyFinish().addBoth(lambda _: self._gone(viewer))
+        request.write(b": swarmgate\n\n")
+        request.registerProducer(viewer, True)
+        viewer.read_on()
+        return True
+
+    def _gone(self, viewer: _Viewer) -> None:
+        self._viewers.discard(viewer)
+        if not self._viewers and self._heart.running:
+            self._heart.stop()
+
+    def _beat(self) -> None:
+        for viewer in list(self._viewers):
+            viewer.write(b": still there\n\n")
+
+
+@implementer(IPushProducer)
+class _Viewer:
+    def __init__(self, feed: Feed, request: Any, seen: int) -> None:
+        self._feed = feed
+        self._request = request
+        self._seen = seen
+        self._paused = False
+
+    def read_on(self) -> None:
+        """Write what has happened since, unless the connection is full."""
+        if not self._paused:
+            text, self._seen = self._feed.after(self._seen)
+            if text:
+                self._request.write(text)
+
+    def write(self, text: bytes) -> None:
+        if not self._paused:
+            self._request.write(text)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.read_on()
+
+    def stopProducing(self) -> None:
+        self._paused = True
+        self._feed._gone(self)

@@ -1,0 +1,309 @@
+"""What the API shows, as functions from what is known to values that JSON can hold.
+
+Names and shapes are those of Traefik's API (``/api/http/routers`` and so on). Secrets stay out: users of an
+authentication, and the values of fields that are added to messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from swarmgate.dynamic.model import Configuration, Service
+from swarmgate.dynamic.table import RoutingTable
+from swarmgate.structure import key_of
+from swarmgate.why.requests import ServerState
+from swarmgate.why.services import World
+
+JSON = Any
+_REDACTED = "redacted"
+_SECRETS = ("users", "headers", "password", "secret", "token", "key")
+_PAGE = 100  # Items of a page by default (Traefik ``per_page``).
+
+
+@attrs.frozen
+class Known:
+    """What the gate knows at one moment.
+
+    :ivar configurations: by the provider's name.
+    :ivar entry_points: their addresses, by name.
+    :ivar reasons: why servers can't be asked, by qualified service and URL.
+    :ivar in_flight: requests that servers are answering, by URL.
+    :ivar world: the Swarm, None without one.
+    """
+
+    table: RoutingTable
+    configurations: Mapping[str, Configuration]
+    entry_points: Mapping[str, str]
+    version: str
+    reasons: Mapping[tuple[str, str], str] = attrs.field(factory=dict)
+    in_flight: Mapping[str, int] = attrs.field(factory=dict)
+    world: World | None = None
+    access_log: bool = False
+
+
+@attrs.frozen
+class BadQuestion(ValueError):
+    """A query that can't be understood; the text says what was expected."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def settings_of(value: Any) -> JSON:
+    """A frozen value as options are written, secrets left out."""
+    if attrs.has(type(value)):
+        return {
+            key_of(field): _REDACTED if _is_secret(field.name) and getattr(value, field.name) else settings_of(found)
+            for field in attrs.fields(type(value))
+            if field.init and (found := getattr(value, field.name)) not in (None, (), {}, "")
+        }
+    if isinstance(value, Mapping):
+        return {str(name): _REDACTED if _is_secret(str(name)) else settings_of(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [settings_of(one) for one in value]
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRETS)
+
+
+def _errors(known: Known, subject: str) -> list[str]:
+    return [str(problem) for problem in known.table.problems if problem.subject == subject]
+
+
+def _with_status(item: dict[str, JSON], errors: Sequence[str], disabled: bool) -> dict[str, JSON]:
+    item["status"] = "disabled" if disabled else "warning" if errors else "enabled"
+    if errors:
+        item["error"] = list(errors)
+    return item
+
+
+def routers(known: Known) -> list[dict[str, JSON]]:
+    """All HTTP routers (Traefik ``/api/http/routers``)."""
+    on: dict[str, list[Any]] = {}
+    for routes in known.table.routes.values():
+        for route in routes:
+            on.setdefault(route.name, []).append(route)
+    items = []
+    for provider, configuration in known.configurations.items():
+        for router in configuration.routers.values():
+            name = f"{router.name}@{provider}"
+            routes_of = on.get(name, [])
+            using = sorted(route.entry_point for route in routes_of)
+            problem = next((route.problem for route in routes_of if route.problem), "")
+            item: dict[str, JSON] = {
+                "entryPoints": list(router.entry_points) or using,
+                "service": router.service,
+                "rule": router.rule,
+                "ruleSyntax": router.syntax,
+                "priority": routes_of[0].priority if routes_of else router.priority,
+            }
+            if router.middlewares:
+                item["middlewares"] = [one if "@" in one else f"{one}@{provider}" for one in router.middlewares]
+            if router.tls is not None:
+                item["tls"] = settings_of(router.tls)
+            errors = _errors(known, f"router {name}") or ([problem] if problem else [])
+            _with_status(item, errors, bool(problem) or not routes_of)
+            items.append({**item, "using": using, "name": name, "provider": provider})
+    return sorted(items, key=lambda item: str(item["name"]))
+
+
+def services(known: Known) -> list[dict[str, JSON]]:
+    """All HTTP services (Traefik ``/api/http/services``)."""
+    used: dict[str, set[str]] = {}
+    for routes in known.table.routes.values():
+        for route in routes:
+            used.setdefault(route.service_name, set()).add(route.name)
+    items = [_service(known, name, service, used.pop(name, set())) for name, service in known.table.services.items()]
+    for name, users in used.items():
+        if name.endswith("@internal"):
+            items.append(
+                {"status": "enabled", "usedBy": sorted(users), "name": name, "provider": "internal", "type": "internal"}
+            )
+    return sorted(items, key=lambda item: str(item["name"]))
+
+
+def _service(known: Known, name: str, service: Service, users: set[str]) -> dict[str, JSON]:
+    servers = [
+        {"url": server.url, "weight": server.weight, "task": server.task, "node": server.node}
+        for server in service.servers
+    ]
+    balancing = settings_of(service.balancing)
+    item = {"loadBalancer": {**balancing, "servers": servers}, "type": "loadbalancer"}
+    _with_status(item, _errors(known, f"service {name}"), disabled=False)
+    if service.servers:
+        item["serverStatus"] = {
+            server.url: "DOWN" if known.reasons.get((name, server.url)) else "UP" for server in service.servers
+        }
+    return {**item, "usedBy": sorted(users), "name": name, "provider": name.rpartition("@")[2]}
+
+
+def middlewares(known: Known) -> list[dict[str, JSON]]:
+    """All HTTP middlewares (Traefik ``/api/http/middlewares``)."""
+    used: dict[str, set[str]] = {}
+    for routes in known.table.routes.values():
+        for route in routes:
+            for middleware in route.middlewares:
+                used.setdefault(middleware.name, set()).add(route.name)
+    items = []
+    for provider, configuration in known.configurations.items():
+        for middleware in configuration.middlewares.values():
+            name = f"{middleware.name}@{provider}"
+            item = {middleware.kind: settings_of(middleware.settings), "type": middleware.kind}
+            _with_status(item, _errors(known, f"middleware {name}"), disabled=False)
+            items.append({**item, "usedBy": sorted(used.get(name, ())), "name": name, "provider": provider})
+    return sorted(items, key=lambda item: str(item["name"]))
+
+
+def entry_points(known: Known) -> list[dict[str, JSON]]:
+    """All entry points (Traefik ``/api/entrypoints``)."""
+    return [{"name": name, "address": address} for name, address in sorted(known.entry_points.items())]
+
+
+def overview(known: Known) -> JSON:
+    """How much there is, and how much of it has problems (Traefik ``/api/overview``)."""
+
+    def count(items: Sequence[Mapping[str, JSON]]) -> dict[str, int]:
+        states = [item["status"] for item in items]
+        return {"total": len(items), "warnings": states.count("warning"), "errors": states.count("disabled")}
+
+    none = {"total": 0, "warnings": 0, "errors": 0}
+    http = {
+        "routers": count(routers(known)),
+        "services": count(services(known)),
+        "middlewares": count(middlewares(known)),
+    }
+    return {
+        "http": http,
+        "tcp": {"routers": none, "services": none, "middlewares": none},
+        "udp": {"routers": none, "services": none},
+        "features": {"tracing": "", "metrics": "", "accessLog": known.access_log},
+        "providers": [one.capitalize() for one in sorted(known.configurations) if one not in ("internal", "acme")],
+    }
+
+
+def raw_data(known: Known) -> JSON:
+    """Everything at once, by name (Traefik ``/api/rawdata``)."""
+
+    def by_name(items: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
+        return {item["name"]: {key: item[key] for key in item if key != "name"} for item in items}
+
+    return {
+        "routers": by_name(routers(known)),
+        "services": by_name(services(known)),
+        "middlewares": by_name(middlewares(known)),
+    }
+
+
+def version(known: Known) -> JSON:
+    """Which program answers (Traefik ``/api/version``)."""
+    return {"Version": known.version, "Codename": "swarmgate"}
+
+
+def swarm(known: Known) -> JSON:
+    """Nodes, services and their tasks as the last look at the Swarm has found them; empty without a Swarm."""
+    if known.world is None:
+        return {"nodes": [], "services": []}
+    world = known.world
+    snapshot = world.snapshot
+    names = {network.id: network.name for network in snapshot.networks}
+    hosts = {node.id: node.hostname for node in snapshot.nodes}
+    servers = {
+        server.url.partition("://")[2].rpartition(":")[0].strip("[]"): (service, server.url)
+        for service, each in world.table.services.items()
+        for server in each.servers
+    }
+    tasks: dict[str, list[JSON]] = {}
+    for task in snapshot.tasks:
+        reached = next((servers[address.ip] for address in task.addresses if address.ip in servers), None)
+        tasks.setdefault(task.service_id, []).append(
+            {
+                "id": task.id,
+                "slot": task.slot,
+                "node": hosts.get(task.node_id, ""),
+                "state": task.state,
+                "networks": {names.get(one.network, one.network): one.ip for one in task.addresses},
+                "url": reached[1] if reached else "",
+                "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
+                "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+            }
+        )
+    return {
+        "nodes": [attrs.asdict(node) for node in snapshot.nodes],
+        "services": [
+            {
+                "id": service.id,
+                "name": service.name,
+                "image": service.image,
+                "replicas": service.replicas,
+                "networks": [names.get(one, one) for one in service.networks],
+                "tasks": tasks.get(service.id, []),
+            }
+            for service in snapshot.services
+        ],
+    }
+
+
+def absent_tasks(known: Known) -> dict[str, list[ServerState]]:
+    """The tasks of each service of the table that are no servers of it, and why not."""
+    found: dict[str, list[ServerState]] = {}
+    if known.world is None:
+        return found
+    hosts = {node.id: node.hostname for node in known.world.snapshot.nodes}
+    shares = known.world.decision.shares
+    for task in known.world.snapshot.tasks:
+        share = shares.get(task.service_id)
+        for service in share.services if share is not None else ():
+            standing = known.world.table.services.get(f"{service.name}@swarm")
+            addresses = {address.ip for address in task.addresses}
+            served = (
+                {one.url.partition("://")[2].rpartition(":")[0].strip("[]") for one in standing.servers}
+                if standing
+                else set()
+            )
+            if share is None or addresses & served:
+                continue
+            reason = f"its state is {task.state}" if not task.is_running else "it has no address where the gate looks"
+            if task.is_running and not any(one.servers for one in share.services) and share.problems:
+                reason = share.problems[0].reason
+            name = f"{share.service.name}.{task.slot or task.id}"
+            found.setdefault(f"{service.name}@swarm", []).append(
+                ServerState("", name, hosts.get(task.node_id, ""), reason)
+            )
+    return found
+
+
+def page(items: Sequence[dict[str, JSON]], query: Mapping[str, str]) -> tuple[list[dict[str, JSON]], int]:
+    """The part of a list that a query asks for, and the number of the next page, 1 if there is none.
+
+    :param query: ``search``, ``status``, ``page`` and ``per_page`` as Traefik has them.
+    :raises BadQuestion: a number is none, or there is no such page.
+    """
+    search, status = query.get("search", "").lower(), query.get("status", "")
+    found = [
+        item
+        for item in items
+        if (not status or item.get("status") == status)
+        and (
+            not search
+            or any(search in str(item.get(key, "")).lower() for key in ("name", "rule", "service", "type", "address"))
+        )
+    ]
+    number, size = _positive(query, "page", 1), _positive(query, "per_page", _PAGE)
+    start = (number - 1) * size
+    if start and start >= len(found):
+        raise BadQuestion(f"page={number}: there are {len(found)} items, {size} a page")
+    return found[start : start + size], number + 1 if start + size < len(found) else 1
+
+
+def _positive(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise BadQuestion(f"{name}={text}: expected a whole number from 1")
+    return int(text)

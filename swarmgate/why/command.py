@@ -1,0 +1,124 @@
+"""The commands ``swarmgate why``, which asks a running gate, and ``swarmgate lint``, which asks nobody."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+
+from swarmgate.config.load import ConfigurationError
+from swarmgate.why import stack
+
+_TIMEOUT = 10.0  # Seconds.
+
+
+class _Refused(Exception):
+    """The words of a command can't be understood."""
+
+
+class _Words(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Refused(message)
+
+
+def fetch(url: str) -> tuple[int, bytes]:
+    """Status and body of an answer.
+
+    :raises OSError: there is none.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - the user says which
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch) -> int:
+    """Ask a running gate, and print what it says in sentences.
+
+    :param fetch: gives status and body for a URL.
+    :return: 0; 1 where there is no answer, or something keeps requests away; 2 for words that can't be understood.
+    """
+    parser = _Words("swarmgate why", add_help=False)
+    parser.add_argument("url", nargs="?")
+    parser.add_argument("-X", "--method", default="GET")
+    parser.add_argument("-H", "--header", action="append", default=[])
+    parser.add_argument("--client", default="")
+    parser.add_argument("--service")
+    parser.add_argument("--api", default="http://127.0.0.1:8080")
+    try:
+        given = parser.parse_args(list(words))
+        if bool(given.url) == bool(given.service) or not given.api.startswith(("http://", "https://")):
+            raise _Refused("expected either a URL or --service NAME, and for --api a URL as http://127.0.0.1:8080")
+    except _Refused as error:
+        return _complain("why", str(error), 2)
+    if given.service:
+        query = [("service", given.service)]
+    else:
+        query = [("url", given.url), ("method", given.method), ("client", given.client)]
+        query += [("header", each) for each in given.header]
+    asked = f"{given.api.rstrip('/')}/api/why"
+    try:
+        status, body = fetch(f"{asked}?{urlencode(query)}")
+        told = json.loads(body)
+    except ValueError:
+        return _complain("why", f"{asked}: status {status} and no JSON: is it a gate's API, open to this client?", 1)
+    except OSError as error:
+        return _complain("why", f"{asked}: {error}: does the gate have --api.insecure? --api says where it is", 1)
+    if status != 200:
+        return _complain("why", str(told.get("message", status)) if isinstance(told, dict) else str(status), 1)
+    return _print_findings(told) if given.service else _print_answers(told)
+
+
+def _print_findings(told: Any) -> int:
+    findings = told["findings"]
+    for one in findings:
+        print(f"{one['service']}: {'hint: ' if one['is_hint'] else ''}{one['sentence']}")
+    faults = [one for one in findings if not one["is_hint"]]
+    if not faults:
+        print(f"{told['service']}: nothing keeps it from being routed")
+    return 1 if faults else 0
+
+
+def _print_answers(told: Any) -> int:
+    for one in told["answers"]:
+        print("\n".join(one["sentences"]))
+    return 0 if any(one["router"] and not one["problem"] for one in told["answers"]) else 1
+
+
+def lint(words: Sequence[str]) -> int:
+    """Print what is wrong with a stack file.
+
+    :param words: its path, then ``--stack NAME`` and options of the gate, if any.
+    :return: 0; 1 if something is wrong beside hints; 2 if it can't be read.
+    """
+    parser = _Words("swarmgate lint", add_help=False, allow_abbrev=False)
+    parser.add_argument("file")
+    parser.add_argument("--stack", default="")
+    try:
+        given, options = parser.parse_known_args(list(words))
+        text = Path(given.file).read_text("utf-8")
+        findings = stack.lint(text, given.stack or "stack", options)
+    except _Refused as error:
+        return _complain("lint", str(error), 2)
+    except (OSError, UnicodeDecodeError, stack.StackError) as error:
+        return _complain("lint", f"{given.file}: {error}", 2)
+    except ConfigurationError as error:
+        return _complain("lint", "; ".join(map(str, error.faults)), 2)
+    for one in findings:
+        print(one)
+    faults = [one for one in findings if not one.is_hint]
+    if not faults:
+        print(f"{given.file}: nothing is wrong with its labels and networks")
+    return 1 if faults else 0
+
+
+def _complain(command: str, text: str, status: int) -> int:
+    print(f"swarmgate: {command}: {text}", file=sys.stderr)
+    return status
