@@ -270,7 +270,8 @@ class GateService(Service):
                     reasons[name, server.url] = "connections to it fail"
         for health in self.checker.state():
             if health.is_well is not True:
-                told = f"its health check fails: {health.reason}" if health.is_well is False else "it is not yet checked"
+                failed = health.is_well is False
+                told = f"its health check fails: {health.reason}" if failed else "it is not yet checked"
                 reasons[health.service, health.url] = told
         world = None
         for provider in self.providers:

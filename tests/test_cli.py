@@ -84,15 +84,15 @@ class MainTests(CommandCase):
         self.assertEqual((self.ran, self.printed()), ([], []))
 
     def test_check(self) -> None:
-        """check says that all is well, and what isn't there yet, and runs nothing."""
+        """check says that all is well, and what its author should know, and runs nothing."""
         path = self.mktemp() + ".yml"
-        Path(path).write_text("entryPoints: {web: {address: ':80'}}\nproviders: {swarm: {}}\napi: {}\n")
+        Path(path).write_text("entryPoints: {web: {address: ':80'}}\nproviders: {swarm: {}}\napi: {insecure: true}\n")
         self.assertEqual(cli.main(["check", "--config", path]), 0)
         self.assertEqual(
             self.printed(),
             [
-                "api: taken, but swarmgate has no API and no dashboard yet",
-                "configuration is valid: entry points web (:80)",
+                "api.insecure: whoever reaches the entry point traefik can read all routes and tasks",
+                "configuration is valid: entry points web (:80), traefik (:8080)",
             ],
         )
         self.assertEqual((self.ran, self.complained()), ([], []))
@@ -129,8 +129,8 @@ class MainTests(CommandCase):
         self.assertEqual(
             self.complained(),
             [
-                'swarmgate: "chek" is no command: expected run, check, healthcheck, certs, demo, version or help; '
-                "did you mean check?"
+                'swarmgate: "chek" is no command: expected run, check, healthcheck, certs, why, lint, demo, version '
+                "or help; did you mean check?"
             ],
         )
 

@@ -18,6 +18,11 @@ from swarmgate.why import stack
 _TIMEOUT = 10.0  # Seconds.
 
 
+def say(line: object) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{line}\n")
+
+
 class _Refused(Exception):
     """The words of a command can't be understood."""
 
@@ -79,16 +84,16 @@ def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch)
 def _print_findings(told: Any) -> int:
     findings = told["findings"]
     for one in findings:
-        print(f"{one['service']}: {'hint: ' if one['is_hint'] else ''}{one['sentence']}")
+        say(f"{one['service']}: {'hint: ' if one['is_hint'] else ''}{one['sentence']}")
     faults = [one for one in findings if not one["is_hint"]]
     if not faults:
-        print(f"{told['service']}: nothing keeps it from being routed")
+        say(f"{told['service']}: nothing keeps it from being routed")
     return 1 if faults else 0
 
 
 def _print_answers(told: Any) -> int:
     for one in told["answers"]:
-        print("\n".join(one["sentences"]))
+        say("\n".join(one["sentences"]))
     return 0 if any(one["router"] and not one["problem"] for one in told["answers"]) else 1
 
 
@@ -112,13 +117,13 @@ def lint(words: Sequence[str]) -> int:
     except ConfigurationError as error:
         return _complain("lint", "; ".join(map(str, error.faults)), 2)
     for one in findings:
-        print(one)
+        say(one)
     faults = [one for one in findings if not one.is_hint]
     if not faults:
-        print(f"{given.file}: nothing is wrong with its labels and networks")
+        say(f"{given.file}: nothing is wrong with its labels and networks")
     return 1 if faults else 0
 
 
 def _complain(command: str, text: str, status: int) -> int:
-    print(f"swarmgate: {command}: {text}", file=sys.stderr)
+    sys.stderr.write(f"swarmgate: {command}: {text}\n")
     return status
