@@ -207,6 +207,19 @@ class LintTests(SynchronousTestCase):
             text = f"services:\n  web:\n    image: b\n    {body}\nnetworks:\n  lan: {{driver: bridge}}\n"
             self.assertIn(says, faults(lint(text)))
 
+    def test_not_meant(self) -> None:
+        """A service without labels is not meant to be routed: nothing is said of it."""
+        self.assertEqual(lint("services:\n  db:\n    image: postgres\n"), ())
+
+    def test_variables(self) -> None:
+        """Variables are taken at their defaults."""
+        text = (
+            "services:\n  gate:\n    image: ${IMAGE:-swarmgate}\n    networks: [a]\n"
+            "  web:\n    image: b\n    networks: [b]\n    deploy: {labels: {traefik.enable: 'true'}}\n"
+            "networks:\n  a: {external: true, name: '${A:-golf}'}\n  b: {external: true}\n"
+        )
+        self.assertIn("docker service update --network-add golf stack_web", faults(lint(text)))
+
     def test_no_stack_file(self) -> None:
         """A file that is no stack file is refused with the place of the mistake."""
         self.assertIn("line 2", str(self.assertRaises(StackError, lint, "a: b\n\t- c")))

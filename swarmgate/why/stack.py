@@ -61,7 +61,8 @@ def lint(text: str, stack: str = "stack", words: Sequence[str] = ()) -> tuple[Fi
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):
         raise StackError("expected a mapping with the key services, as in a compose file")
-    return _Stack(stack, document, services, words).findings()
+    filled = _filled_below(document)
+    return _Stack(stack, filled, filled["services"], words).findings()
 
 
 class _Stack:
@@ -85,7 +86,7 @@ class _Stack:
         if not words:
             return None
         try:
-            return load([_filled(word) for word in words], {})
+            return load(words, {})
         except ConfigurationError:
             return None
 
@@ -117,8 +118,9 @@ class _Stack:
             gate=gate.name if gate is not None else "",
         )
         for service in made:
-            # A gate that nothing is to lead to is not at fault for having no port.
-            if service is not gate or any(".http." in label for label, _ in service.labels):
+            # A gate that nothing is to lead to is not at fault for having no port, nor is a service without labels.
+            labelled = any(label != _STACK for label, _ in (*service.labels, *service.container_labels))
+            if any(".http." in label for label, _ in service.labels) if service is gate else labelled:
                 self._found.extend(
                     each
                     for each in why_service(service.name, world)
@@ -175,7 +177,7 @@ class _Stack:
         )
 
     def _labels(self, service: str, key: str, told: Any) -> tuple[tuple[str, str], ...]:
-        found: dict[str, str] = {"com.docker.stack.namespace": self._name} if key == "deploy.labels" else {}
+        found: dict[str, str] = {_STACK: self._name} if key == "deploy.labels" else {}
         if isinstance(told, str):
             if told:
                 self._tell(service, f'{key}: expected a list or a mapping of labels, not the text "{told}"')
@@ -248,6 +250,7 @@ class _Stack:
                 self._tell(service, f'ports: "{each}": expected as 8080:80', is_hint=True)
 
 
+_STACK = "com.docker.stack.namespace"
 _PREFIXES = ("swarmgate", "traefik")
 #: The keys of a service that slips are compared with.
 _KEYS = (
@@ -284,6 +287,15 @@ def _list(told: Any) -> list[str]:
 
 def _text(told: Any) -> str:
     return told if isinstance(told, str) else ""
+
+
+def _filled_below(told: Any) -> Any:
+    """*told* with its variables filled in, but for labels, in which the dollars are looked at."""
+    if isinstance(told, dict):
+        return {key: one if key == "labels" else _filled_below(one) for key, one in told.items()}
+    if isinstance(told, list):
+        return [_filled_below(one) for one in told]
+    return _filled(told) if isinstance(told, str) else told
 
 
 def _filled(value: str) -> str:
