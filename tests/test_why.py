@@ -9,6 +9,7 @@ from swarmgate.dynamic.rules import parse_rule
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.decide import Options
+from swarmgate.providers.swarm.decode import service_from
 from swarmgate.testing import network, node, service, snapshot, task
 from swarmgate.why.requests import question, why
 from swarmgate.why.services import World, implies, why_service
@@ -171,6 +172,13 @@ class ServiceTests(SynchronousTestCase):
         said = [one.sentence for one in why_service("web", world) if one.is_hint]
         self.assertIn("8080 in ingress mode", said[0])
         self.assertIn("no health check", said[1])
+
+    def test_told_by_docker(self) -> None:
+        """Labels of containers and health checks are known as Docker tells of them."""
+        container = {"Labels": {"traefik.enable": "true"}, "Healthcheck": {"Test": ["CMD", "true"]}}
+        told = service_from({"ID": "x", "Spec": {"Name": "web", "TaskTemplate": {"ContainerSpec": container}}})
+        self.assertEqual(told.container_labels, (("traefik.enable", "true"),))
+        self.assertTrue(told.has_health_check)
 
     def test_tasks_that_do_not_run(self) -> None:
         """The state of tasks that do not run is told."""
