@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container, refusal
 from swarmgate.providers.swarm.interface import SwarmError
-from tests.fake_docker import FakeDocker, told_service, told_task
+from tests.fake_docker import FakeDocker, told_network, told_service, told_task
 
 
 class EngineTests(TestCase):
@@ -113,6 +113,26 @@ class EngineTests(TestCase):
             self.docker.refused = {path: (500, "rpc error: deadline exceeded")}
             error = yield self.assertFailure(self.swarm.look(), SwarmError)
             self.assertIn("deadline exceeded", str(error))
+
+    @inlineCallbacks
+    def test_networks_of_managers_missing(self):
+        """An engine that does not reach its managers yet tells of few networks and no error: it is asked again."""
+        self.docker.lists["/networks"] = []
+        looking = self.swarm.look()
+        yield self.until(lambda: any("/networks" in path for path in self.docker.requests))
+        self.docker.lists["/networks"] = [told_network()]
+        seen = yield looking
+        self.assertEqual(["golf"], [network.name for network in seen.networks])
+
+    @inlineCallbacks
+    def test_networks_of_the_node(self):
+        """A network that is never told of, as the nodes' own, is waited for once."""
+        self.docker.lists["/networks"] = []
+        yield self.swarm.look()
+        self.docker.requests.clear()
+        seen = yield self.swarm.look()
+        self.assertEqual((), seen.networks)
+        self.assertEqual(1, sum("/networks" in path for path in self.docker.requests))
 
     @inlineCallbacks
     def test_cut_answer(self):

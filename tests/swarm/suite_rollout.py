@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from swarmgate.providers.swarm.decode import nanoseconds
-from tests.swarm.lab import LabError, run, wait_until
+from tests.swarm.lab import Engine, LabError, run, wait_until
 from tests.swarm.suite_gate import PORT, GateCase, measured
 
 ROLLS = int(os.environ.get("ROLLS", "1"))
@@ -81,12 +81,18 @@ class RolloutCase(GateCase):
         self.lab.await_running(name, replicas)
         for each in at or self.at():
             self.until(each, f"{name}.example", 200)
+            answers: list[Any] = []
 
-            def all_answer(each: str = each) -> bool:
-                answers = self.ask(each, f"{name}.example", replicas * 2)
-                return len({json.loads(answer["body"])["task"] for answer in answers}) == replicas
+            def all_answer(each: str = each, answers: list[Any] = answers) -> bool:
+                answers[:] = self.ask(each, f"{name}.example", replicas * 2)
+                return len({json.loads(told["body"])["task"] for told in answers if told["status"] == 200}) == replicas
 
-            wait_until(all_answer, f"all tasks of {name} to answer at {each}")
+            try:
+                wait_until(all_answer, f"all tasks of {name} to answer at {each}", 60)
+            except LabError as error:
+                tasks = self.lab.docker("service", "ps", "--no-trunc", name)
+                logs = "\n".join(self.log("gate_swarmgate", node) for node in self.placed("gate_swarmgate"))
+                raise LabError(f"{error}; it last answered {answers};\n{tasks}\nthe gates' logs:\n{logs}") from None
 
     @contextlib.contextmanager
     def load(
@@ -336,7 +342,8 @@ class ManagersTests(RolloutCase):
         with self.load("--posts") as told:
             other.docker("node", "demote", leader["ID"])
             wait_until(lambda: "Leader" in other.docker("node", "ls"), "a new leader")
-            other.docker("node", "promote", leader["ID"])
+            # Docker refuses to change a node that it is just changing itself ("update out of sequence").
+            wait_until(lambda: self.promoted(other, leader["ID"]), f"{host} to be promoted", every=0.5)
             time.sleep(3)
         wait_until(lambda: self.manages(host), f"{host} to be a manager again", 60)
         self.nothing_failed("another leader", told)
@@ -360,6 +367,14 @@ class ManagersTests(RolloutCase):
                 engine.start()
                 engine.await_up()
         self.nothing_failed("the engine of a gate's node killed and started again", told)
+
+    @staticmethod
+    def promoted(engine: Engine, node: str) -> bool:
+        try:
+            engine.docker("node", "promote", node)
+        except LabError:
+            return False
+        return True
 
     def manages(self, host: str) -> bool:
         try:

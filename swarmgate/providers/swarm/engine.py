@@ -15,6 +15,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,7 @@ _WANTED_TASKS = {"desired-state": ["running"]}
 _SWARM_NETWORKS = {"scope": ["swarm"]}
 _TOLD_EVENTS = {"type": ["service", "network", "node"]}
 _PATIENCE = 2.0  # seconds that close() waits for calls under way
+_NETWORK_PAUSES = (0.1, 0.4, 1.0)  # seconds until missing networks are asked for again
 # What a socket proxy calls the permission for a path (the environment variables of the usual ones).
 _PERMISSIONS = {"/version": "VERSION", "/services": "SERVICES", "/tasks": "TASKS"} | {
     "/networks": "NETWORKS",
@@ -132,6 +134,7 @@ class Engine:
         self._tasks = ListDecoder[Task](task_from, task_fault)
         self._networks = ListDecoder[Network](network_from, refuse, first="Name")
         self._nodes = ListDecoder[Node](node_from, refuse)
+        self._missing: set[str] = set()  # networks that services are on and the engine does not tell of
         self._under_way: set[Deferred[Any]] = set()
         self._subscriptions: set[_Subscription] = set()
         self._closed = False
@@ -198,11 +201,27 @@ class Engine:
     # From here on in threads.
 
     def _look(self) -> Snapshot:
-        # Tasks last: a task whose service is missing would have to wait for the next look.
-        networks = self._list("/networks", _SWARM_NETWORKS, self._networks)
         nodes = self._list("/nodes", None, self._nodes)
         services = self._list("/services", None, self._services)
+        networks = self._list_networks(services)
+        # Tasks last: a task whose service is missing would have to wait for the next look.
         return Snapshot(services, self._list_tasks(), networks, nodes)
+
+    def _list_networks(self, services: tuple[SwarmService, ...]) -> tuple[Network, ...]:
+        """List the networks, again after a pause while one that a service is on is newly missing.
+
+        An engine that can't reach the managers, as one that has just started, answers with the networks that it knows
+        by itself and no error. Some are always missing: the nodes' own, as ``host``.
+        """
+        wanted = {network for service in services for network in service.networks}
+        for pause in (*_NETWORK_PAUSES, 0.0):
+            networks = self._list("/networks", _SWARM_NETWORKS, self._networks)
+            missing = wanted.difference(network.id for network in networks)
+            if missing <= self._missing:
+                break
+            time.sleep(pause)
+        self._missing = missing
+        return networks
 
     def _list_tasks(self) -> tuple[Task, ...]:
         return self._list("/tasks", _WANTED_TASKS, self._tasks)
