@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -99,6 +100,21 @@ class Peer:
             if not piece:
                 return data + b"<end>"
             data += piece
+
+
+def shaken(
+    server_side: ssl.SSLContext, client_side: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """The client's side of a handshake."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_side.wrap_bio(back, there, session=session)
+    server = server_side.wrap_bio(there, back, True)
+    for side in (client, server, client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.unwrap()  # A session that was not ended is not taken up again.
+    return client
 
 
 class TransportTests(SynchronousTestCase):
@@ -322,6 +338,17 @@ class ContextTests(SynchronousTestCase):
         """Tickets can be switched off."""
         context = server_context(TLSOptions(disable_session_tickets=True), (CERTIFICATE,), (), b"k" * 80)
         self.assertEqual((context.num_tickets, bool(context.options & ssl.OP_NO_TICKET)), (0, True))
+
+    def test_no_session_ids(self) -> None:
+        """A client of TLS 1.2 without tickets can take up its session by its id, unless sessions are switched off."""
+        for disabled in (False, True):
+            context = server_context(TLSOptions(disable_session_tickets=disabled), (CERTIFICATE,), (), b"k" * 80)
+            client = client_context(ServersTransport(insecure_skip_verify=True))
+            client.maximum_version = ssl.TLSVersion.TLSv1_2
+            client.options |= ssl.OP_NO_TICKET
+            first = shaken(context, client)
+            again = shaken(context, client, first.session)
+            self.assertEqual(again.session_reused, not disabled)
 
     def test_faults(self) -> None:
         """What OpenSSL does not take is told with the file it is from, and without the key."""
