@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _ssl
 import contextlib
+import ctypes
 import ssl
 from typing import Any
 
@@ -81,6 +83,16 @@ class Peer:
     def flush(self) -> None:
         if self.outgoing.pending:
             self.wire.receive(self.outgoing.read())
+
+    def update_key(self) -> None:
+        """Write under another key from now on, and want the same of the gate (RFC 8446, 4.6.3)."""
+        library = ctypes.CDLL(_ssl.__file__)
+        # CPython's object: its head, the socket, then OpenSSL's connection.
+        inner = self.tls._sslobj  # type: ignore[attr-defined]
+        connection = ctypes.c_void_p.from_address(id(inner) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
+        assert library.SSL_key_update(connection, 1) == 1
+        self.tls.do_handshake()
+        self.flush()
 
     def send(self, *pieces: bytes) -> None:
         """In one segment, a record for each."""
@@ -187,6 +199,30 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((peer.read(), self.wire.closed), (b"bye<end>", "lost"))
         self.wire.settle()
         self.assertIsInstance(self.protocol.lost, ConnectionDone)
+
+    def test_flood_of_key_updates(self) -> None:
+        """Who updates keys again and again and sends nothing is cut off; who does so now and then is not."""
+        peer = self.connected()
+        for _ in range(200):
+            peer.update_key()
+            peer.send(b"x")
+        self.assertEqual((200, None), (len(self.protocol.received), self.protocol.lost))
+        updates = 0
+        while self.protocol.lost is None and updates < 10_000:
+            peer.update_key()
+            updates += 1
+        self.assertIsInstance(self.protocol.lost, ConnectionLost)
+        self.assertLess(updates, 3000)
+        self.assertGreater(updates, 100)
+
+    def test_records_in_parts(self) -> None:
+        """Data that comes an octet at a time is no flood."""
+        peer = self.connected()
+        for _ in range(6):
+            peer.tls.write(b"x" * 16384)
+            for octet in peer.outgoing.read():
+                self.wire.receive(bytes([octet]))
+        self.assertEqual((6 * 16384, None), (sum(map(len, self.protocol.received)), self.protocol.lost))
 
     def test_half_end(self) -> None:
         """Who has said its last still hears the other."""

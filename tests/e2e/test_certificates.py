@@ -9,6 +9,7 @@ import socketserver
 import ssl
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
