@@ -46,7 +46,7 @@ test-swarm: install
 		|| { echo "$$program is missing: apt-get install docker.io iproute2 iptables debootstrap"; exit 1; }; done
 	$(BIN)/python -m twisted.trial $(SWARM_SUITES)
 
-# In an environment of its own: it wants an older cryptography.
+# In an environment of its own: it is particular about versions.
 $(VENV)/sslyze/bin/sslyze:
 	$(PYTHON) -m venv $(VENV)/sslyze
 	$(VENV)/sslyze/bin/pip install --quiet --disable-pip-version-check 'sslyze >= 6.2'

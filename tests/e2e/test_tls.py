@@ -498,7 +498,8 @@ class ReloadTests(Fixture):
         if ROTATIONS > 8:
             seconds = time.monotonic() - began
             print(
-                f"\n{ROTATIONS} rotations, {len(done)} handshakes, {len(done) / seconds:.0f} a second, {len(failed)} failed"
+                f"\n{ROTATIONS} rotations, {len(done)} handshakes, {len(done) / seconds:.0f} a second, "
+                f"{len(failed)} failed"
             )
         self.assertEqual(failed, [])
         open_before.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
