@@ -49,7 +49,7 @@ class JudgedTests(SynchronousTestCase):
         self.addCleanup(gate.stop)
         return gate
 
-    def sslyze(self, kind: str) -> None:
+    def by_sslyze(self, kind: str) -> None:
         program = os.environ.get("SSLYZE") or shutil.which("sslyze")
         if not program:
             raise SkipTest("sslyze is not there: SSLYZE names the program")
@@ -67,7 +67,7 @@ class JudgedTests(SynchronousTestCase):
         self.assertIn("OK - Compliant", judged.stdout[-1500:])
         self.assertEqual(0, judged.returncode, judged.stdout[-1500:])
 
-    def testssl(self, kind: str) -> None:
+    def by_testssl(self, kind: str) -> None:
         program = shutil.which("testssl") or shutil.which("testssl.sh")
         if program is None:
             raise SkipTest("Debian's package testssl.sh is not installed")
@@ -90,16 +90,16 @@ class JudgedTests(SynchronousTestCase):
 
     def test_sslyze_ecdsa(self) -> None:
         """sslyze finds Mozilla's intermediate profile kept with an ECDSA certificate."""
-        self.sslyze("EC")
+        self.by_sslyze("EC")
 
     def test_sslyze_rsa(self) -> None:
         """sslyze finds Mozilla's intermediate profile kept with an RSA certificate."""
-        self.sslyze("RSA")
+        self.by_sslyze("RSA")
 
     def test_testssl_ecdsa(self) -> None:
         """testssl.sh finds nothing of medium severity or above with an ECDSA certificate."""
-        self.testssl("EC")
+        self.by_testssl("EC")
 
     def test_testssl_rsa(self) -> None:
         """testssl.sh finds nothing of medium severity or above with an RSA certificate."""
-        self.testssl("RSA")
+        self.by_testssl("RSA")
