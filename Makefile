@@ -6,13 +6,14 @@ SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.
 	tests.swarm.suite_certificates
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm bench bench-rollout docs clean
+.PHONY: help install run test lint test-swarm test-tls bench bench-rollout docs clean
 
 help:
 	@echo "make install     makes $(VENV)"
 	@echo "make run         the gate on a Swarm in memory, with what to try"
 	@echo "make test        the tests, the linters and the type checker"
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
+	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
 	@echo "make docs        the documentation, in docs/_build/"
@@ -44,6 +45,14 @@ test-swarm: install
 	@for program in dockerd docker ip iptables debootstrap; do command -v $$program >/dev/null \
 		|| { echo "$$program is missing: apt-get install docker.io iproute2 iptables debootstrap"; exit 1; }; done
 	$(BIN)/python -m twisted.trial $(SWARM_SUITES)
+
+# In an environment of its own: it is particular about versions.
+$(VENV)/sslyze/bin/sslyze:
+	$(PYTHON) -m venv $(VENV)/sslyze
+	$(VENV)/sslyze/bin/pip install --quiet --disable-pip-version-check 'sslyze >= 6.2'
+
+test-tls: install $(VENV)/sslyze/bin/sslyze
+	SSLYZE=$(VENV)/sslyze/bin/sslyze $(BIN)/python -m twisted.trial tests.e2e.suite_tls
 
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

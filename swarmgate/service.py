@@ -71,6 +71,8 @@ from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges
 from swarmgate.tls.contexts import ServerContexts
+from swarmgate.tls.responder import Responders
+from swarmgate.tls.stapling import Stapler
 from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
@@ -140,8 +142,10 @@ class GateService(Service):
             self.checker.watch,
             Reaching(network, self.deadlines, servers_transport),
         )
+        self._stapler = _stapler(configuration, reactor)
+        staples = None if self._stapler is None else self._stapler.staple
         self._acceptors = Acceptors(
-            ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration))),
+            ServerContexts(PROTOCOLS, TicketKeys(_ticket_secret(configuration)), staples),
             [name for name, options in configuration.entry_points.items() if options.http.tls is not None],
             time.time,
             self._challenges,
@@ -196,6 +200,9 @@ class GateService(Service):
 
     def _apply_tls(self, table: RoutingTable) -> None:
         acceptors = self._acceptors.of(table.tls)
+        if self._stapler is not None:
+            default = () if table.tls.default is None else (table.tls.default,)
+            self._stapler.watch((*table.tls.certificates, *default))
         for name, entry_point in zip(self.gate.roots, self.entry_points, strict=True):
             entry_point.acceptor = acceptors.get(name)
 
@@ -342,6 +349,8 @@ class GateService(Service):
         yield DeferredList([entry_point.stopService() for entry_point in self.entry_points])
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
         self.checker.stop()
+        if self._stapler is not None:
+            self._stapler.stop()
         for upstream in self.gate.upstreams():
             upstream.retire()
         self.deadlines.stop()
@@ -604,6 +613,12 @@ def _servers_transport(configuration: StaticConfiguration) -> ServersTransport:
         read_chain(text, "the text given" if is_pem(written) else written)
         authorities.append(text)
     return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))
+
+
+def _stapler(configuration: StaticConfiguration, reactor: Any) -> Stapler | None:
+    if configuration.ocsp is None:
+        return None
+    return Stapler(reactor, Responders(reactor), configuration.ocsp.responder_overrides, time.time)
 
 
 def _ticket_secret(configuration: StaticConfiguration) -> bytes:

@@ -65,13 +65,19 @@ class Repeated:
     values: tuple[Given, ...]
 
 
+def _without_password(text: str | None) -> str | None:
+    """*text*, with what stands before the host of a URL left out."""
+    return text if text is None or "@" not in text else re.sub(r"(?<=://)\S*@", "***@", text)
+
+
 @attrs.frozen
 class Fault:
     """One thing that is wrong with a tree; ``str()`` of it is one line for people.
 
     :ivar key: the option's dotted name, in its canonical spelling where it is known; ``""`` for what is wrong with a
         whole file.
-    :ivar given: the value at fault, None where it is not the value that is wrong.
+    :ivar given: the value at fault, None where it is not the value that is wrong; a URL's user and password are not
+        repeated.
     :ivar origin: where it was written, ``""`` if that isn't known.
     :ivar expected: what would do, as ``a duration such as 10s``; ``""`` where :attr:`problem` says all.
     :ivar nearest: the nearest right name or value, ``""`` if none is near.
@@ -79,7 +85,7 @@ class Fault:
     """
 
     key: str
-    given: str | None = None
+    given: str | None = attrs.field(default=None, converter=_without_password)
     origin: str = ""
     expected: str = ""
     nearest: str = ""

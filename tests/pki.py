@@ -11,7 +11,7 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 #: The time at which all of it is valid, in seconds since 1970, for tests that have no clock: 2026-01-01.
 NOW = 1767225600.0
@@ -58,8 +58,13 @@ class Authority:
         )
         self.pem = _pem(self.certificate)
 
-    def issue(self, *names: str, days: int = 3000, kind: str = "EC", start: datetime.datetime = START) -> Pair:
-        """A certificate for *names*, hosts and addresses, that is valid for *days* from *start* on."""
+    def issue(
+        self, *names: str, days: int = 3000, kind: str = "EC", start: datetime.datetime = START, responder: str = ""
+    ) -> Pair:
+        """A certificate for *names*, hosts and addresses, that is valid for *days* from *start* on.
+
+        :param responder: the URL of the OCSP responder that it names.
+        """
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
         key = rsa_key() if kind == "RSA" else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
@@ -71,6 +76,11 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([*map(_name, names)]), critical=False)
+        if responder:
+            access = x509.AccessDescription(
+                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
+            )
+            builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
         chain = _pem(builder.sign(self.key, hashes.SHA256()))
         if self.issuer is not None:
             chain += self.pem

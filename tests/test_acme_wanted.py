@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.acme.certificate import Certificate
 from swarmgate.acme.decide import (
     LEASE,
+    LONG_LEASE,
+    OFTEN,
     WRITES,
     Decision,
     Held,
@@ -175,7 +177,26 @@ class DecideTests(SynchronousTestCase):
         """During an order the lease is renewed in time, and no second order is begun."""
         mine = Lease("me", 1)
         self.assertIsNone(self.decision(lease=mine, busy=True).step)
-        self.assertEqual(Renew(), self.decision(lease=mine, busy=True, lease_age=LEASE / 2 + 1).step)
+        self.assertEqual(Renew(), self.decision(lease=mine, busy=True, lease_age=LEASE / 3 + 1).step)
+
+    def test_many_writes(self) -> None:
+        """Where there were many writes the lease is longer, for who holds it as for the others."""
+        many = tuple(range(OFTEN))
+        self.assertIsNone(self.decision(lease=Lease("me", 1, {}, many), busy=True, lease_age=LEASE).step)
+        self.assertIsNone(self.decision(lease=Lease("other", 1, {}, many), lease_age=LONG_LEASE - 1).step)
+        self.assertEqual(Take(), self.decision(lease=Lease("other", 1, {}, many), lease_age=LONG_LEASE).step)
+
+    def test_endless(self) -> None:
+        """An order that never ends costs fewer than 50 writes in any hour."""
+        writes: list[int] = [0]
+        for now in range(1, 4 * 3600):
+            recent = tuple(at for at in writes if at > writes[-1] - 3600)
+            lease = Lease("me", len(writes), {}, recent)
+            if self.decision(lease=lease, busy=True, lease_age=float(now - writes[-1])).step == Renew():
+                writes.append(now)
+        most = max(sum(begin <= at < begin + 3600 for at in writes) for begin in writes)
+        self.assertLess(most, 45)
+        self.assertGreater(most, 25)
 
     def test_failures(self) -> None:
         """An order that has failed waits, and all orders of an authority that has."""

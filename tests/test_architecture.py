@@ -57,7 +57,7 @@ ALLOWED = {
 RESERVED = {
     "docker": {"providers/swarm/configs.py", "providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
-    "treq": {"health/ask.py"},
+    "treq": {"health/ask.py", "tls/responder.py"},
 }
 
 

@@ -75,7 +75,7 @@ class ChunkedTests(SynchronousTestCase):
     def test_forbidden_trailers(self) -> None:
         """A field that frames, routes or authorises does not come in by the back door."""
         reader = ChunkedBody()
-        reader.feed(b"0\r\nContent-Length: 5\r\nX_Forwarded_For: 1\r\nHost: b\r\nX-Sum: 1\r\n\r\n")
+        reader.feed(b"0\r\nContent-Length: 5\r\nX_Forwarded_For: 1\r\nX.Real.IP: 1\r\nHOST: b\r\nX-Sum: 1\r\n\r\n")
         self.assertEqual(reader.trailers, [(b"X-Sum", b"1")])
 
 

@@ -295,6 +295,13 @@ class FaultTests(SynchronousTestCase):
             ],
         )
 
+    def test_password_of_a_url(self) -> None:
+        """The user and the password of a URL are not repeated where it is refused."""
+        fault = str(Fault("servers[0].url", "http://me:pa/ss@10.0.0.2:80/x", "a.yml", "a URL"))
+        self.assertIn("http://***@10.0.0.2:80/x", fault)
+        self.assertNotIn("pa/ss", fault)
+        self.assertIn("a@b", str(Fault("x", "a@b", "", "a URL")))
+
     def test_secret(self) -> None:
         """What is secret isn't repeated."""
         self.assertEqual(

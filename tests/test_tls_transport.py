@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import _ssl
+import contextlib
+import ctypes
 import ssl
 from typing import Any
 
@@ -81,6 +84,16 @@ class Peer:
         if self.outgoing.pending:
             self.wire.receive(self.outgoing.read())
 
+    def update_key(self) -> None:
+        """Write under another key from now on, and want the same of the gate (RFC 8446, 4.6.3)."""
+        library = ctypes.CDLL(_ssl.__file__)
+        # CPython's object: its head, the socket, then OpenSSL's connection.
+        inner = self.tls._sslobj  # type: ignore[attr-defined]
+        connection = ctypes.c_void_p.from_address(id(inner) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
+        assert library.SSL_key_update(connection, 1) == 1
+        self.tls.do_handshake()
+        self.flush()
+
     def send(self, *pieces: bytes) -> None:
         """In one segment, a record for each."""
         for piece in pieces:
@@ -99,6 +112,21 @@ class Peer:
             if not piece:
                 return data + b"<end>"
             data += piece
+
+
+def shaken(
+    server_side: ssl.SSLContext, client_side: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """The client's side of a handshake."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_side.wrap_bio(back, there, session=session)
+    server = server_side.wrap_bio(there, back, True)
+    for side in (client, server, client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.unwrap()  # A session that was not ended is not taken up again.
+    return client
 
 
 class TransportTests(SynchronousTestCase):
@@ -171,6 +199,30 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((peer.read(), self.wire.closed), (b"bye<end>", "lost"))
         self.wire.settle()
         self.assertIsInstance(self.protocol.lost, ConnectionDone)
+
+    def test_flood_of_key_updates(self) -> None:
+        """Who updates keys again and again and sends nothing is cut off; who does so now and then is not."""
+        peer = self.connected()
+        for _ in range(200):
+            peer.update_key()
+            peer.send(b"x")
+        self.assertEqual((200, None), (len(self.protocol.received), self.protocol.lost))
+        updates = 0
+        while self.protocol.lost is None and updates < 10_000:
+            peer.update_key()
+            updates += 1
+        self.assertIsInstance(self.protocol.lost, ConnectionLost)
+        self.assertLess(updates, 3000)
+        self.assertGreater(updates, 100)
+
+    def test_records_in_parts(self) -> None:
+        """Data that comes an octet at a time is no flood."""
+        peer = self.connected()
+        for _ in range(6):
+            peer.tls.write(b"x" * 16384)
+            for octet in peer.outgoing.read():
+                self.wire.receive(bytes([octet]))
+        self.assertEqual((6 * 16384, None), (sum(map(len, self.protocol.received)), self.protocol.lost))
 
     def test_half_end(self) -> None:
         """Who has said its last still hears the other."""
@@ -322,6 +374,17 @@ class ContextTests(SynchronousTestCase):
         """Tickets can be switched off."""
         context = server_context(TLSOptions(disable_session_tickets=True), (CERTIFICATE,), (), b"k" * 80)
         self.assertEqual((context.num_tickets, bool(context.options & ssl.OP_NO_TICKET)), (0, True))
+
+    def test_no_session_ids(self) -> None:
+        """A client of TLS 1.2 without tickets can take up its session by its id, unless sessions are switched off."""
+        for disabled in (False, True):
+            context = server_context(TLSOptions(disable_session_tickets=disabled), (CERTIFICATE,), (), b"k" * 80)
+            client = client_context(ServersTransport(insecure_skip_verify=True))
+            client.maximum_version = ssl.TLSVersion.TLSv1_2
+            client.options |= ssl.OP_NO_TICKET
+            first = shaken(context, client)
+            again = shaken(context, client, first.session)
+            self.assertEqual(again.session_reused, not disabled)
 
     def test_faults(self) -> None:
         """What OpenSSL does not take is told with the file it is from, and without the key."""

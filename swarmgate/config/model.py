@@ -478,6 +478,15 @@ class SessionTickets:
 
 
 @attrs.frozen
+class OCSP:
+    """Clients are shown what certificates' authorities say about them (OCSP stapling)."""
+
+    responder_overrides: Mapping[str, str] = option(
+        factory=dict, doc="URLs of responders to ask, by those that certificates name."
+    )
+
+
+@attrs.frozen
 class Global:
     """What Traefik may tell its makers; swarmgate tells nobody anything."""
 
@@ -494,7 +503,6 @@ _DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers
     "experimental",
     "hostResolver",
     "metrics",
-    "ocsp",
     "pilot",
     "spiffe",
     "tcpServersTransport",
@@ -518,6 +526,9 @@ class StaticConfiguration:
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")
+    ocsp: OCSP | None = option(
+        default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."
+    )
     global_: Global = option(factory=Global, doc="Taken.", key="global")
 
     @property

@@ -11,7 +11,7 @@ import re
 from typing import Protocol
 
 from swarmgate.http.errors import MessageError
-from swarmgate.http.fields import FORBIDDEN_TRAILERS, split_fields
+from swarmgate.http.fields import may_trail, split_fields
 from swarmgate.http.message import Fields
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?+\r\n")
@@ -152,14 +152,10 @@ class ChunkedBody:
                 fields = split_fields(data[at:end])
             except ValueError:
                 raise MessageError("malformed trailers") from None
-            self.trailers = [pair for pair in fields if _may_trail(pair[0])]
+            self.trailers = [pair for pair in fields if may_trail(pair[0])]
         self.done = True
         self.rest = data[end:]
         return end
-
-
-def _may_trail(name: bytes) -> bool:
-    return name.lower().replace(b"_", b"-") not in FORBIDDEN_TRAILERS
 
 
 def chunk(data: bytes) -> bytes:

@@ -82,6 +82,11 @@ LONGEST_REMEMBERED = 1024
 _DASHES = bytes.maketrans(b"_.", b"--")
 
 
+def may_trail(name: bytes) -> bool:
+    """Whether a field of this name may come after a body, however a server spells it (RFC 9110, 6.5.1)."""
+    return name.lower().translate(_DASHES) not in FORBIDDEN_TRAILERS
+
+
 def request_meaning(name: bytes) -> int:
     """What a request's field of this name means."""
     key = name.lower()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from os import urandom
 
 from swarmgate.http.errors import BadRequest, BadResponse
-from swarmgate.http.fields import FORBIDDEN_TRAILERS, TOKEN, tokens
+from swarmgate.http.fields import TOKEN, may_trail, tokens
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
 from swarmgate.http.request_head import RequestHeads
 
@@ -163,7 +163,7 @@ def read_trailers(fields: list[tuple[bytes, bytes]]) -> Fields:
     _check(fields)
     if any(name[:1] == b":" for name, _ in fields):
         raise Malformed("pseudo-header field in trailers")
-    return [pair for pair in fields if pair[0].replace(b"_", b"-") not in FORBIDDEN_TRAILERS]
+    return [pair for pair in fields if may_trail(pair[0])]
 
 
 class _Lowered(dict[bytes, bytes]):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from swarmgate.dynamic.tls import CIPHER_SUITES, CURVES, INTERMEDIATE, Certificate, ServersTransport, TLSOptions
 from swarmgate.tls import openssl
@@ -27,6 +27,10 @@ _VERSIONS = {
 }
 
 
+Staples = Callable[[Certificate], bytes | None]
+"""Gives what clients of a certificate are shown of its authority (an OCSP response, DER), None for nothing."""
+
+
 class ContextError(ValueError):
     """OpenSSL does not take these options or certificates; says why, for people."""
 
@@ -36,9 +40,11 @@ class ServerContexts:
 
     :param protocols: what is spoken, best first, as ALPN calls it (RFC 7301).
     :param tickets: where the keys of session tickets come from.
+    :param staples: what clients are shown of certificates' authorities; None: nothing.
     """
 
-    def __init__(self, protocols: Sequence[str], tickets: TicketKeys) -> None:
+    def __init__(self, protocols: Sequence[str], tickets: TicketKeys, staples: Staples | None = None) -> None:
+        self._staples = staples
         self._protocols = tuple(protocols)
         self._tickets = tickets
         self._period = 0
@@ -58,7 +64,9 @@ class ServerContexts:
         context = self._contexts.get(key)
         if context is None:
             ticket_key = self._tickets.key(period, repr(options))
-            context = self._contexts[key] = server_context(options, certificates, self._protocols, ticket_key)
+            context = self._contexts[key] = server_context(
+                options, certificates, self._protocols, ticket_key, self._staples
+            )
             if len(self._contexts) > _KEPT_AT_MOST:
                 self._contexts.popitem(last=False)
         return context
@@ -71,11 +79,16 @@ class ServerContexts:
 
 
 def server_context(
-    options: TLSOptions, certificates: Certificates, protocols: Sequence[str], ticket_key: bytes
+    options: TLSOptions,
+    certificates: Certificates,
+    protocols: Sequence[str],
+    ticket_key: bytes,
+    staples: Staples | None = None,
 ) -> ssl.SSLContext:
     """A context for clients. A connection keeps the one that it has begun with.
 
     :param protocols: what is spoken; *options* may want less.
+    :param staples: asked in each handshake whose client wants to know.
     :raises ContextError: OpenSSL does not take the options or the certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -98,14 +111,19 @@ def server_context(
         if options.disable_session_tickets:
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
+            openssl.no_session_cache(context)  # Or TLS 1.2 goes by ids.
         _set_groups(context, tuple(map(CURVES.__getitem__, options.curve_preferences)))
         offered = (
             [name for name in options.alpn_protocols if name in protocols] if options.alpn_protocols else protocols
         )
         if offered:
             context.set_alpn_protocols(offered)
+        loaded = {}
         for certificate in certificates:
             load(context, certificate.chain, certificate.key)
+            loaded[openssl.loaded_certificate(context)] = certificate
+        if staples is not None:
+            _staple(context, loaded, staples)
         _ask_for_certificate(context, options)
     except (ssl.SSLError, ValueError) as error:
         reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
@@ -114,6 +132,14 @@ def server_context(
     openssl.set_ticket_key(context, ticket_key)
     openssl.release_buffers(context)
     return context
+
+
+def _staple(context: ssl.SSLContext, loaded: Mapping[int | None, Certificate], staples: Staples) -> None:
+    def find(certificate: int) -> bytes | None:
+        shown = loaded.get(certificate)
+        return None if shown is None else staples(shown)
+
+    openssl.staple(context, find)
 
 
 def _set_groups(context: ssl.SSLContext, wanted: tuple[str, ...]) -> None:

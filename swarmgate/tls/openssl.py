@@ -12,11 +12,18 @@ import functools
 import platform
 import ssl
 import sysconfig
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 _SET_TICKET_KEYS = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS
 _SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST
 _SET_MODE = 33  # SSL_CTRL_MODE
+_SET_SESSION_CACHE = 44  # SSL_CTRL_SET_SESS_CACHE_MODE
+_SET_STATUS_CALLBACK = 63  # SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB
+_SET_STATUS = 71  # SSL_CTRL_SET_TLSEXT_STATUS_REQ_OCSP_RESP
+_STATUS_GIVEN = 0  # SSL_TLSEXT_ERR_OK
+_NO_STATUS = 3  # SSL_TLSEXT_ERR_NOACK
 _RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS
 _VERIFY_PEER = 1
 _FAIL_IF_NO_PEER_CERT = 2
@@ -27,6 +34,10 @@ TICKET_KEY = 80
 
 #: OpenSSL asks it whether a certificate will do: any will.
 _accept = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda preverified, store: 1)
+
+_StatusCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+#: What OpenSSL calls has to be there as long as the context is, and a connection has a hold on its context.
+_status_callbacks: weakref.WeakKeyDictionary[ssl.SSLContext, Any] = weakref.WeakKeyDictionary()
 
 
 @functools.cache
@@ -44,6 +55,18 @@ def _library() -> Any:
         library.SSL_CTX_set_verify.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
         library.SSL_CTX_set_ciphersuites.restype = ctypes.c_int
         library.SSL_CTX_set_ciphersuites.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.SSL_CTX_callback_ctrl.restype = ctypes.c_long
+        library.SSL_CTX_callback_ctrl.argtypes = [ctypes.c_void_p, ctypes.c_int, _StatusCallback]
+        library.SSL_CTX_get0_certificate.restype = ctypes.c_void_p
+        library.SSL_CTX_get0_certificate.argtypes = [ctypes.c_void_p]
+        library.SSL_get_certificate.restype = ctypes.c_void_p
+        library.SSL_get_certificate.argtypes = [ctypes.c_void_p]
+        library.SSL_ctrl.restype = ctypes.c_long
+        library.SSL_ctrl.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+        library.CRYPTO_malloc.restype = ctypes.c_void_p
+        library.CRYPTO_malloc.argtypes = [ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int]
+        library.CRYPTO_free.restype = None
+        library.CRYPTO_free.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
         library.SSL_CTX_get_options.restype = ctypes.c_uint64
         library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
     except (ImportError, AttributeError, OSError):
@@ -115,3 +138,55 @@ def ask_for_any_certificate(context: ssl.SSLContext, required: bool) -> bool:
     mode = _VERIFY_PEER | (_FAIL_IF_NO_PEER_CERT if required else 0)
     library.SSL_CTX_set_verify(_pointer(context), mode, ctypes.cast(_accept, ctypes.c_void_p))
     return True
+
+
+def no_session_cache(context: ssl.SSLContext) -> bool:
+    """Give clients no session ids to come back with, those of TLS 1.2 (RFC 5246, 7.3).
+
+    :return: whether that is so now.
+    """
+    if _library() is None:
+        return False
+    _control(context, _SET_SESSION_CACHE, 0)  # SSL_SESS_CACHE_OFF; it returns the mode before.
+    return True
+
+
+def loaded_certificate(context: ssl.SSLContext) -> int | None:
+    """What :func:`staple` calls the certificate that *context* was given last; None where that can't be told."""
+    library = _library()
+    found: int | None = None if library is None else library.SSL_CTX_get0_certificate(_pointer(context))
+    return found
+
+
+def staple(context: ssl.SSLContext, find: Callable[[int], bytes | None]) -> bool:
+    """Show clients who ask for it what *find* gives, in each handshake (RFC 6066, 8).
+
+    :param find: called with what :func:`loaded_certificate` has said of the certificate that the client gets; returns
+        an OCSP response, DER, or None for nothing. It must hold no reference to *context*.
+    :return: whether that is so now.
+    """
+    library = _library()
+    if library is None:
+        return False
+
+    def give(connection: int, _: int | None) -> int:
+        try:
+            response = find(library.SSL_get_certificate(connection))
+            if response is None:
+                return _NO_STATUS
+            # OpenSSL frees it.
+            copy = library.CRYPTO_malloc(len(response), b"", 0)
+            if not copy:
+                return _NO_STATUS
+            ctypes.memmove(copy, response, len(response))
+            if library.SSL_ctrl(connection, _SET_STATUS, len(response), copy) != 1:
+                library.CRYPTO_free(copy, b"", 0)
+                return _NO_STATUS
+            return _STATUS_GIVEN
+        except Exception:
+            # Nobody is there to catch it; the handshake goes on without.
+            return _NO_STATUS
+
+    callback = _StatusCallback(give)
+    _status_callbacks[context] = callback
+    return bool(library.SSL_CTX_callback_ctrl(_pointer(context), _SET_STATUS_CALLBACK, callback) == 1)

@@ -30,6 +30,9 @@ _NEVER = float("inf")
 _AT_ONCE = 262144
 #: Octets of TLS's own, tickets and updates of keys, that wait for the next write.
 _OWED_AT_MOST = 4096
+#: Octets in a row that bring the protocol nothing: a record has 16,384, of which parts may come one after the other.
+#: More are a flood of updates of keys, each of which costs more than its 27 octets; Python's ssl does not show them.
+_NOTHING_AT_MOST = 65536
 
 
 def _ignore(error: Exception) -> None:
@@ -54,6 +57,7 @@ class TLSTransport:
         "_below",
         "_failed",
         "_incoming",
+        "_nothing",
         "_outgoing",
         "_protocol",
         "_secured",
@@ -86,6 +90,7 @@ class TLSTransport:
         self._secured: Callable[[TLSTransport], IProtocol] | None = secured
         self._failed = failed
         self._server_side = server_side
+        self._nothing = 0
         self._protocol: Any = None
         self._below: Any = None
         self.negotiatedProtocol: bytes | None = None
@@ -133,7 +138,13 @@ class TLSTransport:
         if self._outgoing.pending > _OWED_AT_MOST:
             self._flush()
         if pieces:
+            self._nothing = 0
             self._protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        elif not ended:
+            self._nothing += len(data)
+            if self._nothing > _NOTHING_AT_MOST:
+                self._break(ConnectionLost("the peer sends no data, but what is TLS's own without end"))
+                return
         if ended and self._protocol is not None:
             half_closed = getattr(self._protocol, "readConnectionLost", None)
             if half_closed is not None and not self.disconnecting:

@@ -24,6 +24,9 @@ from tests.e2e.gate import PATIENCE, Gate, free_port
 from tests.e2e.programs import needed
 from tests.pki import Authority, Pair, authority
 
+#: As many as ``SWARMGATE_TEST_ROTATIONS`` says, for a longer look.
+ROTATIONS = int(os.environ.get("SWARMGATE_TEST_ROTATIONS", "8"))
+
 ROUTES = """\
 http:
   routers:
@@ -458,20 +461,21 @@ class ServerTests(Fixture):
 class ReloadTests(Fixture):
     def test_rotations(self) -> None:
         """Certificates that are replaced cost no handshake, and no connection that is open."""
-        port, failed, serials = self.gate.port, [], set()
-        running = True
+        port, failed, done, serials = self.gate.port, [], [], set()
+        running, began = True, time.monotonic()
 
         def visit() -> None:
             while running:
-                began = time.monotonic()
+                begun = time.monotonic()
                 try:
                     answered = ask(port, "a.example")
+                    done.append(answered.status)
                     if answered.status != 200 or answered.certificate is None:
                         raise OSError(f"status {answered.status}")
                     serials.add(answered.certificate.serial_number)
                 except OSError as error:
                     failed.append(error)
-                time.sleep(max(0.0, 0.04 - time.monotonic() + began))
+                time.sleep(max(0.0, 0.04 - time.monotonic() + begun))
 
         open_before = client_context().wrap_socket(
             socket.create_connection(("127.0.0.1", port), PATIENCE), server_hostname="a.example"
@@ -482,7 +486,7 @@ class ReloadTests(Fixture):
         for visitor in visitors:
             visitor.start()
         try:
-            for _ in range(8):
+            for _ in range(ROTATIONS):
                 pair = authority().issue("a.example")
                 pair.write(self.folder, "a")
                 wanted = x509.load_pem_x509_certificate(pair.chain.encode()).serial_number
@@ -491,6 +495,12 @@ class ReloadTests(Fixture):
             running = False
             for visitor in visitors:
                 visitor.join()
+        if ROTATIONS > 8:
+            seconds = time.monotonic() - began
+            print(
+                f"\n{ROTATIONS} rotations, {len(done)} handshakes, {len(done) / seconds:.0f} a second, "
+                f"{len(failed)} failed"
+            )
         self.assertEqual(failed, [])
         open_before.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
         self.assertIn(b" 200 ", open_before.recv(65536))
