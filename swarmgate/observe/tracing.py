@@ -425,10 +425,10 @@ class Complaints(logging.Handler):
         self._in_reactor(self._tell, record.getMessage(), left_out)
 
     @staticmethod
-    def _tell(message: str, left_out: int) -> None:
+    def _tell(reason: str, left_out: int) -> None:
         _log.warn(
-            "tracing: spans do not get through: {message} ({left_out} such complaints left out)",
-            message=message,
+            "tracing: spans do not get through: {reason} ({left_out} such complaints left out)",
+            reason=reason,
             left_out=left_out,
         )
 
