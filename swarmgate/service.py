@@ -125,6 +125,9 @@ class GateService(Service):
         self._tracing: Tracing | None = None
         self._sending: Sending | None = None
         if configuration.tracing is not None:
+            fault = _tracing_fault(configuration)
+            if fault:
+                raise ValueError(fault)
             self._tracing, self._sending = _tracing(configuration.tracing, reactor)
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:

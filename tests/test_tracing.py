@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 from hypothesis import given
@@ -11,10 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.config.load import load
+from swarmgate import service
+from swarmgate.config.load import ConfigurationError, load
 from swarmgate.http import exchange as exchange_module
 from swarmgate.http.message import field_values
 from swarmgate.middlewares import retry
@@ -413,3 +417,40 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(len(said), 2)
         self.assertIn("no route", said[0])
         self.assertIn("(2 such complaints left out)", said[1])
+
+
+class WithoutTests(SynchronousTestCase):
+    def test_not_loaded(self) -> None:
+        """A gate that does not trace does not load OpenTelemetry."""
+        code = "import sys, swarmgate.service; print(sum(name.startswith('opentelemetry') for name in sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        self.assertEqual(done.stdout.strip(), "0")
+
+    def test_not_installed(self) -> None:
+        """Where it is missing, whoever wants traces is told which extra has it."""
+        configuration = load(["--entryPoints.web.address=:80", "--tracing"], {})
+        self.assertEqual(service.fault_of(configuration), "")
+
+        def missing(name: str) -> None:
+            raise ModuleNotFoundError(name)
+
+        self.patch(service.importlib.util, "find_spec", missing)
+        self.assertEqual(service.fault_of(load(["--entryPoints.web.address=:80"], {})), "")
+        fault = service.fault_of(configuration)
+        self.assertTrue(fault.startswith("tracing: "), fault)
+        self.assertIn("swarmgate[tracing]", fault)
+        error = self.assertRaises(ValueError, service.make_service, configuration, Clock())
+        self.assertIn("swarmgate[tracing]", str(error))
+
+    def test_options(self) -> None:
+        """An endpoint that is no URL, a rate beyond 1 and a certificate that can't be read are told of."""
+        for option, expected in (
+            ("otlp.http.endpoint=collector:4318", "a URL, as http://collector:4318/v1/traces"),
+            ("sampleRate=1.5", "a number from 0 to 1"),
+        ):
+            error = self.assertRaises(
+                ConfigurationError, load, ["--entryPoints.web.address=:80", f"--tracing.{option}"], {}
+            )
+            self.assertIn(expected, str(error))
+        options = ["--entryPoints.web.address=:80", "--tracing.otlp.http.tls.ca=/nowhere/ca.pem"]
+        self.assertIn("/nowhere/ca.pem can't be read", service.fault_of(load(options, {})))
