@@ -471,10 +471,19 @@ class RefusedTests(AccessLogCase):
             peer.send_headers(
                 stream, [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)], True
             )
+        short = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/short"),
+            ("content-length", "9"),
+        ]
+        peer.send_headers(7, short)
+        peer.send_data(7, b"abc", True)
         protocol.dataReceived(peer.data_to_send())
         self.assertEqual(
             sorted((exchange.request.path, exchange.status, exchange.sent) for exchange in lines),
-            [(b"/%2F", 400, 11), (b"/ok", 404, 2), (b"no-slash", 400, 0)],
+            [(b"/%2F", 400, 11), (b"/ok", 404, 2), (b"/short", 400, 0), (b"no-slash", 400, 0)],
         )
 
 

@@ -46,6 +46,13 @@ class RefusedRequest(Request):
         self.protocol = protocol[:_LONGEST_WORD] or b"-"
 
 
+def refused_before(request: Request) -> RefusedRequest:
+    """What *request* tells, which came over HTTP/2 and was refused before it was served."""
+    return RefusedRequest(
+        request.method, request.target, b"HTTP/2.0", request.authority, request.fields, request.secure
+    )
+
+
 def refused_head(data: bytes, secure: bool) -> RefusedRequest:
     """What *data*, the begin of an HTTP/1 request, tells; *secure*: it came over TLS."""
     lines = data[:_LONGEST_HEAD].split(b"\n", _FIELDS_AT_MOST + 1)

@@ -37,7 +37,7 @@ from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
-from swarmgate.http.refused import refused_section
+from swarmgate.http.refused import refused_before, refused_section
 from swarmgate.http2 import budgets, codec
 from swarmgate.http2.budgets import Allowances, Overdrawn
 from swarmgate.http2.codec import Codec
@@ -696,6 +696,8 @@ class ClientStream(Stream):
 
     def is_malformed(self, error: Malformed) -> None:
         """What follows the field section shows that this is no request."""
+        if self._accepted is not None:
+            error.request = refused_before(self._accepted)
         self._connection.site.refused(self._connection, error)
         self._connection.reset(self.id, ErrorCodes.PROTOCOL_ERROR)
         self._connection.discard(self)
