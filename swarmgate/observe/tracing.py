@@ -221,6 +221,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("swarmgate")
         self._propagator = TraceContextTextMapPropagator()
         self._carrier = _Carrier()
+        self._root = Context()
         self._safe = frozenset(settings.safe_query)
         self._request_headers = _captured("request", settings.request_headers)
         self._response_headers = _captured("response", settings.response_headers)
@@ -258,13 +259,16 @@ class Tracing:
         span = trace.span
         span.update_name(f"{_method(exchange.request)} {exchange.router}".rstrip())
         status = exchange.status
-        span.set_attribute("http.response.status_code", status)
-        span.set_attribute("http.request.body.size", exchange.received)
-        span.set_attribute("http.response.body.size", exchange.sent)
+        attributes: dict[str, Any] = {
+            "http.response.status_code": status,
+            "http.request.body.size": exchange.received,
+            "http.response.body.size": exchange.sent,
+        }
         if exchange.router:
-            span.set_attribute("traefik.router.name", exchange.router)
+            attributes["traefik.router.name"] = exchange.router
         if exchange.service:
-            span.set_attribute("traefik.service.name", exchange.service)
+            attributes["traefik.service.name"] = exchange.service
+        span.set_attributes(attributes)
         if exchange.response is not None:
             _capture(span, self._response_headers, exchange.response.fields)
         if status >= 500:
@@ -291,11 +295,13 @@ class Tracing:
 
     def _parent(self, fields: Fields) -> Context:
         """The context that a client has sent, an empty one if it has sent none, or none that can be read."""
-        carrier = {name.decode(): [v.decode("latin-1") for v in field_values(fields, name)] for name in _CONTEXT}
-        context = Context()
-        if len(carrier["traceparent"]) != 1:
-            return context
-        return self._propagator.extract(carrier, context, self._carrier)
+        carrier: dict[str, list[str]] = {}
+        for pair in fields:
+            if _is_context(pair):
+                carrier.setdefault(pair[0].lower().decode(), []).append(pair[1].decode("latin-1"))
+        if len(carrier.get("traceparent", ())) != 1:
+            return self._root
+        return self._propagator.extract(carrier, self._root, self._carrier)
 
     def _attributes(self, exchange: Exchange, request: Request) -> dict[str, Any]:
         host, colon, port = request.authority.rpartition(b":")
@@ -338,7 +344,7 @@ class Tracing:
             told = trace.attempt = Attempt(chooser, span, self._wall)
         headers: dict[str, str] = {}
         self._propagator.inject(headers, context)
-        request.fields = [pair for pair in request.fields if pair[0].lower() not in _CONTEXT]
+        request.fields = [pair for pair in request.fields if not _is_context(pair)]
         request.fields += [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         return told
 
@@ -369,6 +375,11 @@ class Tracing:
 def _mark(span: Span, error: str) -> None:
     span.set_attribute("error.type", error)
     span.set_status(Status(StatusCode.ERROR))
+
+
+def _is_context(pair: tuple[bytes, bytes]) -> bool:
+    """Whether a field tells of a client's trace."""
+    return 9 < len(pair[0]) < 12 and pair[0].lower() in _CONTEXT
 
 
 def _method(request: Request) -> str:
