@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import queue
+import socket
 import threading
 import time
 import urllib.request
@@ -124,4 +125,18 @@ class TracingTests(SynchronousTestCase):
             gate_ended = gate.stop()
         self.assertEqual(said.count("spans do not get through"), 1, said)
         self.assertEqual(gate_ended, 0)
+        self.assertLess(time.monotonic() - begun, 10)
+
+    def test_silent_collector(self) -> None:
+        """A collector that takes connections and says nothing holds up neither requests nor the gate's end."""
+        with listening(lambda request, body: 200) as backend, socket.create_server(("127.0.0.1", 0)) as silent:
+            gate = Gate(
+                routes({"s": [backend]}, {"a.example": "s"}),
+                f"--tracing.otlp.http.endpoint=http://127.0.0.1:{silent.getsockname()[1]}",
+            )
+            self.addCleanup(gate.stop)
+            for _ in range(20):
+                self.assertEqual(get(gate.port), 200)
+            begun = time.monotonic()
+            self.assertEqual(gate.stop(), 0)
         self.assertLess(time.monotonic() - begun, 10)
