@@ -485,6 +485,11 @@ class RefusedTests(AccessLogCase):
             sorted((exchange.request.path, exchange.status, exchange.sent) for exchange in lines),
             [(b"/%2F", 400, 11), (b"/ok", 404, 2), (b"/short", 400, 0), (b"no-slash", 400, 0)],
         )
+        # A stream's client is known by its connection.
+        port = str(transport.getPeer().port)
+        for exchange in lines:
+            told = json.loads(self.line(exchange, format="json"))
+            self.assertEqual((told["ClientPort"], told["RequestProtocol"]), (port, "HTTP/2.0"), told)
 
 
 class TracedTests(AccessLogCase):
