@@ -7,6 +7,7 @@ stop.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
@@ -35,6 +36,7 @@ from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
+from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.config.reload import Change, compare
 from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
@@ -47,6 +49,7 @@ from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
+from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
@@ -79,6 +82,9 @@ from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
 from swarmgate.why.services import World
 
+if TYPE_CHECKING:
+    from swarmgate.observe.tracing import Sending, Tracing
+
 _log = Logger("swarmgate")
 
 API = "api@internal"
@@ -93,6 +99,8 @@ _HIGHEST_PRIORITY = 2**63 - 1
 _FIRST_LOOKS_WITHIN = 2.0
 #: Seconds that stand for no limit where a library wants a number.
 _NO_TIMEOUT = 86400.0
+#: Seconds that the last spans have to be sent in.
+_LAST_SPANS_WITHIN = 3.0
 
 
 class GateService(Service):
@@ -116,6 +124,13 @@ class GateService(Service):
         self._obtained: dict[Certificate, ServedCertificate] = {}
         self.deadlines = Deadlines(reactor)
         self._access_log = _access_log(configuration, reactor)
+        self._tracing: Tracing | None = None
+        self._sending: Sending | None = None
+        if configuration.tracing is not None:
+            fault = _tracing_fault(configuration)
+            if fault:
+                raise ValueError(fault)
+            self._tracing, self._sending = _tracing(configuration.tracing, reactor)
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
@@ -141,6 +156,7 @@ class GateService(Service):
             self._context,
             self.checker.watch,
             Reaching(network, self.deadlines, servers_transport),
+            None if self._tracing is None else self._tracing.watch,
         )
         self._stapler = _stapler(configuration, reactor)
         staples = None if self._stapler is None else self._stapler.staple
@@ -174,15 +190,32 @@ class GateService(Service):
             options.address.port,
             settings,
             self.deadlines,
-            self.gate.roots[name].serve,
-            None if self._access_log is None else self._access_log.record,
+            self._traced(self.gate.roots[name].serve),
+            self._record(),
             _life_cycle(options),
             options.reuse_port,
-            self.gate.secure_roots[name].serve,
+            self._traced(self.gate.secure_roots[name].serve),
+            None if self._access_log is None else self._access_log.record,
         )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
+
+    def _traced(self, serve: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
+        return serve if self._tracing is None else self._tracing.traced(serve)
+
+    def _record(self) -> Callable[[Exchange], None] | None:
+        """What is to be told of each exchange that has ended; None if nobody wants to know."""
+        log = None if self._access_log is None else self._access_log.record
+        trace = None if self._tracing is None else self._tracing.finished
+        if log is None or trace is None:
+            return log or trace
+
+        def record(exchange: Exchange) -> None:
+            trace(exchange)
+            log(exchange)
+
+        return record
 
     def _apply(self, table: RoutingTable) -> None:
         self._policy.transports = {
@@ -293,6 +326,7 @@ class GateService(Service):
             {url: upstream.in_flight for url, upstream in upstreams.items()},
             world,
             self._access_log is not None,
+            "" if self._tracing is None else "OTLP",
         )
 
     def _ping_status(self) -> int:
@@ -356,6 +390,18 @@ class GateService(Service):
         self.deadlines.stop()
         if self._access_log is not None:
             self._access_log.stop()
+        yield self._send_last_spans()
+
+    @inlineCallbacks
+    def _send_last_spans(self) -> Any:
+        if self._tracing is None or self._sending is None:
+            return
+        sent: Deferred[None] = Deferred()
+        self._sending.end(self._tracing, lambda: self._reactor.callFromThread(sent.callback, None))
+        too_late: Deferred[None] = deferLater(self._reactor, _LAST_SPANS_WITHIN)
+        yield DeferredList([sent, too_late], fireOnOneCallback=True)
+        too_late.addErrback(lambda failure: None).cancel()
+        self._sending.give_up()
 
     def reopen_logs(self) -> None:
         """Open the log files anew, after they were moved away."""
@@ -383,6 +429,7 @@ class GateService(Service):
             entry_point.reconfigure(
                 _client_settings(name, options, wanted),
                 _life_cycle(options),
+                self._record(),
                 None if self._access_log is None else self._access_log.record,
             )
         if before is not None and before is not self._access_log:
@@ -562,6 +609,46 @@ def _access_log(configuration: StaticConfiguration, reactor: Any) -> AccessLog |
     return AccessLog(Output(options.file_path), settings, reactor)
 
 
+def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
+    # Not everybody has it, and to load it takes its time.
+    from swarmgate.observe.tracing import Collector, Sending, Tracing, TracingSettings
+
+    http = options.otlp.http
+    tls = http.tls
+    if tls is None:
+        collector = Collector(http.endpoint, http.headers)
+    else:
+        collector = Collector(http.endpoint, http.headers, tls.ca, tls.cert, tls.key, not tls.insecure_skip_verify)
+    settings = TracingSettings(
+        service_name=options.service_name,
+        resource_attributes=options.resource_attributes,
+        sample_rate=options.sample_rate,
+        request_headers=options.captured_request_headers,
+        response_headers=options.captured_response_headers,
+        safe_query=options.safe_query_params,
+        internals=options.add_internals,
+    )
+    sending = Sending(collector, reactor)
+    return Tracing(settings, sending.processor), sending
+
+
+def _tracing_fault(configuration: StaticConfiguration) -> str:
+    if configuration.tracing is None:
+        return ""
+    try:
+        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        return "tracing: OpenTelemetry is not installed; it comes with the extra: pip install 'swarmgate[tracing]'"
+    tls = configuration.tracing.otlp.http.tls
+    for key in ("ca", "cert", "key"):
+        path = getattr(tls, key, "")
+        if path and not os.access(path, os.R_OK):
+            return f"tracing.otlp.http.tls.{key}: {path} can't be read"
+    return ""
+
+
 def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
     return SwarmOptions(
         kinds=KINDS,
@@ -649,7 +736,7 @@ def fault_of(configuration: StaticConfiguration) -> str:
             try_out(configuration)
         except (OSError, ValueError) as error:
             return f"{key}: {error}"
-    return acme.fault_of(configuration)
+    return _tracing_fault(configuration) or acme.fault_of(configuration)
 
 
 def make_service(

@@ -6,15 +6,24 @@ import json
 import re
 from typing import Any
 
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.http.client import ClientSettings
+from swarmgate.http.deadlines import Deadlines
+from swarmgate.http.entry_point import EntryPoint
 from swarmgate.http.exchange import Exchange
+from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.refused import refused_head
+from swarmgate.http2.client import Http2Settings
 from swarmgate.middlewares import strip_prefix
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings, escaped
-from tests.exchanges import Origin, context_of, exchange_of, lead
+from tests.exchanges import MemoryClient, Origin, context_of, exchange_of, lead
+from tests.memory_network import MemoryNetwork, MemoryTransport
 
 #: 2026-07-24 10:00:00 UTC.
 START = 1784887200.0
@@ -365,3 +374,141 @@ class WritingTests(AccessLogCase):
         self.clock.advance(0.2)
         times = [line.decode().split(" +0000]")[0].split("[")[1] for line in self.sink.writes]
         self.assertEqual((times[0], times[-1]), ("24/Jul/2026:10:00:00", "24/Jul/2026:11:00:00"))
+
+
+class RefusedTests(AccessLogCase):
+    """What was refused before it was a request."""
+
+    def refused(self, data: bytes, secure: bool = False, **settings: Any) -> dict[str, Any]:
+        exchange = Exchange(MemoryClient(), refused_head(data, secure), "web")
+        exchange.request.client_ip = "192.0.2.7"
+        exchange.started, exchange.status, exchange.sent = 1000.0, 400, 11
+        data_of: dict[str, Any] = json.loads(self.line(exchange, format="json", **settings))
+        self.common = self.line(exchange, **settings)
+        return data_of
+
+    def test_what_is_known(self) -> None:
+        """A refused request is logged with what it said, whole or not."""
+        told = self.refused(b"GET /a?b=1 HTTP/1.1\r\nHost: A.example:81\r\nContent-Length: x\r\n\r\n", True)
+        for name, value in (
+            ("RequestMethod", "GET"),
+            ("RequestPath", "/a?b=1"),
+            ("RequestProtocol", "HTTP/1.1"),
+            ("RequestHost", "A.example"),
+            ("RequestPort", "81"),
+            ("RequestScheme", "https"),
+            ("DownstreamStatus", 400),
+            ("DownstreamContentSize", 11),
+            ("ClientHost", "192.0.2.7"),
+            ("entryPointName", "web"),
+        ):
+            self.assertEqual(told[name], value, name)
+        self.assertNotIn("RouterName", told)
+        expected = '192.0.2.7 - - [24/Jul/2026:10:00:00 +0000] "GET /a?b=1 HTTP/1.1" 400 11 "-" "-" 1 "-" "-" 3ms'
+        self.assertEqual(self.common, expected)
+
+    def test_settings(self) -> None:
+        """Queries and headers are kept or not as of any request."""
+        data = b"GET /a?secret=1 HTTP/1.1\r\nUser-Agent: probe\r\nCookie: hunter2\r\nX\x00: y\r\n\r\n"
+        told = self.refused(data, keep_query=False, header_mode="keep")
+        self.assertEqual((told["RequestPath"], told["request_User-Agent"]), ("/a", "probe"))
+        self.assertEqual(told["request_Cookie"], "REDACTED")
+        self.assertIn(' 11 "-" "probe" 1 ', self.common)
+
+    def test_nothing_known(self) -> None:
+        """What is not even a request line is a line with dashes."""
+        told = self.refused(b"\x16\x03\x01")
+        self.assertEqual((told["RequestPath"], told["RequestProtocol"], told["RequestHost"]), ("-", "-", ""))
+
+    @given(st.binary(max_size=200))
+    def test_any(self, data: bytes) -> None:
+        """Whatever a client sends, it is one line of printable characters."""
+        self.refused(data)
+        self.assertTrue(self.common.isprintable())
+
+    def test_gate(self) -> None:
+        """Each refused request has one line, over HTTP/1.1 and HTTP/2, and no other."""
+        lines: list[Exchange] = []
+        entry_point = EntryPoint(
+            MemoryNetwork(),
+            self.clock,
+            "",
+            0,
+            ClientSettings("web", ForwardedPolicy(b"gate"), http2=Http2Settings().connection),
+            Deadlines(self.clock),
+            lambda exchange: exchange.answer(404, b"no"),
+            lines.append,
+            record_refused=lines.append,
+        )
+
+        def said(*pieces: bytes) -> list[tuple[bytes, int]]:
+            lines.clear()
+            protocol = entry_point.plain()
+            protocol.makeConnection(MemoryTransport(protocol))
+            for piece in pieces:
+                protocol.dataReceived(piece)
+            self.clock.advance(11)
+            return [(exchange.request.path, exchange.status) for exchange in lines]
+
+        head = b"Host: a\r\n\r\n"
+        self.assertEqual(said(b"GET /ok HTTP/1.1\r\n" + head), [(b"/ok", 404)])
+        self.assertEqual(said(b"GET /%2F HTTP/1.1\r\n" + head), [(b"/%2F", 400)])
+        self.assertEqual(said(b"GET /a HTTP/1.1\r\n", head, b"GET  /b HTTP/1.1\r\n" + head)[0], (b"/a", 404))
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(said(b"GET /a HTTP/3.1\r\n" + head), [(b"/a", 505)])
+        self.assertEqual(said(b"GET /slow HTTP/1.1\r\nHo"), [(b"/slow", 408)])
+        bad_body = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        self.assertEqual(said(bad_body), [(b"/x", 400)])
+        self.assertEqual(said(b""), [])
+
+        lines.clear()
+        protocol: Any = Http2Settings().connection(entry_point, entry_point._settings, Deadlines(self.clock))
+        transport = MemoryTransport(protocol)
+        protocol.makeConnection(transport)
+        peer = H2Connection(H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False))
+        peer.initiate_connection()
+        for stream, path in ((1, "/ok"), (3, "/%2F"), (5, "no-slash")):
+            peer.send_headers(
+                stream, [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)], True
+            )
+        short = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/short"),
+            ("content-length", "9"),
+        ]
+        peer.send_headers(7, short)
+        peer.send_data(7, b"abc", True)
+        protocol.dataReceived(peer.data_to_send())
+        self.assertEqual(
+            sorted((exchange.request.path, exchange.status, exchange.sent) for exchange in lines),
+            [(b"/%2F", 400, 11), (b"/ok", 404, 2), (b"/short", 400, 0), (b"no-slash", 400, 0)],
+        )
+        # A stream's client is known by its connection.
+        port = str(transport.getPeer().port)
+        for exchange in lines:
+            told = json.loads(self.line(exchange, format="json"))
+            self.assertEqual((told["ClientPort"], told["RequestProtocol"]), (port, "HTTP/2.0"), told)
+
+
+class TracedTests(AccessLogCase):
+    def test_trace(self) -> None:
+        """A traced request's line has the numbers of its trace, under both of Traefik's spellings."""
+        exchange = self.done()
+
+        class Told:
+            trace_id = "0af7651916cd43dd8448eb211c80319c"
+            span_id = "b7ad6b7169203331"
+
+        exchange.trace = Told()
+        data = json.loads(self.line(exchange, format="json"))
+        self.assertEqual((data["TraceId"], data["SpanId"]), (Told.trace_id, Told.span_id))
+        self.assertEqual((data["trace_id"], data["span_id"]), (Told.trace_id, Told.span_id))
+        self.assertNotIn("TraceId", json.loads(self.line(self.done(), format="json")))
+
+    def test_request_line(self) -> None:
+        """RequestLine is there for those who ask for it by name."""
+        self.assertNotIn("RequestLine", json.loads(self.line(self.done("/x?a"), format="json")))
+        data = json.loads(self.line(self.done("/x?a"), format="json", names={"RequestLine": "keep"}))
+        self.assertEqual(data["RequestLine"], "GET /x?a HTTP/1.1")

@@ -58,6 +58,7 @@ RESERVED = {
     "docker": {"providers/swarm/configs.py", "providers/swarm/engine.py"},
     "uvloop": {"transport/reactor.py"},
     "treq": {"health/ask.py", "tls/responder.py"},
+    "opentelemetry": {"observe/tracing.py"},
 }
 
 

@@ -300,7 +300,7 @@ class FaultTests(SynchronousTestCase):
             "providers.consulCatalog",
             "providers.kubernetesCRD",
             "metrics.prometheus",
-            "tracing",
+            "tracing.otlp.grpc",
             "certificatesResolvers.le.tailscale",
             "experimental.fastProxy",
             "hostResolver.cnameFlattening",

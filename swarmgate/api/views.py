@@ -42,6 +42,7 @@ class Known:
     in_flight: Mapping[str, int] = attrs.field(factory=dict)
     world: World | None = None
     access_log: bool = False
+    tracing: str = ""
 
 
 @attrs.frozen
@@ -183,7 +184,7 @@ def overview(known: Known) -> JSON:
         "http": http,
         "tcp": {"routers": none, "services": none, "middlewares": none},
         "udp": {"routers": none, "services": none},
-        "features": {"tracing": "", "metrics": "", "accessLog": known.access_log},
+        "features": {"tracing": known.tracing, "metrics": "", "accessLog": known.access_log},
         "providers": [one.capitalize() for one in sorted(known.configurations) if one not in ("internal", "acme")],
     }
 

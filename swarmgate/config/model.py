@@ -453,6 +453,70 @@ class Log:
 
 
 @attrs.frozen
+class CollectorTLS:
+    """Certificates for talking to a collector of traces."""
+
+    ca: str = option(default="", doc="File with the authority's certificate.")
+    cert: str = option(default="", doc="File with the client's certificate.")
+    key: str = option(default="", doc="File with the client's key.")
+    insecure_skip_verify: bool = option(default=False, doc="Do not verify the collector's certificate.")
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key go together: one is given without the other")
+
+
+def _url(text: str) -> str:
+    if re.fullmatch(r"https?://[^/\s]+(/\S*)?", text) is None:
+        raise ValueError("a URL, as http://collector:4318/v1/traces")
+    return text
+
+
+@attrs.frozen
+class OtlpHttp:
+    """A collector that is spoken to over HTTP."""
+
+    endpoint: str = option(
+        default="https://localhost:4318",
+        doc="Its URL; without a path, ``/v1/traces`` is meant.",
+        parse=_url,
+    )
+    headers: Mapping[str, str] = option(factory=dict, doc="A header that is sent to it.", secret=True)
+    tls: CollectorTLS | None = option(default=None, doc="How its certificate is checked, and which it is shown.")
+
+
+@not_yet("grpc")
+@attrs.frozen
+class TracingOtlp:
+    """The collector of traces."""
+
+    http: OtlpHttp = option(factory=OtlpHttp, doc="A collector that is spoken to over HTTP.")
+
+
+@not_yet("globalAttributes")
+@attrs.frozen
+class Tracing:
+    """Traces of requests."""
+
+    service_name: str = option(
+        default="swarmgate", doc="What the gate is called in traces. Traefik's default is traefik."
+    )
+    resource_attributes: Mapping[str, str] = option(factory=dict, doc="What is said of the gate beside that.")
+    sample_rate: float = option(
+        default=1.0,
+        doc="The share of requests that are traced, where the client has not decided it.",
+        validator=between(0, 1),
+    )
+    captured_request_headers: tuple[str, ...] = option(default=(), doc="Headers of requests that are recorded.")
+    captured_response_headers: tuple[str, ...] = option(default=(), doc="Headers of answers that are recorded.")
+    safe_query_params: tuple[str, ...] = option(
+        default=(), doc="Parameters of queries whose values are recorded; of others REDACTED is."
+    )
+    add_internals: bool = option(default=False, doc="Trace requests for ping and the API, too.")
+    otlp: TracingOtlp = option(factory=TracingOtlp, doc="Where traces are sent to, by OTLP.")
+
+
+@attrs.frozen
 class API:
     """The API, for routers that lead to api@internal."""
 
@@ -506,7 +570,6 @@ _DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers
     "pilot",
     "spiffe",
     "tcpServersTransport",
-    "tracing",
 )
 @attrs.frozen
 class StaticConfiguration:
@@ -523,6 +586,9 @@ class StaticConfiguration:
     )
     ping: Ping | None = option(default=None, doc="Answer /ping: 200 when routes are known, for health checks.")
     access_log: AccessLog | None = option(default=None, doc="Log each request.")
+    tracing: Tracing | None = option(
+        default=None, doc="Trace requests with OpenTelemetry; needs the extra ``tracing``."
+    )
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")

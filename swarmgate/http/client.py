@@ -28,6 +28,7 @@ from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.refused import refused_head
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
 from swarmgate.transport.network import hand_over
@@ -206,7 +207,7 @@ class ClientConnection:
                 except OtherVersion:
                     self._read(data)
                 except BadRequest as error:
-                    self._refuse(error)
+                    self._refuse(error, data)
                 return
             elif self._requests:
                 self.deadline = self._in(self._settings.head_timeout)
@@ -261,7 +262,7 @@ class ClientConnection:
             if self._closing or self._lingering >= 0:
                 self.transport.abortConnection()
             elif self._buffer:
-                self._refuse(BadRequest("head not complete in time", 408))
+                self._refuse(BadRequest("head not complete in time", 408), self._buffer)
             else:
                 self.close()
         elif self._holding:
@@ -311,11 +312,11 @@ class ClientConnection:
         except OtherVersion as error:
             if self._settings.http2 is None or self._requests or self._settings.secure:
                 # Over TLS it is agreed on in the handshake (RFC 9113, 3.2).
-                self._refuse(error)
+                self._refuse(error, data)
             else:
                 self._hand_over(self._settings.http2, data)
         except BadRequest as error:
-            self._refuse(error)
+            self._refuse(error, data)
         finally:
             self._reading = False
 
@@ -428,10 +429,16 @@ class ClientConnection:
             self._refuse(error)
         self._site.finished(exchange)
 
-    def _refuse(self, error: BadRequest) -> None:
-        """Answer with an error; nothing after it is a request."""
-        self._site.refused(self, error)
+    def _refuse(self, error: BadRequest, data: bytes = b"") -> None:
+        """Answer with an error; nothing after it is a request.
+
+        :param data: what there is of the request, if nothing was begun with it.
+        """
+        if data:
+            error.request = refused_head(data, self._settings.secure)
         body = reason_of(error.status)
+        error.sent = len(body)
+        self._site.refused(self, error)
         self.transport.write(
             write_response(
                 error.status,

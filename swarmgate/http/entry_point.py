@@ -64,9 +64,11 @@ class EntryPoint(Service):
         life_cycle: LifeCycle | None = None,
         reuse_port: bool = False,
         serve_secure: Callable[[Exchange], None] | None = None,
+        record_refused: Callable[[Exchange], None] | None = None,
     ) -> None:
         """
         :param serve_secure: answers requests that came over TLS; *serve* if it isn't given.
+        :param record_refused: gets what is known of requests that were refused before they were one.
         """
         self.name = settings.entry_point
         # Given.
@@ -74,6 +76,7 @@ class EntryPoint(Service):
         self.serve_secure = serve_secure or serve
         if record is not None:
             self.finished = record  # type: ignore[method-assign, assignment]
+        self._record_refused = record_refused
         self._network = network
         self._clock = clock
         self._address = (host, port)
@@ -94,9 +97,14 @@ class EntryPoint(Service):
         self._too_late: Any = None
 
     def reconfigure(
-        self, settings: ClientSettings, life_cycle: LifeCycle, record: Callable[[Exchange], None] | None
+        self,
+        settings: ClientSettings,
+        life_cycle: LifeCycle,
+        record: Callable[[Exchange], None] | None,
+        record_refused: Callable[[Exchange], None] | None = None,
     ) -> None:
         """Treat clients that come from now on by other settings; *record* gets all exchanges that end from now on."""
+        self._record_refused = record_refused
         self._settings = settings
         self._secure_settings = attrs.evolve(settings, secure=True)
         self._life_cycle = life_cycle
@@ -127,6 +135,13 @@ class EntryPoint(Service):
             peer=connection.client_ip,
             reason=error.reason,
         )
+        request = error.request
+        if request is not None and self._record_refused is not None:
+            request.client_ip = connection.client_ip
+            exchange = Exchange(connection, request, self._settings.entry_point)
+            exchange.status = error.status
+            exchange.sent = error.sent
+            self._record_refused(exchange)
 
     # Its life.
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmgate.http.refused import RefusedRequest
+
 
 class MessageError(Exception):
     """A message that is not understood, or not wanted.
@@ -17,7 +22,14 @@ class MessageError(Exception):
 
 
 class BadRequest(MessageError):
-    """A client's request that is refused."""
+    """A client's request that is refused.
+
+    :ivar request: what is known of it, for the access log; None where it has another line there, or was no request.
+    :ivar sent: octets of the answer's body.
+    """
+
+    request: RefusedRequest | None = None
+    sent = 0
 
 
 class BadResponse(MessageError):

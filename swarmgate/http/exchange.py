@@ -86,6 +86,16 @@ class Route(Protocol):
         """Lead the head of an answer back through the middlewares that the request has passed."""
 
 
+class Traced(Protocol):
+    """What is recorded of an exchange in traces (W3C Trace Context, 3.2.2).
+
+    :ivar trace_id: 32 hexadecimal digits; :ivar span_id: of the gate's own part, 16 of them.
+    """
+
+    trace_id: str
+    span_id: str
+
+
 class Retrying(Protocol):
     """What may have a request asked again instead of passing a server's answer on; never a middleware's."""
 
@@ -113,6 +123,7 @@ class Exchange:
     :ivar tls_options: the name of the TLS options that its connection is under, ``""`` without TLS.
     :ivar wait_until: until when it waits at most while there is no server; 0 before it has waited.
     :ivar retrying: what may have the request asked again, None for nothing.
+    :ivar trace: what is recorded of it in traces, None if nothing is.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
     :ivar sent: octets of the answer's body so far.
@@ -154,6 +165,7 @@ class Exchange:
         "status",
         "taken",
         "tls_options",
+        "trace",
         "trailers",
         "tried",
         "user",
@@ -177,6 +189,7 @@ class Exchange:
         self.tried: set[Any] | None = None
         self.retries = 0
         self.retrying: Retrying | None = None
+        self.trace: Any = None  # a Traced
         self.wait_until = 0.0
         self.tls_options = ""
         self._waiting: Deferred[None] | None = None

@@ -37,6 +37,7 @@ from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.refused import refused_before, refused_section
 from swarmgate.http2 import budgets, codec
 from swarmgate.http2.budgets import Allowances, Overdrawn
 from swarmgate.http2.codec import Codec
@@ -315,14 +316,18 @@ class Http2Connection(Connection):
         try:
             request = read_request(event.headers, ended, self.settings.heads, self.http2.websockets)
         except Malformed as error:
+            error.request = refused_section(event.headers, self.settings.secure)
             self.site.refused(self, error)  # type: ignore[arg-type]
             self.spend_stream_error()
             stream.end(ErrorCodes.PROTOCOL_ERROR)
             return
         except BadRequest as error:
+            without_body = (b":method", b"HEAD") in event.headers
+            error.request = refused_section(event.headers, self.settings.secure)
+            error.sent = 0 if without_body else len(reason_of(error.status))
             self.site.refused(self, error)  # type: ignore[arg-type]
             self.spend_stream_error()
-            stream.refuse(error, (b":method", b"HEAD") in event.headers)
+            stream.refuse(error, without_body)
             return
         request.client_ip = self.client_ip
         if self.settings.secure:
@@ -691,6 +696,8 @@ class ClientStream(Stream):
 
     def is_malformed(self, error: Malformed) -> None:
         """What follows the field section shows that this is no request."""
+        if self._accepted is not None:
+            error.request = refused_before(self._accepted)
         self._connection.site.refused(self._connection, error)
         self._connection.reset(self.id, ErrorCodes.PROTOCOL_ERROR)
         self._connection.discard(self)

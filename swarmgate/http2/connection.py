@@ -42,6 +42,11 @@ class Stream:
         #: Octets that were received and for which the window was not opened again.
         self._unopened = 0
 
+    @property
+    def connection(self) -> Any:
+        """Its connection."""
+        return self._connection
+
     def put(self, data: bytes) -> None:
         """Send *data*, now or when the windows open."""
         self._out = self._out + data if self._out else data

@@ -14,10 +14,12 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
+from cryptography.x509 import load_der_x509_certificate
 from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.message import Fields
+from swarmgate.http.message import Fields, Request
+from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
 
 Mode = Literal["keep", "drop", "redact"]
@@ -127,6 +129,7 @@ class AccessLog:
         self._seconds: dict[int, bytes] = {}
         self._quoted: dict[str, bytes] = {"": _NOTHING}
         self._names: dict[bytes, str] = {}
+        self._subjects: dict[bytes, str] = {b"": ""}
 
     # Its life.
 
@@ -157,7 +160,7 @@ class AccessLog:
         seconds = self._now() - exchange.started
         if self._is_filtered and not self._is_wanted(exchange, seconds):
             return
-        if self._is_fast:
+        if self._is_fast and exchange.request.__class__ is not RefusedRequest:
             line = self._common(exchange, seconds, count)
         else:
             data = self._data(exchange, seconds, count)
@@ -284,7 +287,7 @@ class AccessLog:
             "RequestMethod": _text(request.method),
             "RequestPath": _text(path),
             "RequestPort": _text(port) or "-",
-            "RequestProtocol": f"HTTP/1.{request.minor}" if request.major == 1 else "HTTP/2.0",
+            "RequestProtocol": _protocol(request),
             "RequestScheme": _text(request.scheme),
             "RetryAttempts": exchange.retries,
             "StartLocal": _rfc3339(start, time.localtime(start)),
@@ -293,10 +296,19 @@ class AccessLog:
         }
         if exchange.origin_sent != exchange.sent and exchange.sent:
             data["GzipRatio"] = exchange.origin_sent / exchange.sent
-        transport = getattr(exchange.client, "transport", None)
+        if self._modes.get("requestline") == "keep":
+            data["RequestLine"] = f"{data['RequestMethod']} {data['RequestPath']} {data['RequestProtocol']}"
+        transport = _transport(exchange)
         if isinstance(transport, TLSTransport):
             data["TLSVersion"] = transport.version().removeprefix("TLSv")
             data["TLSCipher"] = transport.cipher()
+            subject = self._subject(transport.peer_certificate())
+            if subject:
+                data["TLSClientSubject"] = subject
+        trace = exchange.trace
+        if trace is not None:
+            data["TraceId"] = data["trace_id"] = trace.trace_id
+            data["SpanId"] = data["span_id"] = trace.span_id
         for name, value in (
             ("RouterName", exchange.router),
             ("ServiceName", exchange.service),
@@ -312,6 +324,18 @@ class AccessLog:
         if exchange.response is not None:
             self._add_headers(data, "downstream_", exchange.response.fields, exchange.response.length)
         return data
+
+    def _subject(self, certificate: bytes) -> str:
+        """The subject of a client's certificate (DER), as RFC 4514 writes it; ``""`` if it can't be read."""
+        subject = self._subjects.get(certificate)
+        if subject is None:
+            try:
+                subject = load_der_x509_certificate(certificate).subject.rfc4514_string()
+            except ValueError:
+                subject = ""
+            if len(self._subjects) < _REMEMBERED:
+                self._subjects[certificate] = subject
+        return subject
 
     def _is_kept(self, name: str) -> bool:
         return self._modes.get(name.lower(), self._settings.default_mode) == "keep"
@@ -413,8 +437,20 @@ def _joined(address: str, port: str) -> str:
     return f"{host}:{port}" if port else host
 
 
+def _protocol(request: Request) -> str:
+    if isinstance(request, RefusedRequest):
+        return _text(request.protocol)
+    return f"HTTP/1.{request.minor}" if request.major == 1 else "HTTP/2.0"
+
+
+def _transport(exchange: Exchange) -> Any:
+    """Of the connection that the request came over; None where there is none. Streams have a connection."""
+    client: Any = exchange.client
+    return getattr(getattr(client, "connection", client), "transport", None)
+
+
 def _client_port(exchange: Exchange) -> str:
-    transport = getattr(exchange.client, "transport", None)
+    transport = _transport(exchange)
     if transport is None:
         return ""
     return str(getattr(transport.getPeer(), "port", ""))

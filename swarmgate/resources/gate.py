@@ -88,9 +88,11 @@ class Gate:
         context: Callable[..., Context] = Context,
         watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
         reaching: Reaching | None = None,
+        watch_upstream: Callable[[Upstream], object] | None = None,
     ) -> None:
         """
         :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
+        :param watch_upstream: gets each upstream when it is made.
         """
         # Given.
         self.roots = {name: EntryPointRoot(name) for name in entry_points}
@@ -101,6 +103,7 @@ class Gate:
         self._deadlines = deadlines
         self._context = context
         self._watch = watch
+        self._watch_upstream = watch_upstream
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
@@ -180,6 +183,8 @@ class Gate:
 
         def make_upstream() -> Upstream:
             upstream = self._reaching.upstream(server.url, transport, self._upstream_settings)
+            if self._watch_upstream is not None:
+                self._watch_upstream(upstream)
             unknown.append(upstream)
             return upstream
 

@@ -298,6 +298,12 @@ class ClientTests(Fixture):
         told = json.loads(line)
         self.assertEqual((told["TLSVersion"], told["RequestScheme"]), ("1.2", "https"))
         self.assertEqual(told["TLSCipher"], "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")
+        self.assertNotIn("TLSClientSubject", told)
+        self.assertEqual(ask(self.gate.port, "m.w.example", shown=self.client, path="/shown").status, 200)
+        wait_until(lambda: '"/shown"' in self.gate.access_log.read_text())
+        line = next(line for line in self.gate.access_log.read_text().splitlines() if '"/shown"' in line)
+        certificate = x509.load_pem_x509_certificate(Path(self.client[0]).read_bytes())
+        self.assertEqual(json.loads(line)["TLSClientSubject"], certificate.subject.rfc4514_string())
 
     def test_hsts(self) -> None:
         """Strict-Transport-Security is told over TLS, and not without."""

@@ -118,6 +118,7 @@ def requirements() -> list[str]:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     listed = setup["options"]["install_requires"].strip().splitlines()
+    listed += setup["options.extras_require"]["tracing"].strip().splitlines()
     build = re.search(r'^requires = \["(.*)"\]$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     if build is None:
         raise LabError("pyproject.toml: no build-system.requires of one line")
