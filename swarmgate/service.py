@@ -29,7 +29,8 @@ from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
 from swarmgate.api.feed import Feed
-from swarmgate.api.resource import ApiResource
+from swarmgate.api.operations import Operations
+from swarmgate.api.resource import ApiResource, Recent
 from swarmgate.api.views import Known
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
@@ -118,8 +119,15 @@ class GateService(Service):
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
         self.feed = Feed(reactor)
+        if swarm is None and configuration.providers.swarm is not None:
+            swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
+        self._audit = _audit(configuration)
         if configuration.api is not None:
-            resources[API] = ApiResource(self.known, self.feed)
+            recent = Recent(self.known, self._marks, reactor.seconds)
+            operations = None
+            if configuration.api.operations:
+                operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
+            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds)
         self.resolvers = self._resolvers(configuration)
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -203,8 +211,7 @@ class GateService(Service):
         providers: list[Any] = []
         options = configuration.providers.swarm
         if options is not None:
-            if swarm is None:
-                swarm = Engine(self._reactor, _endpoint(options), find_own_container())
+            assert swarm is not None
             providers.append(
                 SwarmProvider(
                     self._reactor,
@@ -286,7 +293,14 @@ class GateService(Service):
             {url: upstream.in_flight for url, upstream in upstreams.items()},
             world,
             self._access_log is not None,
+            self._configuration.api is not None and self._configuration.api.operations,
+            self._configuration.api is not None and self._configuration.api.logs,
         )
+
+    def _marks(self) -> tuple[object, ...]:
+        """What the answers of the API are made of but for numbers: other objects, other answers."""
+        seen = [provider.seen for provider in self.providers if isinstance(provider, SwarmProvider)]
+        return (self._aggregator.table, *(one for pair in seen for one in pair or ()))
 
     def _ping_status(self) -> int:
         if self.is_terminating:
@@ -301,6 +315,8 @@ class GateService(Service):
         self.running = True
         if self._access_log is not None:
             self._access_log.start()
+        if self._audit is not None:
+            self._audit.start()
         for provider in self.providers:
             provider.startService()
         yield self._first_looks()
@@ -347,9 +363,13 @@ class GateService(Service):
         self.deadlines.stop()
         if self._access_log is not None:
             self._access_log.stop()
+        if self._audit is not None:
+            self._audit.close()
 
     def reopen_logs(self) -> None:
         """Open the log files anew, after they were moved away."""
+        if self._audit is not None:
+            self._audit.reopen()
         if self._access_log is not None:
             self._access_log.reopen()
         if self._logging is not None:
@@ -604,6 +624,12 @@ def _servers_transport(configuration: StaticConfiguration) -> ServersTransport:
         read_chain(text, "the text given" if is_pem(written) else written)
         authorities.append(text)
     return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))
+
+
+def _audit(configuration: StaticConfiguration) -> Output | None:
+    """The file of the audit log, None if there is none."""
+    options = configuration.api
+    return Output(options.audit_log.file_path) if options is not None and options.audit_log.file_path else None
 
 
 def _ticket_secret(configuration: StaticConfiguration) -> bytes:
