@@ -48,6 +48,7 @@ from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
+from swarmgate.http.errors import BadRequest
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
@@ -295,6 +296,11 @@ class GateService(Service):
             self._access_log is not None,
             self._configuration.api is not None and self._configuration.api.operations,
             self._configuration.api is not None and self._configuration.api.logs,
+            [
+                (name, server.url, server.task, server.node, upstream.in_flight)
+                for name, server, upstream in self.gate.draining()
+            ],
+            {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
         )
 
     def _marks(self) -> tuple[object, ...]:
@@ -514,10 +520,8 @@ def _life_cycle(options: EntryPointOptions) -> LifeCycle:
     return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
 
 
-def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
-    http = options.http
-    timeouts = options.transport.responding_timeouts
-    escapes = http.encoded_characters
+def _path_policy(options: EntryPointOptions) -> PathPolicy:
+    escapes = options.http.encoded_characters
     allowed = (
         (b"%2F", escapes.allow_encoded_slash),
         (b"%5C", escapes.allow_encoded_back_slash),
@@ -527,6 +531,25 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
         (b"%3F", escapes.allow_encoded_question_mark),
         (b"%23", escapes.allow_encoded_hash),
     )
+    return PathPolicy(tuple(escape for escape, is_allowed in allowed if not is_allowed), options.http.sanitize_path)
+
+
+def _normaliser(options: EntryPointOptions) -> Callable[[bytes], bytes]:
+    """Brings a path to the form that an entry point routes by; raises ValueError for one that it does not take."""
+    normalise = _path_policy(options).normalise
+
+    def normalised(path: bytes) -> bytes:
+        try:
+            return normalise(path)
+        except BadRequest as error:
+            raise ValueError(error.reason) from None
+
+    return normalised
+
+
+def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
+    http = options.http
+    timeouts = options.transport.responding_timeouts
     return ClientSettings(
         entry_point=name,
         forwarded=ForwardedPolicy(
@@ -536,7 +559,7 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
             not options.forwarded_headers.not_append_x_forwarded_for,
         ),
         limits=HeadLimits(http.max_request_line_bytes, http.max_header_bytes, http.max_header_fields),
-        paths=PathPolicy(tuple(escape for escape, is_allowed in allowed if not is_allowed), http.sanitize_path),
+        paths=_path_policy(options),
         underscores=http.underscore_headers_strategy,
         head_timeout=timeouts.head_timeout,
         idle_timeout=timeouts.idle_timeout,

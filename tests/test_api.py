@@ -110,6 +110,16 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual(web["tasks"][0]["reason"], "its health check fails")
         self.assertEqual(web["tasks"][1]["networks"], {"golf": "10.0.0.2"})
 
+    def test_draining(self) -> None:
+        """A task that finishes its last requests is told of as draining."""
+        gone = ("web@swarm", "http://10.0.0.9:80", "web.9", "n1", 2)
+        now = attrs.evolve(known(), draining=[gone])
+        told = answer("/api/why", {"url": ["http://web.example/"]}, now)[1]
+        (server,) = [one for one in told["answers"][0]["servers"] if one["task"] == "web.9"]
+        self.assertEqual(server["reason"], "it is draining: it finishes 2 requests and gets no new ones")
+        (web,) = [one for one in answer("/api/swarm", {}, now)[1]["services"] if one["name"] == "web"]
+        self.assertEqual([one["state"] for one in web["tasks"]], ["running", "running", "draining"])
+
     def test_why(self) -> None:
         """A request and a service can be asked about."""
         (asked,) = get("/api/why", url="http://web.example/")["answers"]

@@ -7,6 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.rules import parse_rule
 from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.http.errors import BadRequest
+from swarmgate.http.paths import PathPolicy
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.providers.swarm.decode import service_from
@@ -257,6 +259,21 @@ class RequestTests(SynchronousTestCase):
             close.reasons,
             ("PathPrefix(`/api`) does not match the path /other", "Method(`GET`) does not match the method POST"),
         )
+
+    def test_normal_path(self) -> None:
+        """A path is matched in the form that the entry point routes by; one that it does not take is told as such."""
+
+        def normalise(path: bytes) -> bytes:
+            try:
+                return PathPolicy().normalise(path)
+            except BadRequest as error:
+                raise ValueError(error.reason) from None
+
+        for path, router in (("/x/..//%61pi", "web@swarm"), ("/api/../x", ""), ("/api%2Fx", "")):
+            (answer,) = why(question(f"http://web.example{path}"), self.table, paths={"web": normalise})
+            self.assertEqual(answer.router, router, path)
+        self.assertEqual(answer.refused, "escape %2F in path")
+        self.assertIn("answered 400", "".join(answer.sentences()))
 
     def test_scheme(self) -> None:
         """A request over TLS is told that the router takes none."""

@@ -297,7 +297,7 @@ def _why(query: dict[str, list[str]], known: Known) -> Any:
         raise BadQuestion("expected url=https://shop.example/path or service=NAME")
     asked = question(urls[-1], query.get("method", ["GET"])[-1], query.get("header", ()), query.get("client", [""])[-1])
     ports = {name: _port(address) for name, address in known.entry_points.items()}
-    answers = why(asked, known.table, ports, known.reasons, views.absent_tasks(known))
+    answers = why(asked, known.table, ports, known.reasons, views.absent_tasks(known), known.paths)
     return {"answers": [{**attrs.asdict(one), "sentences": list(one.sentences())} for one in answers]}
 
 

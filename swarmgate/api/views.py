@@ -36,6 +36,9 @@ class Known:
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar world: the Swarm, None without one.
     :ivar operations: the Swarm can be changed by the API; ``logs``: what services log can be read.
+    :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
+        task and node, and how many requests.
+    :ivar paths: bring the path of a request to the form that each entry point routes by.
     :ivar of_table: views that were made of the table, kept for as long as that stays.
     :ivar of_moment: views that were made of all of this.
     """
@@ -50,6 +53,8 @@ class Known:
     access_log: bool = False
     operations: bool = False
     logs: bool = False
+    draining: Sequence[tuple[str, str, str, str, int]] = ()
+    paths: Mapping[str, Callable[[bytes], bytes]] = attrs.field(factory=dict)
     of_table: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
     of_moment: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
@@ -277,6 +282,22 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
             }
         )
+    for _, url, name, node, in_flight in known.draining:
+        service_id = next((one.id for one in snapshot.services if one.name == name.partition(".")[0]), "")
+        tasks.setdefault(service_id, []).append(
+            {
+                "id": name,
+                "slot": 0,
+                "node": node,
+                "state": "draining",
+                "error": "",
+                "exitCode": None,
+                "networks": {},
+                "url": url,
+                "reason": _draining(in_flight),
+                "inFlight": in_flight,
+            }
+        )
     shown = {task.id for task in snapshot.tasks}
     count: dict[str, int] = {}
     for task in sorted(failed, key=lambda task: task.ended, reverse=True):
@@ -312,9 +333,15 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
     }
 
 
+def _draining(in_flight: int) -> str:
+    return f"it is draining: it finishes {in_flight} request{'s' if in_flight != 1 else ''} and gets no new ones"
+
+
 def absent_tasks(known: Known) -> dict[str, list[ServerState]]:
-    """The tasks of each service of the table that are no servers of it, and why not."""
+    """The tasks of each service of the table that are no servers of it, or not any more, and why not."""
     found: dict[str, list[ServerState]] = {}
+    for service_name, url, task_name, node, in_flight in known.draining:
+        found.setdefault(service_name, []).append(ServerState(url, task_name, node, _draining(in_flight)))
     if known.world is None:
         return found
     hosts = {node.id: node.hostname for node in known.world.snapshot.nodes}
