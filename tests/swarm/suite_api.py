@@ -83,7 +83,12 @@ class ApiTests(GateCase):
         return sum(task["state"] == "running" for task in self.swarm(name).get("tasks", ()))
 
     def soon(self, true: Any, what: str) -> None:
-        wait_until(true, what, GENEROUS, 0.2)
+        try:
+            wait_until(true, what, GENEROUS, 0.2)
+        except LabError as error:
+            raise LabError(
+                f"{error}; the API: {self.call('/api/swarm')}; the gate: {self.log('apigate', 'n1')}"
+            ) from None
 
     def audit(self) -> list[Any]:
         """The lines of the audit log."""
@@ -129,9 +134,7 @@ class ApiTests(GateCase):
         slip = self.routed("slip")
         slip["traefik.http.routers.slip.rulle"] = slip.pop("traefik.http.routers.slip.rule")
         self.lab.service("slip", labels=slip, networks=["golf"])
-        self.soon(
-            lambda: "docker service update --network-add elsewhere apigate" in self.findings("lost"), "the network"
-        )
+        self.soon(lambda: "docker service update --network-add golf lost" in self.findings("lost"), "the network")
         self.soon(lambda: "did you mean rule" in self.findings("slip"), "the label")
         self.lab.docker("service", "rm", "lost", "slip")
 
