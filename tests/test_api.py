@@ -167,9 +167,14 @@ class RecentTests(SynchronousTestCase):
         routers = answer("/api/http/routers/web@swarm", {}, recent())[1]
         clock.advance(0.6)
         self.assertIs(answer("/api/http/routers/web@swarm", {}, recent())[1], routers)
+        down = answer("/api/http/services/web@swarm", {}, recent())[1]["serverStatus"]
+        first = attrs.evolve(first, reasons={})
+        clock.advance(0.6)
+        up = answer("/api/http/services/web@swarm", {}, recent())[1]["serverStatus"]
+        self.assertEqual((down["http://10.0.0.1:80"], up["http://10.0.0.1:80"]), ("DOWN", "UP"))
         marks[0] = known().table
         self.assertIsNot(answer("/api/http/routers/web@swarm", {}, recent())[1], routers)
-        self.assertEqual(len(made), 3)
+        self.assertEqual(len(made), 4)
 
 
 HEADERS = {"Content-Type": "application/json", "X-Swarmgate-Operation": "1", "Host": "gate.example"}

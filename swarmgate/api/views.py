@@ -108,7 +108,12 @@ def _is_secret(name: str) -> bool:
 
 
 def _errors(known: Known, subject: str) -> list[str]:
-    return [str(problem) for problem in known.table.problems if problem.subject == subject]
+    if "problems" not in known.of_table:
+        by_subject: dict[str, list[str]] = {}
+        for problem in known.table.problems:
+            by_subject.setdefault(problem.subject, []).append(str(problem))
+        known.of_table["problems"] = by_subject
+    return list(known.of_table["problems"].get(subject, ()))
 
 
 def _with_status(item: dict[str, JSON], errors: Sequence[str], disabled: bool) -> dict[str, JSON]:
@@ -152,6 +157,21 @@ def routers(known: Known) -> list[dict[str, JSON]]:
 @_kept(lambda known: known.of_moment)
 def services(known: Known) -> list[dict[str, JSON]]:
     """All HTTP services (Traefik ``/api/http/services``)."""
+    return [_with_servers(known, item) for item in _services(known)]
+
+
+def _with_servers(known: Known, item: dict[str, JSON]) -> dict[str, JSON]:
+    """A service with the states of its servers, which change by themselves."""
+    service = known.table.services.get(item["name"])
+    if service is None or not service.servers:
+        return item
+    name = item["name"]
+    states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
+    return {**item, "serverStatus": states}
+
+
+@_kept(lambda known: known.of_table)
+def _services(known: Known) -> list[dict[str, JSON]]:
     used: dict[str, set[str]] = {}
     for routes in known.table.routes.values():
         for route in routes:
@@ -173,10 +193,6 @@ def _service(known: Known, name: str, service: Service, users: set[str]) -> dict
     balancing = settings_of(service.balancing)
     item = {"loadBalancer": {**balancing, "servers": servers}, "type": "loadbalancer"}
     _with_status(item, _errors(known, f"service {name}"), disabled=False)
-    if service.servers:
-        item["serverStatus"] = {
-            server.url: "DOWN" if known.reasons.get((name, server.url)) else "UP" for server in service.servers
-        }
     return {**item, "usedBy": sorted(users), "name": name, "provider": name.rpartition("@")[2]}
 
 
