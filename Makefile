@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.suite_gate tests.swarm.suite_rollout \
-	tests.swarm.suite_certificates
+	tests.swarm.suite_certificates tests.swarm.suite_api
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint test-swarm test-tls bench bench-rollout docs clean

@@ -30,7 +30,8 @@ from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
 from swarmgate.api.feed import Feed
-from swarmgate.api.resource import ApiResource
+from swarmgate.api.operations import Operations
+from swarmgate.api.resource import ApiResource, Recent
 from swarmgate.api.views import Known
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
@@ -49,6 +50,7 @@ from swarmgate.health.https import TransportPolicy
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
+from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
@@ -135,8 +137,15 @@ class GateService(Service):
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
         self.feed = Feed(reactor)
+        if swarm is None and configuration.providers.swarm is not None:
+            swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
+        self._audit = _audit(configuration)
         if configuration.api is not None:
-            resources[API] = ApiResource(self.known, self.feed)
+            recent = Recent(self.known, self._marks, reactor.seconds)
+            operations = None
+            if configuration.api.operations:
+                operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
+            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds)
         self.resolvers = self._resolvers(configuration)
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -243,8 +252,7 @@ class GateService(Service):
         providers: list[Any] = []
         options = configuration.providers.swarm
         if options is not None:
-            if swarm is None:
-                swarm = Engine(self._reactor, _endpoint(options), find_own_container())
+            assert swarm is not None
             providers.append(
                 SwarmProvider(
                     self._reactor,
@@ -327,7 +335,19 @@ class GateService(Service):
             world,
             self._access_log is not None,
             "" if self._tracing is None else "OTLP",
+            self._configuration.api is not None and self._configuration.api.operations,
+            self._configuration.api is not None and self._configuration.api.logs,
+            [
+                (name, server.url, server.task, server.node, upstream.in_flight)
+                for name, server, upstream in self.gate.draining()
+            ],
+            {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
         )
+
+    def _marks(self) -> tuple[object, ...]:
+        """What the answers of the API are made of but for numbers: other objects, other answers."""
+        seen = [provider.seen for provider in self.providers if isinstance(provider, SwarmProvider)]
+        return (self._aggregator.table, *(one for pair in seen for one in pair or ()))
 
     def _ping_status(self) -> int:
         if self.is_terminating:
@@ -342,6 +362,8 @@ class GateService(Service):
         self.running = True
         if self._access_log is not None:
             self._access_log.start()
+        if self._audit is not None:
+            self._audit.start()
         for provider in self.providers:
             provider.startService()
         yield self._first_looks()
@@ -390,6 +412,8 @@ class GateService(Service):
         self.deadlines.stop()
         if self._access_log is not None:
             self._access_log.stop()
+        if self._audit is not None:
+            self._audit.close()
         yield self._send_last_spans()
 
     @inlineCallbacks
@@ -405,6 +429,8 @@ class GateService(Service):
 
     def reopen_logs(self) -> None:
         """Open the log files anew, after they were moved away."""
+        if self._audit is not None:
+            self._audit.reopen()
         if self._access_log is not None:
             self._access_log.reopen()
         if self._logging is not None:
@@ -550,10 +576,8 @@ def _life_cycle(options: EntryPointOptions) -> LifeCycle:
     return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
 
 
-def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
-    http = options.http
-    timeouts = options.transport.responding_timeouts
-    escapes = http.encoded_characters
+def _path_policy(options: EntryPointOptions) -> PathPolicy:
+    escapes = options.http.encoded_characters
     allowed = (
         (b"%2F", escapes.allow_encoded_slash),
         (b"%5C", escapes.allow_encoded_back_slash),
@@ -563,6 +587,25 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
         (b"%3F", escapes.allow_encoded_question_mark),
         (b"%23", escapes.allow_encoded_hash),
     )
+    return PathPolicy(tuple(escape for escape, is_allowed in allowed if not is_allowed), options.http.sanitize_path)
+
+
+def _normaliser(options: EntryPointOptions) -> Callable[[bytes], bytes]:
+    """Brings a path to the form that an entry point routes by; raises ValueError for one that it does not take."""
+    normalise = _path_policy(options).normalise
+
+    def normalised(path: bytes) -> bytes:
+        try:
+            return normalise(path)
+        except BadRequest as error:
+            raise ValueError(error.reason) from None
+
+    return normalised
+
+
+def _client_settings(name: str, options: EntryPointOptions, configuration: StaticConfiguration) -> ClientSettings:
+    http = options.http
+    timeouts = options.transport.responding_timeouts
     return ClientSettings(
         entry_point=name,
         forwarded=ForwardedPolicy(
@@ -572,7 +615,7 @@ def _client_settings(name: str, options: EntryPointOptions, configuration: Stati
             not options.forwarded_headers.not_append_x_forwarded_for,
         ),
         limits=HeadLimits(http.max_request_line_bytes, http.max_header_bytes, http.max_header_fields),
-        paths=PathPolicy(tuple(escape for escape, is_allowed in allowed if not is_allowed), http.sanitize_path),
+        paths=_path_policy(options),
         underscores=http.underscore_headers_strategy,
         head_timeout=timeouts.head_timeout,
         idle_timeout=timeouts.idle_timeout,
@@ -706,6 +749,12 @@ def _stapler(configuration: StaticConfiguration, reactor: Any) -> Stapler | None
     if configuration.ocsp is None:
         return None
     return Stapler(reactor, Responders(reactor), configuration.ocsp.responder_overrides, time.time)
+
+
+def _audit(configuration: StaticConfiguration) -> Output | None:
+    """The file of the audit log, None if there is none."""
+    options = configuration.api
+    return Output(options.audit_log.file_path) if options is not None and options.audit_log.file_path else None
 
 
 def _ticket_secret(configuration: StaticConfiguration) -> bytes:

@@ -20,7 +20,8 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from swarmgate.providers.swarm.interface import ISwarm, SwarmError
+from swarmgate.providers.swarm.interface import ISwarm, Refused, SwarmError
+from swarmgate.providers.swarm.operate import Log, LogLine, Operation
 from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, Snapshot, SwarmService, Task
 
 T = TypeVar("T")
@@ -118,6 +119,10 @@ class MemorySwarm:
         self.looks = 0
         self.task_looks = 0
         self._services: dict[str, SwarmService] = {}
+        self._before: dict[str, SwarmService] = {}
+        self._refusal: Refused | None = None
+        self._lines: dict[str, list[LogLine]] = {}
+        self._failed: dict[str, Task] = {}
         self._tasks: dict[str, Task] = {}
         self._networks: dict[str, Network] = {}
         self._nodes: dict[str, Node] = {}
@@ -148,6 +153,57 @@ class MemorySwarm:
         """See :meth:`ISwarm.tasks`."""
         self.task_looks += 1
         return self._answer(self.now().tasks)
+
+    def failed(self) -> Deferred[tuple[Task, ...]]:
+        """See :meth:`ISwarm.failed`."""
+        return self._answer(tuple(sorted(self._failed.values(), key=lambda task: task.id)))
+
+    def operate(self, operation: Operation) -> Deferred[None]:
+        """See :meth:`ISwarm.operate`."""
+        if self._refusal is not None:
+            return fail(self._refusal)
+        done = self._answer(None)
+        if done.called and not self._failure and self._closed is None:
+            try:
+                self._operate(operation)
+            except Refused as error:
+                return fail(error)
+        return done
+
+    def log(self, service: str, tail: int, task: str = "") -> Deferred[Log]:
+        """See :meth:`ISwarm.log`."""
+        if service not in self._services:
+            return fail(Refused(404, f"service {service} not found"))
+        lines = [line for line in self._lines.get(service, ()) if not task or line.task == task]
+        return self._answer(Log(tuple(lines[-tail:])))
+
+    def _operate(self, operation: Operation) -> None:
+        name = operation.name
+        if operation.is_of_node:
+            if name not in self._nodes:
+                raise Refused(404, f"node {name} not found")
+            wanted = "drain" if operation.kind == "drain" else "active"
+            self._nodes[name] = attrs.evolve(self._nodes[name], availability=wanted)
+            self.ring()
+            return
+        if name not in self._services:
+            raise Refused(404, f"service {name} not found")
+        before = self._services[name]
+        if operation.kind == "rollback":
+            previous = self._before.pop(name, None)
+            if previous is None:
+                raise Refused(400, f"service {name} does not have a previous spec")
+            self._services[name] = attrs.evolve(previous, version=next(self._numbers))
+            if previous.replicas is not None:
+                self.scale(name, previous.replicas)
+        elif operation.kind == "scale":
+            if before.replicas is None:
+                raise Refused(400, f"{name} can't be scaled: its mode is Global")
+            self.scale(name, operation.replicas)
+        else:
+            self.roll(name)
+        if operation.kind != "rollback":
+            self._before[name] = before
 
     def subscribe(self, ring: Callable[[], None], lost: Callable[[SwarmError], None]) -> Callable[[], None]:
         """See :meth:`ISwarm.subscribe`. Where it fails, ``lost`` is called before this returns."""
@@ -319,6 +375,22 @@ class MemorySwarm:
         return f"10.{order.index(network_id)}.{host >> 8}.{host & 255}"
 
     # What it tells, and how it fails.
+
+    def fail_task(self, name: str, error: str, exit_code: int | None = None) -> Task:
+        """Let a task of a service have failed."""
+        task = self.start_task(name, state="failed", error=error, exit_code=exit_code, ended=next(self._numbers))
+        self._failed[task.id] = self._tasks.pop(task.id)
+        return task
+
+    def say(self, name: str, text: str, stream: str = "stdout") -> None:
+        """Let the first task of a service log a line."""
+        task = self.tasks_of(name)[0]
+        moment = f"2026-01-31T12:00:{next(self._numbers) % 60:02}Z"
+        self._lines.setdefault(name, []).append(LogLine(moment, task.id, task.node_id, stream, text))
+
+    def refuse(self, status: int, message: str) -> None:
+        """Let the engine refuse all operations from now on."""
+        self._refusal = Refused(status, message)
 
     def ring(self) -> None:
         """Ring at all subscribers, unless :meth:`deafen` was called."""

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from swarmgate.providers.swarm.interface import ISwarm, SwarmError
+from swarmgate.providers.swarm.interface import ISwarm, Refused, SwarmError
+from swarmgate.providers.swarm.operate import Operation
 from swarmgate.providers.swarm.snapshot import Snapshot, SwarmService, Task
 
 T = TypeVar("T")
@@ -200,6 +201,42 @@ class SwarmContract:
         await self._heard(other, before)
         keep()
         self.assertEqual((heard, []), (len(rings), lost))
+
+    async def test_operations(self) -> None:
+        """A service is scaled, rolled back and restarted, a node drained and activated."""
+        await self.world.create("web", {}, ["golf"], 1, 0)
+        await self.running("web", 1)
+        await self.swarm.operate(Operation("scale", "web", 2))
+        self.assertEqual(2, (await self.running("web", 2))[0].replicas)
+        await self.swarm.operate(Operation("rollback", "web"))
+        _, before = await self.running("web", 1)
+        await self.swarm.operate(Operation("restart", "web"))
+        ids = {task.id for task in before}
+        await self.eventually(self.swarm.tasks, lambda tasks: tasks and not ids & {task.id for task in tasks})
+        host = (await self.swarm.look()).nodes[0].hostname
+        for kind, availability in (("drain", "drain"), ("activate", "active")):
+            await self.swarm.operate(Operation(kind, host))  # type: ignore[arg-type]
+            seen = await self.swarm.look()
+            self.assertEqual([availability], [node.availability for node in seen.nodes if node.hostname == host])
+
+    async def test_refused(self) -> None:
+        """What names nothing is refused as not found, in the engine's words."""
+        asked = [Operation("restart", "nobody"), Operation("scale", "nobody", 1), Operation("drain", "nobody")]
+        for call in (*(lambda one=one: self.swarm.operate(one) for one in asked), lambda: self.swarm.log("nobody", 5)):
+            try:
+                await call()
+            except Refused as refusal:
+                self.assertEqual(404, refusal.status, str(refusal))
+                self.assertIn("nobody", str(refusal))
+            else:
+                self.fail("it was not refused")
+
+    async def test_nothing_failed(self) -> None:
+        """Where no task has failed, none is told of; a service that says nothing has no lines."""
+        await self.world.create("web", {}, ["golf"], 1, 0)
+        service, _ = await self.running("web", 1)
+        self.assertEqual([], [task for task in await self.swarm.failed() if task.service_id == service.id])
+        self.assertEqual((), (await self.swarm.log("web", 5)).lines)
 
     async def test_closed(self) -> None:
         """After it is closed, looks fail and no subscription is told anything."""

@@ -111,6 +111,9 @@ class FakeDocker:
     :ivar lists: what the lists tell, by path without version; bytes are sent as they are.
     :ivar api: its oldest and its newest API version.
     :ivar refused: status and message by path without version.
+    :ivar items: what single things tell, by path without version, as ``/services/web``; they may be bytes.
+    :ivar changes: what was sent by POST: path without version, query and body; the next is answered as ``refusals``
+        says, if there are any left.
     :ivar hanging: paths that get no answer until :meth:`let_go`.
     :ivar requests: the paths asked for, with version and query.
     """
@@ -126,6 +129,9 @@ class FakeDocker:
             "/nodes": [told_node()],
         }
         self.refused: dict[str, tuple[int, str]] = {}
+        self.items: dict[str, Any] = {}
+        self.changes: list[tuple[str, str, Any]] = []
+        self.refusals: list[tuple[int, str]] = []
         self.hanging: set[str] = set()
         self.requests: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="fd")
@@ -169,6 +175,10 @@ class FakeDocker:
             def do_GET(self) -> None:
                 with contextlib.suppress(ConnectionError):
                     engine._answer(self)
+
+            def do_POST(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    engine._change(self)
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
@@ -244,6 +254,10 @@ class FakeDocker:
             self._send(to, 200, {"Version": "99.0", "ApiVersion": self.api[1], "MinAPIVersion": self.api[0]})
         elif path == "/events":
             self._stream(to)
+        elif path in self.items:
+            self._send(to, 200, self.items[path])
+        elif path.startswith(("/services/", "/nodes/")):
+            self._send(to, 404, {"message": f"{path[1:]} not found"})
         elif path in self.lists:
             told = self.lists[path]
             wanted = json.loads(parse_qs(url.query).get("filters", ["{}"])[0])
@@ -252,6 +266,18 @@ class FakeDocker:
             self._send(to, 200, told)
         else:
             self._send(to, 403, None)
+
+    def _change(self, to: http.server.BaseHTTPRequestHandler) -> None:
+        self.requests.append(to.path)
+        body = json.loads(to.rfile.read(int(to.headers["Content-Length"])))
+        url = urlsplit(to.path)
+        path = re.sub(r"^/v\d+\.\d+", "", url.path)
+        self.changes.append((path, url.query, body))
+        if self.refusals:
+            status, message = self.refusals.pop(0)
+            self._send(to, status, {"message": message} if message else b"")
+        else:
+            self._send(to, 200, {"Warnings": None})
 
     def _send(self, to: http.server.BaseHTTPRequestHandler, status: int, told: Any) -> None:
         body = told if isinstance(told, bytes) else json.dumps(told, separators=(",", ":")).encode() + b"\n"

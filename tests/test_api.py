@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import tempfile
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyRequest
 
 from swarmgate.api.feed import Feed
-from swarmgate.api.resource import ApiResource, answer, openapi
+from swarmgate.api.openapi import openapi
+from swarmgate.api.operations import NotAllowed, Operations, authenticated
+from swarmgate.api.resource import ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.decide import Options
-from swarmgate.testing import service, snapshot, task
+from swarmgate.testing import MemorySwarm, service, snapshot, task
 from swarmgate.why import command
 from swarmgate.why.services import World
 
@@ -93,6 +99,8 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual((items[0]["name"], next_page), ("web@swarm", 1))
         self.assertEqual([one["name"] for one in get("/api/http/routers", search="bad.ex")], ["bad@swarm"])
         self.assertEqual([one["name"] for one in get("/api/http/routers", status="enabled")], ["web@swarm"])
+        backwards = answer("/api/http/routers", {"sortBy": ["name"], "direction": ["desc"]}, known())[1]
+        self.assertEqual([one["name"] for one in backwards], ["web@swarm", "bad@swarm"])
         self.assertRaises(BadQuestion, answer, "/api/http/routers", {"page": ["x"]}, known())
 
     def test_swarm(self) -> None:
@@ -101,6 +109,16 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual([one["inFlight"] for one in web["tasks"]], [0, 3])
         self.assertEqual(web["tasks"][0]["reason"], "its health check fails")
         self.assertEqual(web["tasks"][1]["networks"], {"golf": "10.0.0.2"})
+
+    def test_draining(self) -> None:
+        """A task that finishes its last requests is told of as draining."""
+        gone = ("web@swarm", "http://10.0.0.9:80", "web.9", "n1", 2)
+        now = attrs.evolve(known(), draining=[gone])
+        told = answer("/api/why", {"url": ["http://web.example/"]}, now)[1]
+        (server,) = [one for one in told["answers"][0]["servers"] if one["task"] == "web.9"]
+        self.assertEqual(server["reason"], "it is draining: it finishes 2 requests and gets no new ones")
+        (web,) = [one for one in answer("/api/swarm", {}, now)[1]["services"] if one["name"] == "web"]
+        self.assertEqual([one["state"] for one in web["tasks"]], ["running", "running", "draining"])
 
     def test_why(self) -> None:
         """A request and a service can be asked about."""
@@ -111,7 +129,7 @@ class ViewTests(SynchronousTestCase):
     def test_openapi(self) -> None:
         """All that the document tells of is served, and what it does not tell of is not."""
         for path in openapi()["paths"]:
-            if path != "/api/events":
+            if path not in ("/api/events", "/api/operations", "/api/swarm/services/{name}/logs"):
                 name = "web" if "entrypoints" in path else "auth@swarm" if "middlewares" in path else "web@swarm"
                 get(path.replace("{name}", name), url="http://web.example/")
         self.assertEqual(answer("/api/nothing", {}, known())[0], 404)
@@ -131,6 +149,211 @@ class ResourceTests(SynchronousTestCase):
         request.uri, request.args = b"/api/why", {}
         self.assertIn(b"expected url=", ApiResource(known, Feed(Clock())).render(request))
         self.assertEqual(request.responseCode, 400)
+
+
+class RecentTests(SynchronousTestCase):
+    def test_kept(self) -> None:
+        """Polling makes nothing anew for half a second; a change is seen at once."""
+        clock, first = Clock(), known()
+        marks: list[object] = [first.table]
+        made: list[Known] = []
+
+        def make() -> Known:
+            made.append(attrs.evolve(first, of_table={}, of_moment={}))
+            return made[-1]
+
+        recent = Recent(make, lambda: tuple(marks), clock.seconds)
+        self.assertIs(recent(), recent())
+        routers = answer("/api/http/routers/web@swarm", {}, recent())[1]
+        clock.advance(0.6)
+        self.assertIs(answer("/api/http/routers/web@swarm", {}, recent())[1], routers)
+        down = answer("/api/http/services/web@swarm", {}, recent())[1]["serverStatus"]
+        first = attrs.evolve(first, reasons={})
+        clock.advance(0.6)
+        up = answer("/api/http/services/web@swarm", {}, recent())[1]["serverStatus"]
+        self.assertEqual((down["http://10.0.0.1:80"], up["http://10.0.0.1:80"]), ("DOWN", "UP"))
+        marks[0] = known().table
+        self.assertIsNot(answer("/api/http/routers/web@swarm", {}, recent())[1], routers)
+        self.assertEqual(len(made), 4)
+
+
+HEADERS = {"Content-Type": "application/json", "X-Swarmgate-Operation": "1", "Host": "gate.example"}
+AUTH = {
+    "traefik.http.routers.api.rule": "Host(`gate.example`)",
+    "traefik.http.routers.api.service": "api@internal",
+    "traefik.http.routers.api.middlewares": "auth",
+    "traefik.http.middlewares.auth.basicauth.users": "ann:$2y$05$SECRETHASH",
+    "traefik.http.routers.open.rule": "Host(`open.example`)",
+    "traefik.http.routers.open.service": "api@internal",
+}
+
+
+@attrs.define
+class Asked:
+    """What an exchange is for the API."""
+
+    router: str = "api@swarm"
+    user: str = "ann"
+    entry_point: str = "web"
+    request: Any = attrs.field(factory=lambda: SimpleNamespace(client_ip="192.0.2.7", forwarded_for=b"", fields=[]))
+
+
+class OperationTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.swarm = MemorySwarm()
+        self.swarm.add_service("gate", AUTH)
+        self.swarm.add_service("shop", {}, replicas=2)
+        self.audit: list[dict[str, Any]] = []
+        self.operations: Operations | None = Operations(
+            self.swarm, lambda line: self.audit.append(json.loads(line)), lambda: 0.0
+        )
+
+    def known(self) -> Known:
+        world = World.of(
+            self.swarm.now(), Options(kinds=KINDS), {"web": EntryPointFacts()}, resources=("api@internal",)
+        )
+        return Known(world.table, {"swarm": world.decision.configuration}, {}, "1", world=world, logs=True)
+
+    def send(
+        self, body: Any, headers: dict[str, str] = HEADERS, exchange: Any = None, method: bytes = b"POST"
+    ) -> tuple[int, str]:
+        request: Any = DummyRequest([b"api"])
+        request.method, request.uri, request.exchange = method, b"/api/operations", exchange or Asked()
+        request.content = BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
+        for name, value in headers.items():
+            request.requestHeaders.setRawHeaders(name, [value])
+        answered = ApiResource(self.known, Feed(Clock()), self.swarm, self.operations).render(request)
+        text = b"".join(request.written) if answered is NOT_DONE_YET else answered
+        return request.responseCode, json.loads(text)["message"]
+
+    def test_done(self) -> None:
+        """A service is scaled, restarted and rolled back, a node drained and activated, each with an audit line."""
+        self.assertEqual(self.send({"operation": "scale", "service": "shop", "replicas": 3})[0], 200)
+        self.assertEqual(len(self.swarm.tasks_of("shop")), 3)
+        self.assertEqual(self.send({"operation": "rollback", "service": "shop"})[0], 200)
+        self.assertEqual(len(self.swarm.tasks_of("shop")), 2)
+        before = self.swarm.tasks_of("shop")
+        self.assertEqual(self.send({"operation": "restart", "service": "shop"})[0], 200)
+        self.assertFalse({one.id for one in before} & {one.id for one in self.swarm.tasks_of("shop")})
+        for kind, availability in (("drain", "drain"), ("activate", "active")):
+            self.assertEqual(self.send({"operation": kind, "node": "n1"})[0], 200)
+            self.assertEqual(self.swarm.now().nodes[0].availability, availability)
+        self.assertEqual(
+            [one["operation"] for one in self.audit], ["scale", "rollback", "restart", "drain", "activate"]
+        )
+        self.assertEqual(
+            self.audit[0],
+            {
+                "time": "1970-01-01T00:00:00.000Z",
+                "user": "ann",
+                "client": "192.0.2.7",
+                "operation": "scale",
+                "service": "shop",
+                "replicas": 3,
+                "status": 200,
+                "outcome": "done",
+            },
+        )
+
+    def test_refused_by_the_engine(self) -> None:
+        """The engine's refusal is shown as it is, with its status, and is in the audit log."""
+        self.assertEqual(self.send({"operation": "restart", "service": "nobody"}), (404, "service nobody not found"))
+        self.swarm.refuse(409, "the Swarm is locked")
+        self.assertEqual(self.send({"operation": "restart", "service": "shop"}), (409, "the Swarm is locked"))
+        self.assertEqual([one["status"] for one in self.audit], [404, 409])
+
+    def test_nobody(self) -> None:
+        """By a router without an authenticating middleware, or past all routers, nothing is changed."""
+        scale = {"operation": "scale", "service": "shop", "replicas": 9}
+        for exchange in (Asked("open@swarm", ""), Asked("nobody@swarm"), Asked(user="")):
+            status, message = self.send(scale, exchange=exchange)
+            self.assertEqual(status, 403)
+            self.assertIn("nobody was authenticated", message)
+        self.assertIn("basicAuth", self.send(scale, exchange=Asked("open@swarm", ""))[1])
+        self.assertRaises(NotAllowed, authenticated, None, self.known().table)
+        self.assertEqual(len(self.swarm.tasks_of("shop")), 2)
+        self.assertEqual({one["status"] for one in self.audit}, {403})
+
+    def test_off(self) -> None:
+        """Without api.operations nothing is changed."""
+        self.operations = None
+        status, message = self.send({"operation": "restart", "service": "shop"})
+        self.assertEqual(status, 403)
+        self.assertIn("api.operations", message)
+
+    def test_other_sites(self) -> None:
+        """What a page of another site can make a browser send is refused."""
+        for changes, status in (
+            ({"Content-Type": "text/plain"}, 415),
+            ({"X-Swarmgate-Operation": ""}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+        ):
+            got = self.send({"operation": "restart", "service": "shop"}, {**HEADERS, **changes})
+            self.assertEqual(got[0], status, changes)
+        good = {**HEADERS, "Origin": "https://gate.example", "Sec-Fetch-Site": "same-origin"}
+        self.assertEqual(self.send({"operation": "restart", "service": "shop"}, good)[0], 200)
+
+    def test_bad_bodies(self) -> None:
+        """What is no operation is refused with what was expected."""
+        for body, says in (
+            (b"", "a JSON object"),
+            (b"[" * 3000, "a JSON object"),
+            ([], "a JSON object"),
+            ({"operation": "scael"}, "did you mean scale?"),
+            ({"operation": "scale", "service": "shop"}, "replicas: expected"),
+            ({"operation": "scale", "service": "shop", "replicas": True}, "replicas: expected"),
+            ({"operation": "scale", "service": "shop", "replicas": -1}, "replicas: expected"),
+            ({"operation": "drain", "service": "shop"}, "drain takes node"),
+            ({"operation": "restart", "service": ".."}, "is no name"),
+            ({"operation": "restart", "service": 3}, "expected its name"),
+        ):
+            status, message = self.send(body)
+            self.assertEqual(status, 400, body)
+            self.assertIn(says, message)
+        self.assertEqual(self.send(b" " * 5000)[0], 413)
+        self.assertEqual(self.send({}, method=b"GET")[0], 405)
+
+    def look(self, path: bytes, api: ApiResource | None = None, **query: str) -> tuple[int, Any]:
+        request: Any = DummyRequest([b"api"])
+        request.uri, request.args = path, {name.encode(): [value.encode()] for name, value in query.items()}
+        answered = (api or ApiResource(self.known, Feed(Clock()), self.swarm)).render(request)
+        text = b"".join(request.written) if answered is NOT_DONE_YET else answered
+        return request.responseCode or 200, json.loads(text)
+
+    def test_log(self) -> None:
+        """The last lines of a service come with task, node and stream, and can be searched."""
+        self.swarm.say("shop", "hello")
+        self.swarm.say("shop", "Trouble ahead", "stderr")
+        path = b"/api/swarm/services/shop/logs"
+        status, told = self.look(path)
+        self.assertEqual((status, [line["text"] for line in told["lines"]]), (200, ["hello", "Trouble ahead"]))
+        (line,) = self.look(path, search="trouble")[1]["lines"]
+        self.assertEqual((line["node"], line["stream"]), ("n1", "stderr"))
+        self.assertEqual(self.look(path, tail="1")[1]["lines"], [line])
+        self.assertEqual(self.look(path, tail="1001")[0], 400)
+        self.assertEqual(self.look(b"/api/swarm/services/nobody/logs")[0], 404)
+        quiet = ApiResource(lambda: attrs.evolve(self.known(), logs=False), Feed(Clock()), self.swarm)
+        status, told = self.look(path, quiet)
+        self.assertEqual(status, 403)
+        self.assertIn("api.logs", told["message"])
+
+    def test_failed_tasks(self) -> None:
+        """Tasks that do not start are shown with the engine's words and their exit code."""
+        self.swarm.fail_task("shop", "task: non-zero exit (3)", 3)
+        _, told = self.look(b"/api/swarm")
+        (shop,) = [one for one in told["services"] if one["name"] == "shop"]
+        (failed,) = [one for one in shop["tasks"] if one["state"] == "failed"]
+        self.assertEqual((failed["error"], failed["exitCode"]), ("task: non-zero exit (3)", 3))
+        self.swarm.fail("gone")
+        self.assertEqual(len(self.look(b"/api/swarm")[1]["services"]), 2)
+
+    def test_unreachable(self) -> None:
+        """An engine that can't be asked is told of as a bad gateway."""
+        self.swarm.fail("the engine is gone")
+        self.assertEqual(self.send({"operation": "restart", "service": "shop"}), (502, "the engine is gone"))
 
 
 class FeedTests(SynchronousTestCase):

@@ -187,6 +187,21 @@ class GateTests(SynchronousTestCase):
             b"X-Content-Type-Options: nosniff\r\nContent-Length: 19\r\n\r\n404 page not found\n",
         )
 
+    def test_draining(self) -> None:
+        """A server that has left the table is told of as draining until its last request is answered."""
+        self.gate.apply(table(Router("a", "Host(`a.example`)", "app")))
+        self.client.receive(GET)
+        self.gate.apply(table(servers=()))
+        ((name, server, upstream),) = self.gate.draining()
+        self.assertEqual((name, upstream.url, upstream.in_flight), ("app@file", server.url, 1))
+        self.gate.apply(table(servers=()))
+        self.assertEqual(len(self.gate.draining()), 1)
+        for one in self.network.servers:
+            if one.take():
+                one.receive(OK)
+        self.assertEqual(self.client.take(), OK)
+        self.assertEqual(self.gate.draining(), [])
+
     def test_weights(self) -> None:
         """Servers get requests in proportion to their weights, evenly spread; none without weight."""
         self.assertEqual(in_turns([1, 1, 1]), [0, 1, 2])

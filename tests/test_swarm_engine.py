@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import struct
 import threading
 import warnings
 from pathlib import Path
@@ -19,8 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container, refusal
-from swarmgate.providers.swarm.interface import SwarmError
-from tests.fake_docker import FakeDocker, told_network, told_service, told_task
+from swarmgate.providers.swarm.interface import Refused, SwarmError
+from swarmgate.providers.swarm.operate import LogLine, Operation
+from tests.fake_docker import FakeDocker, told_network, told_node, told_service, told_task
 
 
 class EngineTests(TestCase):
@@ -220,6 +222,128 @@ class EngineTests(TestCase):
         self.docker.lists["/tasks"][7] = told_task(7, 7, version=9999, state="failed")
         after = yield self.swarm.tasks()
         self.assertEqual([7], [old.slot for old, new in zip(before.tasks, after, strict=True) if old is not new])
+
+
+class OperationTests(TestCase):
+    """Changes and logs over HTTP."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.docker = FakeDocker()
+        self.docker.start()
+        self.addCleanup(self.docker.__exit__)
+        self.swarm = Engine(reactor, Endpoint(url=self.docker.url, timeout=5.0))
+        self.addCleanup(self.swarm.close)
+        self.told = told_service(1, "web")
+        self.docker.items["/services/web"] = self.told
+        self.docker.items["/nodes/host1"] = told_node(1)
+
+    @inlineCallbacks
+    def test_changes(self):
+        """All of a specification but what was asked for stays, and the version that it is based on is named."""
+        spec = self.told["Spec"]
+        path = f"/services/{self.told['ID']}/update"
+        yield self.swarm.operate(Operation("scale", "web", 7))
+        yield self.swarm.operate(Operation("restart", "web"))
+        yield self.swarm.operate(Operation("rollback", "web"))
+        yield self.swarm.operate(Operation("drain", "host1"))
+        template = {**spec["TaskTemplate"], "ForceUpdate": 1}
+        self.assertEqual(
+            [
+                (path, "version=11", {**spec, "Mode": {"Replicated": {"Replicas": 7}}}),
+                (path, "version=11", {**spec, "TaskTemplate": template}),
+                (path, "version=11&rollback=previous", spec),
+                ("/nodes/node1/update", "version=5", {"Role": "manager", "Availability": "drain"}),
+            ],
+            self.docker.changes,
+        )
+
+    @inlineCallbacks
+    def test_global(self):
+        """A service that is on each node can't be scaled, and is not touched."""
+        self.told["Spec"]["Mode"] = {"Global": {}}
+        error = yield self.assertFailure(self.swarm.operate(Operation("scale", "web", 7)), Refused)
+        self.assertEqual((400, "web can't be scaled: its mode is Global"), (error.status, str(error)))
+        self.assertEqual([], self.docker.changes)
+
+    @inlineCallbacks
+    def test_out_of_sequence(self):
+        """A change that somebody else's comes before is tried again, not for ever."""
+        said = (500, "rpc error: code = Unknown desc = update out of sequence")
+        self.docker.refusals = [said]
+        yield self.swarm.operate(Operation("restart", "web"))
+        self.assertEqual(2, len(self.docker.changes))
+        self.docker.refusals = [said] * 9
+        error = yield self.assertFailure(self.swarm.operate(Operation("restart", "web")), Refused)
+        self.assertEqual((500, 5), (error.status, len(self.docker.changes)))
+
+    @inlineCallbacks
+    def test_refusals(self):
+        """The engine's words are shown as they are; a socket proxy that has none is explained."""
+        self.docker.refusals = [(409, "the Swarm is locked"), (403, "")]
+        error = yield self.assertFailure(self.swarm.operate(Operation("restart", "web")), Refused)
+        self.assertEqual((409, "the Swarm is locked"), (error.status, str(error)))
+        error = yield self.assertFailure(self.swarm.operate(Operation("restart", "web")), Refused)
+        self.assertIn("SERVICES and POST", str(error))
+        error = yield self.assertFailure(self.swarm.operate(Operation("restart", "../nodes/x")), Refused)
+        self.assertEqual(404, error.status)
+        self.assertIn("/services/..%2Fnodes%2Fx", self.docker.requests[-1])
+
+    @inlineCallbacks
+    def test_log(self):
+        """Lines come with time, task, node and stream, in the order of their times."""
+        details = b"com.docker.swarm.node.id=node1,com.docker.swarm.service.id=s,com.docker.swarm.task.id=t1"
+
+        def frame(stream: int, second: int, text: bytes) -> bytes:
+            line = b"2026-01-31T12:00:%02d.000000000Z %b %b\n" % (second, details, text)
+            return struct.pack(">BxxxI", stream, len(line)) + line
+
+        self.docker.items["/services/web/logs"] = frame(2, 7, b"late one") + frame(1, 5, b"early") + b"\1\0\0\0\0"
+        log = yield self.swarm.log("web", 10)
+        self.assertEqual(
+            (
+                LogLine("2026-01-31T12:00:05.000000000Z", "t1", "node1", "stdout", "early"),
+                LogLine("2026-01-31T12:00:07.000000000Z", "t1", "node1", "stderr", "late one"),
+            ),
+            log.lines,
+        )
+        self.assertEqual(1, len((yield self.swarm.log("web", 1)).lines))
+        self.docker.items["/services/web/logs"] = b"2026-01-31T12:00:05Z %b on a terminal\r\n" % details
+        self.assertEqual("on a terminal", (yield self.swarm.log("web", 1)).lines[0].text)
+
+    @inlineCallbacks
+    def test_log_of_another_service(self):
+        """The lines of a task are not told of where it is another service's."""
+        self.docker.lists["/tasks"] = []
+        error = yield self.assertFailure(self.swarm.log("web", 10, "task9"), Refused)
+        self.assertEqual(404, error.status)
+
+    @inlineCallbacks
+    def test_logs_at_once(self):
+        """Logs that hang leave threads to look at the Swarm."""
+        self.docker.hanging = {"/services/web/logs"}
+        logs = [self.swarm.log("web", 1) for _ in range(2)]
+        error = yield self.assertFailure(self.swarm.log("web", 1), Refused)
+        self.assertEqual(503, error.status)
+        yield self.swarm.look()
+        self.docker.items["/services/web/logs"] = b""
+        self.docker.let_go()
+        for log in logs:
+            self.assertEqual((), (yield log).lines)
+
+    @inlineCallbacks
+    def test_failed(self):
+        """Tasks that have failed are told of with the error and the code that they have ended with."""
+        bad = told_task(2, state="failed")
+        bad["DesiredState"] = "shutdown"
+        bad["Status"] |= {"Err": "task: non-zero exit (3)"}
+        bad["Status"]["ContainerStatus"]["ExitCode"] = 3
+        done = {**told_task(3, state="complete"), "DesiredState": "shutdown"}
+        self.docker.lists["/tasks"] = [told_task(1), bad, done]
+        (task,) = yield self.swarm.failed()
+        self.assertEqual((bad["ID"], "task: non-zero exit (3)", 3), (task.id, task.error, task.exit_code))
+        self.assertGreater(task.ended, 0)
 
 
 class TLSTests(TestCase):

@@ -7,6 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.rules import parse_rule
 from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.http.errors import BadRequest
+from swarmgate.http.paths import PathPolicy
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.providers.swarm.decode import service_from
@@ -36,6 +38,12 @@ class Case:
     constraints: str = ""
     other: dict[str, str] = attrs.field(factory=dict)
     replicas: int = 1
+    ports: tuple[int, ...] = ()
+    state: str = "running"
+    error: str = ""
+    is_hint: bool = False
+    #: False: a stack file does not show it.
+    lint_knows: bool = True
 
 
 def moved(label: str, to: str) -> dict[str, str | None]:
@@ -92,6 +100,23 @@ CASES = {
     "priority is no number": Case({"traefik.http.routers.web.priority": "high"}, "priority=high"),
     "only TCP": Case({RULE: None, PORT: None, "traefik.tcp.routers.web.rule": "HostSNI(`*`)"}, "no routing of TCP"),
     "scaled to nothing": Case({}, "scaled to 0", replicas=0),
+    "ports of the routing mesh": Case({}, "it publishes 8080 in ingress mode", ports=(8080,), is_hint=True),
+    "image without a health check": Case({}, "it sets no health check", is_hint=True),
+    "no node for its tasks": Case(
+        {},
+        "no task of it runs (pending): no suitable node",
+        state="pending",
+        error="no suitable node",
+        lint_knows=False,
+    ),
+    "rule of another stack is asked first": Case(
+        {RULE: "Host(`web.example`) && Path(`/a`)", "traefik.http.routers.web.priority": "1"},
+        "is asked before it",
+        other={
+            "traefik.http.routers.theirs.rule": "Host(`web.example`)",
+            "traefik.http.services.theirs.loadbalancer.server.port": "80",
+        },
+    ),
 }
 
 
@@ -108,11 +133,12 @@ def world_of(case: Case) -> World:
         container_labels=tuple(case.container.items()),
         replicas=case.replicas,
         created=2,
+        ports=case.ports,
     )
     parts = [mine, network("golf"), network("other"), node()]
     if case.replicas:
         addresses = {name: f"10.0.{number}.1" for number, name in enumerate(case.networks)}
-        parts.append(task(mine, networks=addresses))
+        parts.append(task(mine, networks=addresses, state=case.state, error=case.error))
     if case.other:
         older = service("older", case.other, created=1)
         parts += [older, task(older, ip="10.0.9.9")]
@@ -135,6 +161,8 @@ def stack_of(case: Case) -> str:
             f"  older:\n    image: a\n    networks: [golf]\n    deploy:\n      labels:\n{block(case.other, ' ' * 8)}"
         )
     text += f"  web:\n    image: b\n    networks: [{', '.join(case.networks)}]\n"
+    if case.ports:
+        text += f"    ports: [{', '.join(f'{port}:{port}' for port in case.ports)}]\n"
     if case.container:
         text += f"    labels:\n{block(case.container, ' ' * 6)}"
     labels = block(labels_of(case), " " * 8) or "        {}\n"
@@ -142,8 +170,8 @@ def stack_of(case: Case) -> str:
     return text + "networks:\n  golf: {external: true}\n  other: {external: true}\n"
 
 
-def faults(findings: object) -> str:
-    return "\n".join(str(one) for one in findings if not one.is_hint)  # type: ignore[attr-defined]
+def faults(findings: object, is_hint: bool = False) -> str:
+    return "\n".join(str(one) for one in findings if one.is_hint == is_hint)  # type: ignore[attr-defined]
 
 
 class ServiceTests(SynchronousTestCase):
@@ -157,7 +185,7 @@ class ServiceTests(SynchronousTestCase):
         missing = {
             name: said
             for name, case in CASES.items()
-            if case.says not in (said := faults(why_service("web", world_of(case))))
+            if case.says not in (said := faults(why_service("web", world_of(case)), case.is_hint))
         }
         self.assertEqual(missing, {})
 
@@ -195,7 +223,9 @@ class LintTests(SynchronousTestCase):
     def test_cases(self) -> None:
         """Each mistake is named before the stack is deployed."""
         missing = {
-            name: said for name, case in CASES.items() if case.says not in (said := faults(lint(stack_of(case))))
+            name: said
+            for name, case in CASES.items()
+            if case.lint_knows and case.says not in (said := faults(lint(stack_of(case)), case.is_hint))
         }
         self.assertEqual(missing, {})
 
@@ -257,6 +287,21 @@ class RequestTests(SynchronousTestCase):
             close.reasons,
             ("PathPrefix(`/api`) does not match the path /other", "Method(`GET`) does not match the method POST"),
         )
+
+    def test_normal_path(self) -> None:
+        """A path is matched in the form that the entry point routes by; one that it does not take is told as such."""
+
+        def normalise(path: bytes) -> bytes:
+            try:
+                return PathPolicy().normalise(path)
+            except BadRequest as error:
+                raise ValueError(error.reason) from None
+
+        for path, router in (("/x/..//%61pi", "web@swarm"), ("/api/../x", ""), ("/api%2Fx", "")):
+            (answer,) = why(question(f"http://web.example{path}"), self.table, paths={"web": normalise})
+            self.assertEqual(answer.router, router, path)
+        self.assertEqual(answer.refused, "escape %2F in path")
+        self.assertIn("answered 400", "".join(answer.sentences()))
 
     def test_scheme(self) -> None:
         """A request over TLS is told that the router takes none."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from swarmgate.api import views
 from swarmgate.api.feed import Feed
+from swarmgate.api.openapi import openapi
+from swarmgate.api.operations import Asking, NotAllowed, Operations, authenticated, check_origin, client_of, failure_of
+from swarmgate.api.operations import operation_of as _operation_of
 from swarmgate.api.views import BadQuestion, Known
+from swarmgate.providers.swarm.interface import ISwarm
+from swarmgate.providers.swarm.operate import Log
+from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.why.requests import question, why
 from swarmgate.why.services import why_service
 
@@ -30,52 +38,228 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
     "/api/version": views.version,
     "/api/rawdata": views.raw_data,
     "/api/swarm": views.swarm,
+    "/api/openapi.json": lambda known: openapi(),
 }
 """What is given as a whole."""
 
+OPERATIONS = b"/api/operations"
+_SERVICES, _LOGS = "/api/swarm/services/", "/logs"
+_FRESH = 0.5  # Seconds for which an answer about the same table and Swarm is given again.
+_FAILED_FRESH = 3.0  # Seconds between two questions for tasks that have failed.
+_MOST_LINES = 1000
+
+
+class Recent:
+    """What is known, made anew when the table or the Swarm has changed, and else after half a second.
+
+    :param known: makes it.
+    :param marks: what it is made of: as long as these are the same objects, only numbers change.
+    """
+
+    def __init__(
+        self, known: Callable[[], Known], marks: Callable[[], tuple[object, ...]], seconds: Callable[[], float]
+    ) -> None:
+        self._known = known
+        self._marks = marks
+        self._seconds = seconds
+        self._last: Known | None = None
+        self._seen: tuple[object, ...] = ()
+        self._until = 0.0
+
+    def __call__(self) -> Known:
+        marks, now = self._marks(), self._seconds()
+        is_same = len(marks) == len(self._seen) and all(a is b for a, b in zip(marks, self._seen, strict=True))
+        if self._last is None or not is_same or now >= self._until:
+            made = self._known()
+            if self._last is not None and made.table is self._last.table and is_same:
+                made = attrs.evolve(made, of_table=self._last.of_table)
+            self._last, self._seen, self._until = made, marks, now + _FRESH
+        return self._last
+
 
 class ApiResource(Resource):
-    """Answers GET and HEAD below ``/api``.
+    """Answers what is below ``/api``.
 
     :param known: what the gate knows now.
+    :param swarm: asked for logs and failed tasks, None without one.
+    :param operations: None: they are off.
+    :param seconds: a clock's.
     """
 
     isLeaf = True
 
-    def __init__(self, known: Callable[[], Known], feed: Feed) -> None:
+    def __init__(
+        self,
+        known: Callable[[], Known],
+        feed: Feed,
+        swarm: ISwarm | None = None,
+        operations: Operations | None = None,
+        seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         Resource.__init__(self)
         self._known = known
         self._feed = feed
+        self._swarm = swarm
+        self._operations = operations
+        self._seconds = seconds
+        self._failed: tuple[Task, ...] = ()
+        self._failed_until = -1.0
+        self._failed_asked: Deferred[tuple[Task, ...]] | None = None
 
     def render(self, request: Any) -> Any:
         path, _, _ = request.uri.partition(b"?")
+        if path.rstrip(b"/") == OPERATIONS:
+            return self._operate(request)
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"Allow", b"GET, HEAD")
             return self._answer(request, 405, {"message": "expected GET or HEAD"})
-        if path == b"/api/events" and request.method == b"GET":
-            if self._feed.show(request):
-                return NOT_DONE_YET
-            return self._answer(request, 503, {"message": "too many viewers"})
-        query = {
-            name.decode("utf-8", "replace"): [value.decode("utf-8", "replace") for value in values]
-            for name, values in request.args.items()
-        }
+        if path == b"/api/events":
+            return self._events(request)
+        text = path.decode("utf-8", "replace").rstrip("/")
         try:
-            status, value, next_page = answer(path.decode("utf-8", "replace"), query, self._known())
+            query = {
+                name.decode("utf-8", "replace"): [value.decode("utf-8", "replace") for value in values]
+                for name, values in request.args.items()
+            }
+            if text.startswith(_SERVICES) and text.endswith(_LOGS):
+                return self._log(request, unquote(text[len(_SERVICES) : -len(_LOGS)]), query)
+            if text == "/api/swarm" and self._swarm is not None:
+                return self._later(request, self._ask_for_failed().addCallback(self._show_swarm))
+            known = self._known()
+            if text in DOCUMENTS and not query:
+                body = known.of_moment.get(text) or known.of_moment.setdefault(
+                    text, _encoded(answer(text, {}, known)[1])
+                )
+                return self._send(request, 200, body)
+            status, value, next_page = answer(text, query, known)
         except (BadQuestion, ValueError) as error:
             return self._answer(request, 400, {"message": str(error)})
         if next_page:
             request.setHeader(b"X-Next-Page", b"%d" % next_page)
         return self._answer(request, status, value)
 
+    def _events(self, request: Any) -> Any:
+        if request.method == b"HEAD":
+            request.setHeader(b"Content-Type", b"text/event-stream")
+            return b""
+        if self._feed.show(request):
+            return NOT_DONE_YET
+        return self._answer(request, 503, {"message": "too many viewers"})
+
+    # Of the Swarm.
+
+    def _ask_for_failed(self) -> Deferred[tuple[Task, ...]]:
+        """The tasks that have failed, asked for now and then; those known before where that fails."""
+        waiting: Deferred[tuple[Task, ...]] = Deferred()
+        if self._seconds() < self._failed_until or self._swarm is None:
+            return succeed(self._failed)
+        if self._failed_asked is not None:
+            self._failed_asked.chainDeferred(waiting)
+            return waiting
+        shared: Deferred[tuple[Task, ...]] = Deferred()
+        self._failed_asked = shared
+        shared.chainDeferred(waiting)
+
+        def arrived(tasks: tuple[Task, ...] | None) -> None:
+            self._failed = self._failed if tasks is None else tasks
+            self._failed_until = self._seconds() + _FAILED_FRESH
+            self._failed_asked = None
+            shared.callback(self._failed)
+
+        self._swarm.failed().addErrback(lambda _: None).addCallback(arrived)
+        return waiting
+
+    def _show_swarm(self, failed: tuple[Task, ...]) -> tuple[int, bytes]:
+        known = self._known()
+        body = known.of_moment.get("/api/swarm")
+        if body is None:
+            body = known.of_moment["/api/swarm"] = _encoded(views.swarm(known, failed))
+        return 200, body
+
+    def _log(self, request: Any, service: str, query: dict[str, list[str]]) -> Any:
+        if not self._known().logs:
+            return self._answer(request, 403, {"message": "api.logs is false: set it to show what services log"})
+        tail = views.positive({name: values[-1] for name, values in query.items()}, "tail", 200)
+        if tail > _MOST_LINES:
+            raise BadQuestion(f"tail={tail}: expected a whole number from 1 to {_MOST_LINES}")
+        search, task = query.get("search", [""])[-1].lower(), query.get("task", [""])[-1]
+        world = self._known().world
+        if self._swarm is None or world is None:
+            return self._answer(request, 404, {"message": "this gate looks at no Swarm"})
+        if not any(service in (one.name, one.id) for one in world.snapshot.services):
+            return self._answer(request, 404, {"message": f"the Swarm has no service {service}"})
+        if task and not ((task.isascii() and task.isalnum()) or task in {one.id for one in world.snapshot.tasks}):
+            return self._answer(request, 404, {"message": f"{service} has no task {task}"})
+        # What is searched for may be further up.
+        asked = self._swarm.log(service, _MOST_LINES if search else tail, task)
+        return self._later(request, asked.addCallback(self._show_log, search, tail))
+
+    def _show_log(self, log: Log, search: str, tail: int) -> tuple[int, bytes]:
+        world = self._known().world
+        hosts = {node.id: node.hostname for node in world.snapshot.nodes} if world is not None else {}
+        lines = [
+            {**attrs.asdict(line), "node": hosts.get(line.node, line.node)}
+            for line in log.lines
+            if search in line.text.lower()
+        ]
+        return 200, _encoded({"lines": lines[-tail:], "complete": log.is_complete})
+
+    # Operations.
+
+    def _operate(self, request: Any) -> Any:
+        if request.method != b"POST":
+            request.setHeader(b"Allow", b"POST")
+            return self._answer(request, 405, {"message": "expected POST"})
+        exchange = getattr(request, "exchange", None)
+        asking = Asking("", "" if exchange is None else client_of(exchange))
+        try:
+            if self._operations is None:
+                raise NotAllowed(403, "operations are off: set api.operations to true")
+            asking = Asking(authenticated(exchange, self._known().table), asking.client)
+            check_origin(request.getHeader)
+            operation = _operation_of(request.content.read())
+        except NotAllowed as refusal:
+            if self._operations is not None:
+                self._operations.note(asking, {"operation": ""}, refusal.status, refusal.reason)
+            return self._answer(request, refusal.status, {"message": refusal.reason})
+        done = self._operations.do(operation, asking)
+        return self._later(request, done.addCallback(lambda told: (told[0], _encoded({"message": told[1]}))))
+
+    # How it is answered.
+
+    def _later(self, request: Any, result: Deferred[tuple[int, bytes]]) -> Any:
+        """Answer with a status and a body that are still to come."""
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def told(answer: tuple[int, bytes]) -> None:
+            if not gone:
+                request.write(self._send(request, *answer))
+                request.finish()
+
+        result.addErrback(_failed)
+        result.addCallback(told)
+        return NOT_DONE_YET
+
+    def _answer(self, request: Any, status: int, value: Any) -> bytes:
+        return self._send(request, status, _encoded(value))
+
     @staticmethod
-    def _answer(request: Any, status: int, value: Any) -> bytes:
+    def _send(request: Any, status: int, body: bytes) -> bytes:
         request.setResponseCode(status)
         request.setHeader(b"Content-Type", b"application/json")
         request.setHeader(b"Cache-Control", b"no-store")
-        body = json.dumps(value, separators=(",", ":")).encode()
         request.setHeader(b"Content-Length", b"%d" % len(body))
         return b"" if request.method == b"HEAD" else body
+
+
+def _failed(failure: Failure) -> tuple[int, bytes]:
+    status, message = failure_of(failure)
+    return status, _encoded({"message": message})
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def answer(path: str, query: dict[str, list[str]], known: Known) -> tuple[int, Any, int]:
@@ -91,8 +275,6 @@ def answer(path: str, query: dict[str, list[str]], known: Known) -> tuple[int, A
         return 200, items, next_page
     if path == "/api/why":
         return 200, _why(query, known), 0
-    if path == "/api/openapi.json":
-        return 200, openapi(), 0
     of, _, name = path.rpartition("/")
     if of in LISTS:
         wanted = unquote(name)
@@ -115,55 +297,10 @@ def _why(query: dict[str, list[str]], known: Known) -> Any:
         raise BadQuestion("expected url=https://shop.example/path or service=NAME")
     asked = question(urls[-1], query.get("method", ["GET"])[-1], query.get("header", ()), query.get("client", [""])[-1])
     ports = {name: _port(address) for name, address in known.entry_points.items()}
-    answers = why(asked, known.table, ports, known.reasons, views.absent_tasks(known))
+    answers = why(asked, known.table, ports, known.reasons, views.absent_tasks(known), known.paths)
     return {"answers": [{**attrs.asdict(one), "sentences": list(one.sentences())} for one in answers]}
 
 
 def _port(address: str) -> int:
     text = address.partition("/")[0].rpartition(":")[2]
     return int(text) if text.isdecimal() else 0
-
-
-def openapi() -> Any:
-    """The OpenAPI document of what is served."""
-
-    def operation(summary: str, parameters: Sequence[str], required: str = "", kind: str = "application/json") -> Any:
-        return {
-            "get": {
-                "summary": summary,
-                "parameters": [
-                    {
-                        "name": name,
-                        "in": "path" if name == required else "query",
-                        "required": name == required,
-                        "schema": {"type": "array", "items": {"type": "string"}}
-                        if name == "header"
-                        else {"type": "string"},
-                    }
-                    for name in parameters
-                ],
-                "responses": {
-                    "200": {"description": "OK", "content": {kind: {"schema": {}}}},
-                    "400": {"description": "the query can't be understood"},
-                    "404": {"description": "there is no such thing"},
-                    "503": {"description": "too many viewers"},
-                },
-            }
-        }
-
-    paths: dict[str, Any] = {}
-    for path, show in DOCUMENTS.items():
-        paths[path] = operation(_summary(show), ())
-    for path, show_list in LISTS.items():
-        paths[path] = operation(_summary(show_list), ("search", "status", "page", "per_page"))
-        paths[f"{path}/{{name}}"] = operation(f"One of {path}", ("name",), "name")
-    paths["/api/why"] = operation(
-        "What becomes of a request, or why a service is not routed", ("url", "method", "header", "client", "service")
-    )
-    paths["/api/events"] = operation("Changes as they happen", (), kind="text/event-stream")
-    paths["/api/openapi.json"] = operation("This document", ())
-    return {"openapi": "3.1.0", "info": {"title": "swarmgate", "version": "1"}, "paths": paths}
-
-
-def _summary(view: Callable[[Known], Any]) -> str:
-    return (view.__doc__ or "").strip().partition("\n")[0]

@@ -6,13 +6,15 @@ authentication, and the values of fields that are added to messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import attrs
 
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
+from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
 from swarmgate.why.services import World
@@ -20,6 +22,7 @@ from swarmgate.why.services import World
 JSON = Any
 _REDACTED = "redacted"
 _SECRETS = ("users", "headers", "password", "secret", "token", "key")
+_MOST_FAILED = 5  # Tasks of a service that have failed.
 _PAGE = 100  # Items of a page by default (Traefik ``per_page``).
 
 
@@ -32,6 +35,12 @@ class Known:
     :ivar reasons: why servers can't be asked, by qualified service and URL.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar world: the Swarm, None without one.
+    :ivar operations: the Swarm can be changed by the API; ``logs``: what services log can be read.
+    :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
+        task and node, and how many requests.
+    :ivar paths: bring the path of a request to the form that each entry point routes by.
+    :ivar of_table: views that were made of the table, kept for as long as that stays.
+    :ivar of_moment: views that were made of all of this.
     """
 
     table: RoutingTable
@@ -43,6 +52,12 @@ class Known:
     world: World | None = None
     access_log: bool = False
     tracing: str = ""
+    operations: bool = False
+    logs: bool = False
+    draining: Sequence[tuple[str, str, str, str, int]] = ()
+    paths: Mapping[str, Callable[[bytes], bytes]] = attrs.field(factory=dict)
+    of_table: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
+    of_moment: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -53,6 +68,25 @@ class BadQuestion(ValueError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+View = Callable[[Known], list[dict[str, JSON]]]
+
+
+def _kept(of: Callable[[Known], MutableMapping[str, JSON]]) -> Callable[[View], View]:
+    """A view that is made once for each table, or moment, whatever *of* says; nobody may change what it gives."""
+
+    def decorate(view: View) -> View:
+        @functools.wraps(view)
+        def once(known: Known) -> list[dict[str, JSON]]:
+            kept = of(known)
+            if view.__name__ not in kept:
+                kept[view.__name__] = view(known)
+            return kept[view.__name__]  # type: ignore[no-any-return]
+
+        return once
+
+    return decorate
 
 
 def settings_of(value: Any) -> JSON:
@@ -75,7 +109,12 @@ def _is_secret(name: str) -> bool:
 
 
 def _errors(known: Known, subject: str) -> list[str]:
-    return [str(problem) for problem in known.table.problems if problem.subject == subject]
+    if "problems" not in known.of_table:
+        by_subject: dict[str, list[str]] = {}
+        for problem in known.table.problems:
+            by_subject.setdefault(problem.subject, []).append(str(problem))
+        known.of_table["problems"] = by_subject
+    return list(known.of_table["problems"].get(subject, ()))
 
 
 def _with_status(item: dict[str, JSON], errors: Sequence[str], disabled: bool) -> dict[str, JSON]:
@@ -85,6 +124,7 @@ def _with_status(item: dict[str, JSON], errors: Sequence[str], disabled: bool) -
     return item
 
 
+@_kept(lambda known: known.of_table)
 def routers(known: Known) -> list[dict[str, JSON]]:
     """All HTTP routers (Traefik ``/api/http/routers``)."""
     on: dict[str, list[Any]] = {}
@@ -115,8 +155,24 @@ def routers(known: Known) -> list[dict[str, JSON]]:
     return sorted(items, key=lambda item: str(item["name"]))
 
 
+@_kept(lambda known: known.of_moment)
 def services(known: Known) -> list[dict[str, JSON]]:
     """All HTTP services (Traefik ``/api/http/services``)."""
+    return [_with_servers(known, item) for item in _services(known)]
+
+
+def _with_servers(known: Known, item: dict[str, JSON]) -> dict[str, JSON]:
+    """A service with the states of its servers, which change by themselves."""
+    service = known.table.services.get(item["name"])
+    if service is None or not service.servers:
+        return item
+    name = item["name"]
+    states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
+    return {**item, "serverStatus": states}
+
+
+@_kept(lambda known: known.of_table)
+def _services(known: Known) -> list[dict[str, JSON]]:
     used: dict[str, set[str]] = {}
     for routes in known.table.routes.values():
         for route in routes:
@@ -138,13 +194,10 @@ def _service(known: Known, name: str, service: Service, users: set[str]) -> dict
     balancing = settings_of(service.balancing)
     item = {"loadBalancer": {**balancing, "servers": servers}, "type": "loadbalancer"}
     _with_status(item, _errors(known, f"service {name}"), disabled=False)
-    if service.servers:
-        item["serverStatus"] = {
-            server.url: "DOWN" if known.reasons.get((name, server.url)) else "UP" for server in service.servers
-        }
     return {**item, "usedBy": sorted(users), "name": name, "provider": name.rpartition("@")[2]}
 
 
+@_kept(lambda known: known.of_table)
 def middlewares(known: Known) -> list[dict[str, JSON]]:
     """All HTTP middlewares (Traefik ``/api/http/middlewares``)."""
     used: dict[str, set[str]] = {}
@@ -184,7 +237,13 @@ def overview(known: Known) -> JSON:
         "http": http,
         "tcp": {"routers": none, "services": none, "middlewares": none},
         "udp": {"routers": none, "services": none},
-        "features": {"tracing": known.tracing, "metrics": "", "accessLog": known.access_log},
+        "features": {
+            "tracing": known.tracing,
+            "metrics": "",
+            "accessLog": known.access_log,
+            "operations": known.operations,
+            "logs": known.logs,
+        },
         "providers": [one.capitalize() for one in sorted(known.configurations) if one not in ("internal", "acme")],
     }
 
@@ -207,8 +266,11 @@ def version(known: Known) -> JSON:
     return {"Version": known.version, "Codename": "swarmgate"}
 
 
-def swarm(known: Known) -> JSON:
-    """Nodes, services and their tasks as the last look at the Swarm has found them; empty without a Swarm."""
+def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
+    """Nodes, services and their tasks as the last look at the Swarm has found them; empty without a Swarm.
+
+    :param failed: tasks that have failed; of each service the newest few are shown behind those that it has.
+    """
     if known.world is None:
         return {"nodes": [], "services": []}
     world = known.world
@@ -229,12 +291,49 @@ def swarm(known: Known) -> JSON:
                 "slot": task.slot,
                 "node": hosts.get(task.node_id, ""),
                 "state": task.state,
+                "error": task.error,
+                "exitCode": task.exit_code,
                 "networks": {names.get(one.network, one.network): one.ip for one in task.addresses},
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
             }
         )
+    for _, url, name, node, in_flight in known.draining:
+        service_id = next((one.id for one in snapshot.services if one.name == name.partition(".")[0]), "")
+        tasks.setdefault(service_id, []).append(
+            {
+                "id": name,
+                "slot": 0,
+                "node": node,
+                "state": "draining",
+                "error": "",
+                "exitCode": None,
+                "networks": {},
+                "url": url,
+                "reason": _draining(in_flight),
+                "inFlight": in_flight,
+            }
+        )
+    shown = {task.id for task in snapshot.tasks}
+    count: dict[str, int] = {}
+    for task in sorted(failed, key=lambda task: task.ended, reverse=True):
+        count[task.service_id] = count.get(task.service_id, 0) + 1
+        if task.id not in shown and count[task.service_id] <= _MOST_FAILED:
+            tasks.setdefault(task.service_id, []).append(
+                {
+                    "id": task.id,
+                    "slot": task.slot,
+                    "node": hosts.get(task.node_id, ""),
+                    "state": task.state,
+                    "error": task.error,
+                    "exitCode": task.exit_code,
+                    "networks": {},
+                    "url": "",
+                    "reason": f"it has {task.state}" if task.state == "failed" else f"it was {task.state}",
+                    "inFlight": 0,
+                }
+            )
     return {
         "nodes": [attrs.asdict(node) for node in snapshot.nodes],
         "services": [
@@ -251,9 +350,15 @@ def swarm(known: Known) -> JSON:
     }
 
 
+def _draining(in_flight: int) -> str:
+    return f"it is draining: it finishes {in_flight} request{'s' if in_flight != 1 else ''} and gets no new ones"
+
+
 def absent_tasks(known: Known) -> dict[str, list[ServerState]]:
-    """The tasks of each service of the table that are no servers of it, and why not."""
+    """The tasks of each service of the table that are no servers of it, or not any more, and why not."""
     found: dict[str, list[ServerState]] = {}
+    for service_name, url, task_name, node, in_flight in known.draining:
+        found.setdefault(service_name, []).append(ServerState(url, task_name, node, _draining(in_flight)))
     if known.world is None:
         return found
     hosts = {node.id: node.hostname for node in known.world.snapshot.nodes}
@@ -283,7 +388,7 @@ def absent_tasks(known: Known) -> dict[str, list[ServerState]]:
 def page(items: Sequence[dict[str, JSON]], query: Mapping[str, str]) -> tuple[list[dict[str, JSON]], int]:
     """The part of a list that a query asks for, and the number of the next page, 1 if there is none.
 
-    :param query: ``search``, ``status``, ``page`` and ``per_page`` as Traefik has them.
+    :param query: ``search``, ``status``, ``sortBy``, ``direction``, ``page`` and ``per_page`` as Traefik has them.
     :raises BadQuestion: a number is none, or there is no such page.
     """
     search, status = query.get("search", "").lower(), query.get("status", "")
@@ -296,14 +401,28 @@ def page(items: Sequence[dict[str, JSON]], query: Mapping[str, str]) -> tuple[li
             or any(search in str(item.get(key, "")).lower() for key in ("name", "rule", "service", "type", "address"))
         )
     ]
-    number, size = _positive(query, "page", 1), _positive(query, "per_page", _PAGE)
+    key, is_descending = query.get("sortBy", ""), query.get("direction", "") == "desc"
+    if key or is_descending:
+        found.sort(key=lambda item: (_rank(item.get(key)), str(item["name"])), reverse=is_descending)
+    number, size = positive(query, "page", 1), positive(query, "per_page", _PAGE)
     start = (number - 1) * size
     if start and start >= len(found):
         raise BadQuestion(f"page={number}: there are {len(found)} items, {size} a page")
     return found[start : start + size], number + 1 if start + size < len(found) else 1
 
 
-def _positive(query: Mapping[str, str], name: str, default: int) -> int:
+def _rank(value: JSON) -> tuple[float, str]:
+    """Where a value stands among others of any type: numbers by size, all else by its text."""
+    if isinstance(value, int | float):
+        return float(value), ""
+    return 0.0, "" if value is None else str(value).lower()
+
+
+def positive(query: Mapping[str, str], name: str, default: int) -> int:
+    """A number of a query.
+
+    :raises BadQuestion: it is none from 1 on.
+    """
     text = query.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
         raise BadQuestion(f"{name}={text}: expected a whole number from 1")

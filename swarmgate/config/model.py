@@ -517,12 +517,28 @@ class Tracing:
 
 
 @attrs.frozen
+class AuditLog:
+    """Who has changed the Swarm by the API, and what has come of it: a line of JSON each."""
+
+    file_path: str = option(default="", doc="Where to; empty: the process's own log. swarmgate's own.")
+
+
+@attrs.frozen
 class API:
     """The API, for routers that lead to api@internal."""
 
     insecure: bool = option(
         default=False, doc="Answer /api to everybody on the entry point traefik, by default on port 8080."
     )
+    operations: bool = option(
+        default=False,
+        doc="Change the Swarm by the API: scale, restart, roll back, drain, activate. Only routers with an "
+        "authenticating middleware let it. swarmgate's own.",
+    )
+    logs: bool = option(
+        default=False, doc="Show what services log, which may hold secrets, by the API. swarmgate's own."
+    )
+    audit_log: AuditLog = option(factory=AuditLog, doc="Who has changed the Swarm by the API. swarmgate's own.")
     dashboard: bool = option(default=True, doc="Taken, not there yet.")
     debug: bool = option(default=False, doc="Taken, not there yet.")
     disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")

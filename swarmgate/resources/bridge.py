@@ -66,6 +66,7 @@ class _Channel:
         self._received = 0
         source = exchange.request
         request: Any = Request(self)
+        request.exchange = exchange
         self._request = request
         for name, value in source.fields:
             request.requestHeaders.addRawHeader(name, value)

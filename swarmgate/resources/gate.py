@@ -112,6 +112,7 @@ class Gate:
             for name, resource in resources.items()
         }
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
+        self._left: list[tuple[str, Server, Upstream]] = []
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
     def apply(self, table: RoutingTable) -> None:
@@ -129,8 +130,15 @@ class Gate:
             secure = [route for route in routes if route.tls is not None]
             self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
         dropped = self._kept.forget_others()
-        for upstream in self._upstreams.forget_others():
+        retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
+        for upstream in retired.values():
             upstream.retire()
+        self._left = self.draining() + [
+            (name, server, retired[server.url])
+            for name, (service, _) in (before_leaves.items() if retired else ())
+            for server in service.servers
+            if server.url in retired
+        ]
         self._watch(
             {
                 name: (service.balancing.health_check, [server.url for server in service.servers])
@@ -237,6 +245,11 @@ class Gate:
         member = self._kept.get(("member", service, url))
         if member is not None:
             member.judge(is_well)
+
+    def draining(self) -> list[tuple[str, Server, Upstream]]:
+        """Servers that are in the table no longer and still answer requests, with the service that each was of."""
+        self._left = [one for one in self._left if one[2].in_flight]
+        return list(self._left)
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

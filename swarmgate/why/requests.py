@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -112,6 +112,7 @@ class Answer:
 
     :ivar router: qualified name of the one that takes it, ``""`` for none: it is answered 404.
     :ivar problem: why the router answers 404 all the same, ``""`` if it does not.
+    :ivar refused: why the entry point itself answers 400, before any router is asked; ``""`` if it does not.
     :ivar middlewares: qualified names, in order.
     """
 
@@ -124,10 +125,13 @@ class Answer:
     service: str = ""
     servers: tuple[ServerState, ...] = ()
     close: tuple[Close, ...] = ()
+    refused: str = ""
 
     def sentences(self) -> Iterator[str]:
         """The same for people, a line each."""
-        if not self.router:
+        if self.refused:
+            yield f"On {self.entry_point} no router is asked: it is answered 400: {self.refused}."
+        elif not self.router:
             yield f"On {self.entry_point} no router takes it: it is answered 404."
         else:
             yield f"On {self.entry_point} router {self.router} takes it, by {self.rule} (priority {self.priority})."
@@ -153,15 +157,29 @@ def why(
     ports: Mapping[str, int] | None = None,
     reasons: Mapping[tuple[str, str], str] | None = None,
     absent: Mapping[str, Sequence[ServerState]] | None = None,
+    paths: Mapping[str, Callable[[bytes], bytes]] | None = None,
 ) -> tuple[Answer, ...]:
     """What becomes of a request, on each entry point that its URL's port leads to; on all if it leads to none.
 
     :param ports: of the entry points, by name.
     :param reasons: why servers can't answer, by qualified service and URL.
     :param absent: tasks of each service that are no servers of it.
+    :param paths: bring a path to the form that each entry point routes by, or raise ValueError for one that it does
+        not take; those that are missing take all as they are.
     """
     names = [name for name in table.routes if (ports or {}).get(name) == request.port] or list(table.routes)
-    return tuple(_on(name, request, table, reasons or {}, absent or {}) for name in names)
+    answers = []
+    for name in names:
+        normalise = (paths or {}).get(name)
+        try:
+            asked = (
+                request if normalise is None else attrs.evolve(request, routing_path=normalise(request.routing_path))
+            )
+        except ValueError as error:
+            answers.append(Answer(name, refused=str(error)))
+        else:
+            answers.append(_on(name, asked, table, reasons or {}, absent or {}))
+    return tuple(answers)
 
 
 def _on(

@@ -158,7 +158,9 @@ def _tasks(service: SwarmService, share: Share, tasks: tuple[Task, ...], world: 
         yield f"no task of it runs: it is scaled to 0: docker service scale {service.name}=1"
     elif not running:
         states = ", ".join(sorted({task.state or "unknown" for task in tasks})) or "none is there"
-        yield f"no task of it runs ({states}): docker service ps --no-trunc {service.name} tells why"
+        errors = "; ".join(sorted({task.error for task in tasks if task.error}))
+        why = f": {errors}" if errors else f": docker service ps --no-trunc {service.name} tells why"
+        yield f"no task of it runs ({states}){why}"
 
 
 def _shadowed(share: Share, world: World) -> Iterator[str]:

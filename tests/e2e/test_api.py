@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +21,29 @@ def get(port: int, path: str) -> Any:
     """What the API says."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         return json.loads(answer.read())
+
+
+_ROUTES = """
+http:
+  routers:
+    api: {rule: Host(`gate.example`), service: api@internal, middlewares: [auth]}
+    open: {rule: Host(`open.example`), service: api@internal}
+  middlewares:
+    auth: {basicAuth: {users: ["ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}
+"""
+
+
+def restart(port: int, host: str, user: str) -> tuple[int, Any]:
+    """Ask for a restart as *user*; status and answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    fields = {"Host": host, "Content-Type": "application/json", "X-Swarmgate-Operation": "1"}
+    if user:
+        fields["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    connection.request("POST", "/api/operations", json.dumps({"operation": "restart", "service": "web"}), fields)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
 
 
 class ApiTests(SynchronousTestCase):
@@ -34,6 +61,21 @@ class ApiTests(SynchronousTestCase):
         api = f"http://127.0.0.1:{port}"
         self.assertEqual(command.why([f"http://a.example:{gate.port}/", "--api", api]), 0)
         self.assertEqual(command.why([f"http://b.example:{gate.port}/", "--api", api]), 1)
+
+    def test_operations(self) -> None:
+        """Operations are for users that a middleware has authenticated, and each attempt is in the audit log."""
+        with tempfile.TemporaryDirectory() as folder:
+            audit = Path(folder, "audit.log")
+            gate = Gate(_ROUTES, "--api.operations", f"--api.auditlog.filepath={audit}")
+            self.addCleanup(gate.stop)
+            asked = [("gate.example", "ann:wrong"), ("open.example", ""), ("gate.example", "ann:secret")]
+            self.assertEqual([restart(gate.port, host, user)[0] for host, user in asked], [401, 403, 503])
+            self.assertEqual(gate.stop(), 0)
+            lines = [json.loads(line) for line in audit.read_text().splitlines()]
+        self.assertEqual(
+            [(one["user"], one["client"], one["status"]) for one in lines][1:], [("ann", "127.0.0.1", 503)]
+        )
+        self.assertEqual((lines[0]["user"], lines[0]["status"], lines[1]["service"]), ("", 403, "web"))
 
     def test_closed(self) -> None:
         """Without api.insecure nobody can ask."""

@@ -157,14 +157,20 @@ def task_from(told: Any) -> Task:
     :raises KeyError, TypeError, ValueError: it is told in a way that this does not know.
     """
     status = told.get("Status") or {}
+    state = status.get("State") or ""
+    container = status.get("ContainerStatus") or {}
+    has_failed = state in ("failed", "rejected")
     attachments = told.get("NetworksAttachments") or ()
     return Task(
         id=told["ID"],
         service_id=told["ServiceID"],
         slot=told.get("Slot") or 0,
         node_id=told.get("NodeID") or "",
-        state=status.get("State") or "",
-        container=(status.get("ContainerStatus") or {}).get("ContainerID") or "",
+        state=state,
+        container=container.get("ContainerID") or "",
+        error=status.get("Err") or "",
+        exit_code=container.get("ExitCode") if state in ("failed", "complete") else None,
+        ended=nanoseconds(status.get("Timestamp") or "") if has_failed else 0,
         addresses=addresses_from(
             (attachment["Network"]["ID"], address)
             for attachment in attachments

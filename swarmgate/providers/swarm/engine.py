@@ -6,7 +6,8 @@ the event stream has none, as it may be silent for hours: whoever relies on it p
 
 Asked for are ``/version``, ``/services``, ``/tasks``, ``/networks``, ``/nodes`` and ``/events``, and nothing else, so
 a socket proxy has to allow just these. They are asked for in the newest version of the API that the engine speaks, of
-which 1.40 is the oldest that will do.
+which 1.40 is the oldest that will do. Operations ask besides for ``GET /services/ID``, ``POST /services/ID/update``,
+``GET /nodes/ID`` and ``POST /nodes/ID/update``, logs for ``GET /services/ID/logs`` and ``GET /tasks/ID/logs``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import attrs
 import docker
@@ -41,17 +43,24 @@ from swarmgate.providers.swarm.decode import (
     task_fault,
     task_from,
 )
-from swarmgate.providers.swarm.interface import ISwarm, SwarmError
+from swarmgate.providers.swarm.interface import ISwarm, Refused, SwarmError
+from swarmgate.providers.swarm.operate import Log, Operation, changed, log_lines
 from swarmgate.providers.swarm.snapshot import Network, Node, Snapshot, SwarmService, Task
 
 T = TypeVar("T")
 
 OLDEST_API = (1, 40)  # Docker 19.03
 _WANTED_TASKS = {"desired-state": ["running"]}
+_ENDED_TASKS = {"desired-state": ["shutdown"]}
 _SWARM_NETWORKS = {"scope": ["swarm"]}
 _TOLD_EVENTS = {"type": ["service", "network", "node"]}
 _PATIENCE = 2.0  # seconds that close() waits for calls under way
 _NETWORK_PAUSES = (0.1, 0.4, 1.0)  # seconds until missing networks are asked for again
+_ATTEMPTS = 3  # at a change that somebody else's comes before
+_LOG_BYTES = 2 * 1024 * 1024
+_LOG_SECONDS = 8.0  # that all lines may take to come
+_LOG_SILENCE = 3.0  # seconds without any, after which no more are waited for
+_LOGS_AT_ONCE = 2  # so that there are threads left to look
 # What a socket proxy calls the permission for a path (the environment variables of the usual ones).
 _PERMISSIONS = {"/version": "VERSION", "/services": "SERVICES", "/tasks": "TASKS"} | {
     "/networks": "NETWORKS",
@@ -132,6 +141,8 @@ class Engine:
         self._decoding = threading.Lock()
         self._services = ListDecoder[SwarmService](service_from, service_fault)
         self._tasks = ListDecoder[Task](task_from, task_fault)
+        self._failed = ListDecoder[Task](task_from, task_fault)
+        self._logs_under_way = 0
         self._networks = ListDecoder[Network](network_from, refuse, first="Name")
         self._nodes = ListDecoder[Node](node_from, refuse)
         self._missing: set[str] = set()  # networks that services are on and the engine does not tell of
@@ -149,6 +160,28 @@ class Engine:
     def tasks(self) -> Deferred[tuple[Task, ...]]:
         """See :meth:`ISwarm.tasks`."""
         return self._in_thread(self._list_tasks)
+
+    def failed(self) -> Deferred[tuple[Task, ...]]:
+        """See :meth:`ISwarm.failed`."""
+        return self._in_thread(
+            lambda: tuple(one for one in self._list("/tasks", _ENDED_TASKS, self._failed) if one.has_failed)
+        )
+
+    def operate(self, operation: Operation) -> Deferred[None]:
+        """See :meth:`ISwarm.operate`."""
+        return self._in_thread(lambda: self._operate(operation))
+
+    def log(self, service: str, tail: int, task: str = "") -> Deferred[Log]:
+        """See :meth:`ISwarm.log`. It takes 8 s and 2 MiB at most; there are two at once at most."""
+        if self._logs_under_way >= _LOGS_AT_ONCE:
+            return fail(Refused(503, "other logs are being read, ask again in a moment"))
+        self._logs_under_way += 1
+
+        def over(result: Any) -> Any:
+            self._logs_under_way -= 1
+            return result
+
+        return self._in_thread(lambda: self._log(service, tail, task)).addBoth(over)
 
     def subscribe(self, ring: Callable[[], None], lost: Callable[[SwarmError], None]) -> Callable[[], None]:
         """See :meth:`ISwarm.subscribe`."""
@@ -239,6 +272,79 @@ class Engine:
             # An engine that went away may come back as another version: the next call negotiates again.
             self._connection = None
             raise self._explain(path, error) from error
+
+    def _operate(self, operation: Operation) -> None:
+        kind = "nodes" if operation.is_of_node else "services"
+        path = f"/{kind}/{quote(operation.name, safe='')}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            with self._call("GET", path) as response:
+                told = response.json()
+            try:
+                spec, query = changed(told, operation)
+                version, where = told["Version"]["Index"], f"/{kind}/{told['ID']}/update"
+            except (KeyError, TypeError) as error:
+                raise SwarmError(f"{self._endpoint}: GET {path}: unreadable: {error}") from error
+            try:
+                self._call("POST", where, {"version": str(version), **query}, spec).close()
+                return
+            except Refused as error:
+                # Somebody else has changed it meanwhile; Docker has no status of its own for that, and answers 500.
+                if "update out of sequence" not in str(error) or attempt == _ATTEMPTS:
+                    raise
+
+    def _log(self, service: str, tail: int, task: str) -> Log:
+        path = f"/services/{quote(service, safe='')}"
+        if task:
+            # A task's own lines, once it is known to be the service's.
+            filters = json.dumps({"service": [service], "id": [task]})
+            with self._call("GET", "/tasks", {"filters": filters}) as response:
+                if not any(one.get("ID") == task for one in response.json()):
+                    raise Refused(404, f"{service} has no task {task}")
+            path = f"/tasks/{quote(task, safe='')}"
+        options = {"stdout": "1", "stderr": "1", "timestamps": "1", "details": "1", "tail": str(tail)}
+        until = time.monotonic() + _LOG_SECONDS
+        data, is_complete = bytearray(), True
+        with self._call("GET", f"{path}/logs", options, silence=_LOG_SILENCE) as response:
+            try:
+                for piece in response.iter_content(1 << 14):
+                    data += piece
+                    if len(data) > _LOG_BYTES or time.monotonic() > until:
+                        is_complete = False
+                        break
+            except (requests.RequestException, OSError):
+                is_complete = False  # A node is silent: what the others have said is worth telling.
+        lines = sorted(log_lines(bytes(data)), key=lambda line: line.time)
+        return Log(tuple(lines[-tail:]), is_complete)
+
+    def _call(
+        self, method: str, path: str, query: Any = None, body: Any = None, silence: float = 0.0
+    ) -> requests.Response:
+        """Make a call; the answer's body is still to be read.
+
+        :raises Refused: the answer is not 200.
+        :raises SwarmError: there is none.
+        """
+        try:
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._connect()
+            response: requests.Response = connection.client.request(
+                method,
+                connection.base + path,
+                params=query,
+                json=body,
+                timeout=(self._endpoint.timeout, silence or self._endpoint.timeout),
+                stream=True,
+            )
+            if response.status_code == 200:
+                return response
+            with response:
+                raise Refused(response.status_code, _own_words(method, path, response.status_code, response.content))
+        except Refused:
+            raise
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, SwarmError) as error:
+            self._connection = None
+            raise SwarmError(f"{self._endpoint}: {method} {path}: {reason(error)}") from error
 
     def _connect(self) -> _Connection:
         # Named here is the version that is asked for where none is named; the package asks for nothing by itself then.
@@ -382,6 +488,18 @@ def refusal(path: str, status: int, body: bytes) -> str:
     if status == 503 and "not a swarm manager" in told:
         return "this engine is not a manager of a Swarm; connect to a manager, or run on one"
     return f"answered {status}: {told}"
+
+
+def _own_words(method: str, path: str, status: int, body: bytes) -> str:
+    """What an engine says for itself, or what a socket proxy means that says nothing."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        if status == 403:
+            needed = _PERMISSIONS.get(f"/{path.split('/')[1]}", path)
+            more = " and POST" if method == "POST" else ""
+            return f"not allowed (403); a socket proxy has to allow {needed}{more}"
+        return body[:200].decode(errors="replace").strip() or f"the engine has answered {status}"
 
 
 def reason(error: BaseException) -> str:

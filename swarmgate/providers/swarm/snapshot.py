@@ -84,6 +84,9 @@ class Task:
     :ivar addresses: where it is reached, one for each network, sorted.
     :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
         ``service_id`` then say nothing.
+    :ivar error: why it does not run, in the engine's words.
+    :ivar exit_code: of its container, None unless that has ended.
+    :ivar ended: when it failed or was rejected, in nanoseconds since 1970; 0: it was not.
     """
 
     id: str
@@ -94,11 +97,19 @@ class Task:
     container: str = ""
     addresses: tuple[Address, ...] = ()
     fault: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    ended: int = 0
 
     @property
     def is_running(self) -> bool:
         """Whether it takes requests: it runs (its health check, if it has one, has passed), and is wanted to."""
         return self.state == "running" and not self.fault
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its container ended with an error, or could not be started."""
+        return self.state in ("failed", "rejected")
 
     @property
     def is_coming(self) -> bool:
