@@ -149,6 +149,7 @@ class Engine:
         self._under_way: set[Deferred[Any]] = set()
         self._subscriptions: set[_Subscription] = set()
         self._closed = False
+        self._closing = threading.Event()
 
     def __repr__(self) -> str:
         return f"<Engine {self._endpoint}{' closed' if self._closed else ''}>"
@@ -198,6 +199,7 @@ class Engine:
         if self._closed:
             return succeed(None)
         self._closed = True
+        self._closing.set()
         for subscription in list(self._subscriptions):
             subscription.cancel()
         finished: Deferred[Any] = DeferredList(list(self._under_way))
@@ -252,7 +254,7 @@ class Engine:
             missing = wanted.difference(network.id for network in networks)
             if missing <= self._missing:
                 break
-            time.sleep(pause)
+            self._closing.wait(pause)
         self._missing = missing
         return networks
 
