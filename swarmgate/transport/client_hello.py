@@ -96,16 +96,21 @@ class _Octets:
 
 
 def _read(body: bytes) -> ClientHello:
-    octets = _Octets(body)
-    octets.take(2 + 32)  # The version, and what is random.
-    octets.vector(1)  # The session's name,
-    octets.vector(2)  # ciphers,
-    octets.vector(1)  # compression methods.
+    try:
+        at = 2 + 32  # The version, and what is random.
+        at += 1 + body[at]  # The session's name,
+        at += 2 + (body[at] << 8 | body[at + 1])  # ciphers,
+        at += 1 + body[at]  # compression methods.
+        if at == len(body):
+            return ClientHello()
+        size = body[at] << 8 | body[at + 1]
+    except IndexError:
+        raise NotTLS from None
+    extensions = body[at + 2 : at + 2 + size]
+    if len(extensions) < size:
+        raise NotTLS
     server_name = ""
     protocols: tuple[bytes, ...] = ()
-    if not octets:
-        return ClientHello()
-    extensions = octets.vector(2)
     at, end = 0, len(extensions)
     # Twenty of them or so, of which two are wanted: by hand, for this is a handshake's largest part in Python.
     while at < end:

@@ -481,14 +481,14 @@ class ReloadTests(Fixture):
                     serials.add(answered.certificate.serial_number)
                 except OSError as error:
                     failed.append(error)
-                time.sleep(max(0.0, 0.04 - time.monotonic() + begun))
+                time.sleep(max(0.0, 0.05 - time.monotonic() + begun))
 
         open_before = client_context().wrap_socket(
             socket.create_connection(("127.0.0.1", port), PATIENCE), server_hostname="a.example"
         )
         open_before.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
         self.assertIn(b" 200 ", open_before.recv(65536))
-        visitors = [threading.Thread(target=visit) for _ in range(2)]
+        visitors = [threading.Thread(target=visit) for _ in range(3)]
         for visitor in visitors:
             visitor.start()
         try:
