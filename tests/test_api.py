@@ -10,15 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+from jsonschema_rs import Draft202012Validator
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyRequest
 
+from swarmgate.api import views
 from swarmgate.api.feed import Feed
 from swarmgate.api.openapi import openapi
 from swarmgate.api.operations import NotAllowed, Operations, authenticated
-from swarmgate.api.resource import ApiResource, Recent, answer
+from swarmgate.api.resource import DOCUMENTS, LISTS, ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
@@ -133,6 +135,27 @@ class ViewTests(SynchronousTestCase):
                 name = "web" if "entrypoints" in path else "auth@swarm" if "middlewares" in path else "web@swarm"
                 get(path.replace("{name}", name), url="http://web.example/")
         self.assertEqual(answer("/api/nothing", {}, known())[0], 404)
+
+
+class DocumentTests(SynchronousTestCase):
+    def test_shapes(self) -> None:
+        """What is told of a Swarm with services, failed tasks and draining ones is of the shape that is documented."""
+        failed = task("web", 3, state="failed", error="task: non-zero exit (3)", exit_code=3, ended=1)
+        now = attrs.evolve(known(), draining=[("web@swarm", "http://10.0.0.9:80", "web.9", "n1", 2)])
+        answers = {
+            "/api/swarm": views.swarm(now, [failed]),
+            "/api/why": answer("/api/why", {"url": ["http://web.example/"]}, now)[1],
+        }
+        for path in openapi()["paths"]:
+            if path in LISTS or (path in DOCUMENTS and path != "/api/swarm"):
+                answers[path] = answer(path, {}, now)[1]
+        for path, value in answers.items():
+            content = openapi()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+            told = json.loads(json.dumps(value))
+            faults = [str(one) for one in Draft202012Validator(content["schema"]).iter_errors(told)]
+            self.assertEqual(faults, [], path)
+        schema = openapi()["paths"]["/api/swarm"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        self.assertFalse(Draft202012Validator(schema).is_valid({"nodes": [{}], "services": []}))
 
 
 class ResourceTests(SynchronousTestCase):

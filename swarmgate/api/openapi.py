@@ -114,6 +114,7 @@ _WHY = {
                             "service": _TEXT,
                             "servers": _list(_SERVER),
                             "close": _list(_ANYTHING),
+                            "refused": _TEXT,
                             "sentences": _TEXTS,
                         }
                     )

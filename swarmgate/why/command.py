@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 import urllib.error
@@ -10,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from swarmgate.config.load import ConfigurationError
 from swarmgate.why import stack
@@ -35,13 +36,25 @@ class _Words(argparse.ArgumentParser):
 def fetch(url: str) -> tuple[int, bytes]:
     """Status and body of an answer.
 
+    :param url: name and password in it are sent as basic authentication (RFC 7617).
     :raises OSError: there is none.
     """
+    url, credentials = _parted(url)
+    request = urllib.request.Request(url)  # noqa: S310 - the user says which
+    if credentials:
+        request.add_header("Authorization", f"Basic {base64.b64encode(credentials.encode()).decode()}")
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - the user says which
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def _parted(url: str) -> tuple[str, str]:
+    """A URL without name and password, and these as ``name:password``, ``""`` for none."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)) if at else url, unquote(user)
 
 
 def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch) -> int:
@@ -69,8 +82,10 @@ def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch)
         query = [("url", given.url), ("method", given.method), ("client", given.client)]
         query += [("header", each) for each in given.header]
     asked = f"{given.api.rstrip('/')}/api/why"
+    address = f"{asked}?{urlencode(query)}"
+    asked, _ = _parted(asked)  # What is printed has no password in it.
     try:
-        status, body = fetch(f"{asked}?{urlencode(query)}")
+        status, body = fetch(address)
         told = json.loads(body)
     except ValueError:
         return _complain("why", f"{asked}: status {status} and no JSON: is it a gate's API, open to this client?", 1)

@@ -26,7 +26,7 @@ def get(port: int, path: str) -> Any:
 _ROUTES = """
 http:
   routers:
-    api: {rule: Host(`gate.example`), service: api@internal, middlewares: [auth]}
+    api: {rule: "Host(`gate.example`) || Host(`127.0.0.1`)", service: api@internal, middlewares: [auth]}
     open: {rule: Host(`open.example`), service: api@internal}
   middlewares:
     auth: {basicAuth: {users: ["ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}
@@ -70,6 +70,10 @@ class ApiTests(SynchronousTestCase):
             self.addCleanup(gate.stop)
             asked = [("gate.example", "ann:wrong"), ("open.example", ""), ("gate.example", "ann:secret")]
             self.assertEqual([restart(gate.port, host, user)[0] for host, user in asked], [401, 403, 503])
+            # The command that asks why has its password from the URL of the API.
+            for password, status in (("secret", 0), ("wrong", 1)):
+                words = ["http://open.example/", "--api", f"http://ann:{password}@127.0.0.1:{gate.port}"]
+                self.assertEqual(command.why(words), status, password)
             self.assertEqual(gate.stop(), 0)
             lines = [json.loads(line) for line in audit.read_text().splitlines()]
         self.assertEqual(

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.parse
 from typing import Any
 
 from swarmgate.middlewares.basic_auth import parse_users
-from tests.swarm import suite_gate
+from tests.swarm import image, suite_gate
 from tests.swarm.lab import IMAGE, LabError, wait_until
 from tests.swarm.shared import lab
 from tests.swarm.suite_gate import GateCase, measured
@@ -34,7 +33,7 @@ COMMAND = (
 )
 LABELS = {
     "traefik.enable": "true",
-    "traefik.http.routers.api.rule": "Host(`gate.example`) && PathPrefix(`/api`)",
+    "traefik.http.routers.api.rule": "!Host(`open.example`) && PathPrefix(`/api`)",
     "traefik.http.routers.api.service": "api@internal",
     "traefik.http.routers.api.middlewares": "auth",
     "traefik.http.middlewares.auth.basicauth.users": USER,
@@ -96,8 +95,9 @@ class ApiTests(GateCase):
         return [json.loads(line) for line in lines]
 
     def findings(self, service: str) -> str:
-        status, told = self.call(f"/api/why?service={urllib.parse.quote(service)}")
-        return "\n".join(one["sentence"] for one in told["findings"]) if status == 200 else str(told)
+        """What the command ``swarmgate why --service`` prints."""
+        words = ("why", "--service", service, "--api", f"http://ann:secret@{self.address}")
+        return self.lab.lan.run(sys.executable, "-c", _COMMAND, *words, check=False)
 
     def test_all(self) -> None:
         """What the API tells and does on a Swarm; one test, as each gate takes its time to start."""
@@ -224,6 +224,12 @@ class ApiTests(GateCase):
         return next(str(node["availability"]) for node in nodes if node["hostname"] == host)
 
 
+_COMMAND = f"""
+import sys
+sys.path.insert(0, {str(image.ROOT)!r})
+from swarmgate.cli import main
+sys.exit(main())
+"""
 # Run on the LAN: prints status and body.
 _CALL = """
 import http.client, sys

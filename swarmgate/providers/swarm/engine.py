@@ -279,8 +279,7 @@ class Engine:
         kind = "nodes" if operation.is_of_node else "services"
         path = f"/{kind}/{quote(operation.name, safe='')}"
         for attempt in range(1, _ATTEMPTS + 1):
-            with self._call("GET", path) as response:
-                told = response.json()
+            told = self._ask(path)
             try:
                 spec, query = changed(told, operation)
                 version, where = told["Version"]["Index"], f"/{kind}/{told['ID']}/update"
@@ -299,9 +298,8 @@ class Engine:
         if task:
             # A task's own lines, once it is known to be the service's.
             filters = json.dumps({"service": [service], "id": [task]})
-            with self._call("GET", "/tasks", {"filters": filters}) as response:
-                if not any(one.get("ID") == task for one in response.json()):
-                    raise Refused(404, f"{service} has no task {task}")
+            if not any(one.get("ID") == task for one in self._ask("/tasks", {"filters": filters})):
+                raise Refused(404, f"{service} has no task {task}")
             path = f"/tasks/{quote(task, safe='')}"
         options = {"stdout": "1", "stderr": "1", "timestamps": "1", "details": "1", "tail": str(tail)}
         until = time.monotonic() + _LOG_SECONDS
@@ -317,6 +315,14 @@ class Engine:
                 is_complete = False  # A node is silent: what the others have said is worth telling.
         lines = sorted(log_lines(bytes(data)), key=lambda line: line.time)
         return Log(tuple(lines[-tail:]), is_complete)
+
+    def _ask(self, path: str, query: Any = None) -> Any:
+        """What the engine tells under a path, decoded; raises as :meth:`_call` does."""
+        try:
+            with self._call("GET", path, query) as response:
+                return response.json()
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise SwarmError(f"{self._endpoint}: GET {path}: {reason(error)}") from error
 
     def _call(
         self, method: str, path: str, query: Any = None, body: Any = None, silence: float = 0.0
