@@ -13,10 +13,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
@@ -35,7 +36,7 @@ from swarmgate.api.resource import ApiResource, Recent
 from swarmgate.api.views import Known
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
+from swarmgate.config.model import EntryPointRedirection, PrometheusMetrics, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.config.reload import Change, compare
@@ -62,6 +63,8 @@ from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
+from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
+from swarmgate.observe.traffic import Traffic
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
@@ -91,6 +94,7 @@ _log = Logger("swarmgate")
 
 API = "api@internal"
 PING = "ping@internal"
+PROMETHEUS = "prometheus@internal"
 NOOP = "noop@internal"
 ACME_HTTP = "acme-http@internal"
 #: What is spoken over TLS, best first, as ALPN calls it.
@@ -133,7 +137,16 @@ class GateService(Service):
             if fault:
                 raise ValueError(fault)
             self._tracing, self._sending = _tracing(configuration.tracing, reactor)
+        self._traffic: Traffic | None = None
+        self._lag: ReactorLag | None = None
+        self._reloads, self._last_reload = 0, 0.0
         resources: dict[str, Any] = {NOOP: Noop()}
+        metrics = configuration.metrics
+        if metrics is not None and metrics.prometheus is not None:
+            self._traffic = Traffic(metrics.prometheus.buckets, metrics.add_internals)
+            self._lag = ReactorLag(reactor)
+            tell = self._metrics(metrics.prometheus, self._traffic, self._lag)
+            resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, reactor.seconds)
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
         self.feed = Feed(reactor)
@@ -215,14 +228,22 @@ class GateService(Service):
 
     def _record(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each exchange that has ended; None if nobody wants to know."""
-        log = None if self._access_log is None else self._access_log.record
-        trace = None if self._tracing is None else self._tracing.finished
-        if log is None or trace is None:
-            return log or trace
+        wanted: list[Callable[[Exchange], None]] = []
+        if self._tracing is not None:
+            wanted.append(self._tracing.finished)
+        if self._traffic is not None:
+            wanted.append(self._traffic.record)
+        if self._access_log is not None:
+            wanted.append(self._access_log.record)
+        if len(wanted) < 2:
+            return wanted[0] if wanted else None
+        first, second, *more = wanted
 
         def record(exchange: Exchange) -> None:
-            trace(exchange)
-            log(exchange)
+            first(exchange)
+            second(exchange)
+            for one in more:
+                one(exchange)
 
         return record
 
@@ -235,6 +256,11 @@ class GateService(Service):
         }
         self.gate.apply(table)
         self._apply_tls(table)
+        self._reloads, self._last_reload = self._reloads + 1, time.time()
+        if self._traffic is not None:
+            routers = {route.name for routes in table.routes.values() for route in routes}
+            servers = {name: {one.url for one in service.servers} for name, service in table.services.items()}
+            self._traffic.keep(routers, servers)
         if self._configuration.api is not None:
             self.feed.tell(describe_changes(self._aggregator.table, table))
         if self.resolvers is not None:
@@ -335,6 +361,7 @@ class GateService(Service):
             world,
             self._access_log is not None,
             "" if self._tracing is None else "OTLP",
+            "" if self._traffic is None else "Prometheus",
             self._configuration.api is not None and self._configuration.api.operations,
             self._configuration.api is not None and self._configuration.api.logs,
             [
@@ -342,6 +369,37 @@ class GateService(Service):
                 for name, server, upstream in self.gate.draining()
             ],
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
+        )
+
+    def _metrics(
+        self, options: PrometheusMetrics, traffic: Traffic, lag: ReactorLag
+    ) -> Callable[[], Callable[[], Iterable[Metric]]]:
+        """What takes down how things are, and gives what tells of it in another thread."""
+        labels = Labels(options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels)
+
+        def tell() -> Callable[[], Iterable[Metric]]:
+            state, longest = self._state(), lag.take()
+            return lambda: families(options.prefix, labels, traffic, state, longest)
+
+        return tell
+
+    def _state(self) -> State:
+        known = self.known()
+        table = known.table
+        ages = [provider.look_age for provider in self.providers if isinstance(provider, SwarmProvider)]
+        return State(
+            self._reloads,
+            self._last_reload,
+            {str(entry_point.name): len(entry_point) for entry_point in self.entry_points},
+            {str(entry_point.name): dict(entry_point.refusals) for entry_point in self.entry_points},
+            {
+                (name, server.url): ((name, server.url) not in known.reasons, known.in_flight.get(server.url, 0))
+                for name, service in table.services.items()
+                for server in service.servers
+            },
+            len(known.draining),
+            table.tls.certificates,
+            ages[0] if ages else None,
         )
 
     def _marks(self) -> tuple[object, ...]:
@@ -362,6 +420,8 @@ class GateService(Service):
         self.running = True
         if self._access_log is not None:
             self._access_log.start()
+        if self._lag is not None:
+            self._lag.start()
         if self._audit is not None:
             self._audit.start()
         for provider in self.providers:
@@ -410,6 +470,8 @@ class GateService(Service):
         for upstream in self.gate.upstreams():
             upstream.retire()
         self.deadlines.stop()
+        if self._lag is not None:
+            self._lag.stop()
         if self._access_log is not None:
             self._access_log.stop()
         if self._audit is not None:
@@ -517,6 +579,16 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             entry_points=(ping.entry_point,),
             priority=_HIGHEST_PRIORITY,
             origin="ping",
+        )
+    metrics = configuration.metrics.prometheus if configuration.metrics is not None else None
+    if metrics is not None and not metrics.manual_routing:
+        routers["prometheus"] = Router(
+            name="prometheus",
+            rule="PathPrefix(`/metrics`)",
+            service=PROMETHEUS,
+            entry_points=(metrics.entry_point,),
+            priority=_HIGHEST_PRIORITY,
+            origin="metrics.prometheus",
         )
     if configuration.api is not None and configuration.api.insecure:
         routers["api"] = Router(

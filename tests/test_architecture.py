@@ -22,7 +22,7 @@ ALLOWED = {
     "balancing": {"dynamic", "http"},
     "middlewares": {"structure", "http"},
     "health": {"dynamic"},
-    "observe": {"http", "transport"},
+    "observe": {"dynamic", "http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
     "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},

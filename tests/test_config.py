@@ -299,7 +299,7 @@ class FaultTests(SynchronousTestCase):
             "providers.swarm.username",
             "providers.consulCatalog",
             "providers.kubernetesCRD",
-            "metrics.prometheus",
+            "metrics.statsD",
             "tracing.otlp.grpc",
             "certificatesResolvers.le.tailscale",
             "experimental.fastProxy",

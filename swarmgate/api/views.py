@@ -52,6 +52,7 @@ class Known:
     world: World | None = None
     access_log: bool = False
     tracing: str = ""
+    metrics: str = ""
     operations: bool = False
     logs: bool = False
     draining: Sequence[tuple[str, str, str, str, int]] = ()
@@ -239,7 +240,7 @@ def overview(known: Known) -> JSON:
         "udp": {"routers": none, "services": none},
         "features": {
             "tracing": known.tracing,
-            "metrics": "",
+            "metrics": known.metrics,
             "accessLog": known.access_log,
             "operations": known.operations,
             "logs": known.logs,

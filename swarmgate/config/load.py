@@ -80,7 +80,9 @@ def with_default_entry_points(configuration: StaticConfiguration) -> StaticConfi
         entry_points["http"] = EntryPoint(address=Address("", 80))
     ping = configuration.ping
     pinged = ping is not None and ping.entry_point == "traefik" and not ping.manual_routing
-    if pinged or (configuration.api is not None and configuration.api.insecure):
+    metrics = configuration.metrics.prometheus if configuration.metrics is not None else None
+    measured = metrics is not None and metrics.entry_point == "traefik" and not metrics.manual_routing
+    if pinged or measured or (configuration.api is not None and configuration.api.insecure):
         entry_points.setdefault("traefik", EntryPoint(address=Address("", 8080)))
     return attrs.evolve(configuration, entry_points=entry_points)
 
@@ -92,6 +94,11 @@ def _contradictions(configuration: StaticConfiguration, tree: Mapping[str, Tree]
         expected, nearest = f"the name of an entry point: {', '.join(names)}", nearest_of(ping.entry_point, names)
         origin = origin_of(_at(tree, "ping", "entryPoint"))
         faults.append(Fault("ping.entryPoint", ping.entry_point, origin, expected, nearest))
+    metrics = configuration.metrics.prometheus if configuration.metrics is not None else None
+    if metrics is not None and not metrics.manual_routing and metrics.entry_point not in names:
+        expected, nearest = f"the name of an entry point: {', '.join(names)}", nearest_of(metrics.entry_point, names)
+        origin = origin_of(_at(tree, "metrics", "prometheus", "entryPoint"))
+        faults.append(Fault("metrics.prometheus.entryPoint", metrics.entry_point, origin, expected, nearest))
     for name, entry_point in configuration.entry_points.items():
         redirection = entry_point.http.redirections.entry_point
         if redirection is None or redirection.to in names or re.fullmatch(":[0-9]{1,5}", redirection.to):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -546,6 +546,40 @@ class API:
     dashboard_name: str = option(default="", doc="Taken, not there yet.")
 
 
+def _ascending(instance: Any, attribute: Any, value: tuple[float, ...]) -> None:
+    if not value or any(bound <= 0 for bound in value) or list(value) != sorted(set(value)):
+        raise ValueError("numbers of seconds above 0, each greater than the one before, as 0.1,0.3,1.2,5")
+
+
+@not_yet("headerLabels")
+@attrs.frozen
+class PrometheusMetrics:
+    """Metrics for Prometheus."""
+
+    buckets: tuple[float, ...] = option(
+        default=(0.1, 0.3, 1.2, 5.0), doc="Upper bounds of the durations' buckets, in seconds.", validator=_ascending
+    )
+    add_entry_points_labels: bool = option(default=True, doc="Metrics of entry points.")
+    add_routers_labels: bool = option(default=False, doc="Metrics of routers.")
+    add_services_labels: bool = option(default=True, doc="Metrics of services and their servers.")
+    entry_point: str = option(default="traefik", doc="The entry point that answers /metrics.")
+    manual_routing: bool = option(
+        default=False, doc="No router of its own: only routers with the service prometheus@internal lead to it."
+    )
+    prefix: Literal["traefik", "swarmgate"] = option(
+        default="traefik", doc="What the metrics' names begin with. swarmgate's own."
+    )
+
+
+@not_yet("datadog", "influxDB2", "otlp", "statsD")
+@attrs.frozen
+class Metrics:
+    """Numbers about what the gate does."""
+
+    prometheus: PrometheusMetrics | None = option(default=None, doc="Metrics for Prometheus.")
+    add_internals: bool = option(default=False, doc="Count requests for ping, the API and metrics, too.")
+
+
 @attrs.frozen
 class SessionTickets:
     """With session tickets TLS clients take up sessions where they left off."""
@@ -582,7 +616,6 @@ _DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers
     "core",
     "experimental",
     "hostResolver",
-    "metrics",
     "pilot",
     "spiffe",
     "tcpServersTransport",
@@ -605,6 +638,7 @@ class StaticConfiguration:
     tracing: Tracing | None = option(
         default=None, doc="Trace requests with OpenTelemetry; needs the extra ``tracing``."
     )
+    metrics: Metrics | None = option(default=None, doc="Numbers about what the gate does.")
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")

@@ -95,6 +95,7 @@ class SwarmProvider(Service):
         self._rung = True  # a full look is due
         self._failures = 0
         self._last_full = 0.0
+        self._last_good = 0.0
         self._last_return = -DEAF
         self._last_change = 0.0
         self._full_took = 0.0
@@ -119,6 +120,11 @@ class SwarmProvider(Service):
     def seen(self) -> tuple[Snapshot, Decision] | None:
         """The last snapshot and what was decided of it; None before the first."""
         return None if self._snapshot is None or self._decision is None else (self._snapshot, self._decision)
+
+    @property
+    def look_age(self) -> float | None:
+        """Seconds since a look has succeeded, None before the first."""
+        return self._clock.seconds() - self._last_good if self.is_ready else None
 
     @property
     def own_service(self) -> str:
@@ -260,6 +266,7 @@ class SwarmProvider(Service):
             self.log.info("the Swarm answers again")
             self._last_return = self._clock.seconds()
         self._failures = 0
+        self._last_good = self._clock.seconds()
         if not self._watch:
             return
         if self._rung:

@@ -1,0 +1,299 @@
+"""Metrics in Prometheus' text format, by Traefik's names and with its labels (Traefik ``metrics.prometheus``)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509.oid import NameOID
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from swarmgate.dynamic.tls import Certificate
+from swarmgate.observe.traffic import Kind, Tally, Traffic
+
+_log = Logger()
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_FRESH = 0.5  # Seconds for which what was written is shown again: many may ask.
+_LAG_EVERY = 0.5  # Seconds.
+
+
+@attrs.frozen
+class State:
+    """What metrics tell beside traffic, at one moment.
+
+    :ivar reloads: how many routing tables were put in force, :ivar last_reload: when the last one was.
+    :ivar connections: open ones, by entry point.
+    :ivar refusals: requests that were refused before they were one, by entry point and reason.
+    :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
+    :ivar draining: how many servers finish what they are answering, and get nothing new.
+    :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    """
+
+    reloads: int
+    last_reload: float
+    connections: Mapping[str, int] = attrs.field(factory=dict)
+    refusals: Mapping[str, Mapping[str, int]] = attrs.field(factory=dict)
+    servers: Mapping[tuple[str, str], tuple[bool, int]] = attrs.field(factory=dict)
+    draining: int = 0
+    certificates: Sequence[Certificate] = ()
+    look_age: float | None = None
+
+
+@attrs.frozen
+class Labels:
+    """Which of the metrics there are (Traefik ``addEntryPointsLabels`` and so on)."""
+
+    entry_points: bool = True
+    routers: bool = False
+    services: bool = True
+
+
+class ReactorLag:
+    """How late the reactor comes to what is due: :attr:`last`, and the longest since it was last taken.
+
+    :param clock: the reactor's (IReactorTime).
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._due = 0.0
+        self._longest = 0.0
+        self.last = 0.0
+        self._call = LoopingCall(self._look)
+        self._call.clock = clock
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._due = self._clock.seconds() + _LAG_EVERY
+        self._call.start(_LAG_EVERY, now=False)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._call.running:
+            self._call.stop()
+
+    def take(self) -> float:
+        """The longest lag, in seconds, since this was last asked."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        self.last = max(0.0, now - self._due)
+        self._longest = max(self._longest, self.last)
+        self._due = now + _LAG_EVERY
+
+
+def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: float) -> Iterator[Metric]:
+    """Everything that is told, by metric.
+
+    :param prefix: what the names begin with.
+    :param lag: seconds that the reactor has been late by.
+    """
+    yield CounterMetricFamily(f"{prefix}_config_reloads", "Routing tables put in force.", state.reloads)
+    yield GaugeMetricFamily(
+        f"{prefix}_config_last_reload_success", "When the last one was, in seconds since 1970.", state.last_reload
+    )
+    family = GaugeMetricFamily(
+        f"{prefix}_open_connections", "Connections that are open.", labels=("entrypoint", "protocol")
+    )
+    for name, count in state.connections.items():
+        family.add_metric((name, "TCP"), count)
+    yield family
+    family = GaugeMetricFamily(
+        f"{prefix}_tls_certs_not_after",
+        "When certificates expire, in seconds since 1970.",
+        labels=("cn", "serial", "sans"),
+    )
+    for certificate in state.certificates:
+        family.add_metric(_labels_of(certificate), certificate.not_after)
+    yield family
+    yield from _traffic(prefix, labels, traffic)
+    if labels.services:
+        up = GaugeMetricFamily(f"{prefix}_service_server_up", "Whether servers are up.", labels=("service", "url"))
+        busy = GaugeMetricFamily(
+            f"{prefix}_service_server_in_flight", "Requests that servers are answering.", labels=("service", "url")
+        )
+        for (service, url), (is_up, in_flight) in state.servers.items():
+            up.add_metric((service, url), float(is_up))
+            busy.add_metric((service, url), in_flight)
+        yield up
+        yield busy
+    yield GaugeMetricFamily(
+        f"{prefix}_draining_servers", "Servers that finish what they are answering.", state.draining
+    )
+    refused = CounterMetricFamily(
+        f"{prefix}_entrypoint_refused",
+        "Requests that were refused before they were one.",
+        labels=("entrypoint", "reason"),
+    )
+    for name, reasons in state.refusals.items():
+        for reason, count in reasons.items():
+            refused.add_metric((name, reason), count)
+    yield refused
+    yield GaugeMetricFamily(f"{prefix}_reactor_lag_seconds", "How late the reactor was since the last scrape.", lag)
+    if state.look_age is not None:
+        yield GaugeMetricFamily(
+            f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age
+        )
+
+
+def _traffic(prefix: str, labels: Labels, traffic: Traffic) -> Iterator[Metric]:
+    kinds = traffic.kinds()
+    if labels.entry_points:
+        yield from _parts(f"{prefix}_entrypoint", ("entrypoint",), lambda kind: (kind.entry_point,), kinds, traffic)
+    if labels.routers:
+        routed = [pair for pair in kinds if pair[0].router]
+        yield from _parts(
+            f"{prefix}_router", ("router", "service"), lambda kind: (kind.router, kind.service), routed, traffic
+        )
+    if labels.services:
+        served = [pair for pair in kinds if pair[0].service]
+        yield from _parts(f"{prefix}_service", ("service",), lambda kind: (kind.service,), served, traffic)
+        retries = CounterMetricFamily(
+            f"{prefix}_service_retries", "Servers that were tried in vain.", labels=("service",)
+        )
+        counts: dict[str, int] = {}
+        for kind, tally in served:
+            counts[kind.service] = counts.get(kind.service, 0) + tally.retries
+        for service, count in counts.items():
+            retries.add_metric((service,), count)
+        yield retries
+
+
+def _parts(
+    prefix: str,
+    names: tuple[str, ...],
+    of: Callable[[Kind], tuple[str, ...]],
+    kinds: Iterable[tuple[Kind, Tally]],
+    traffic: Traffic,
+) -> Iterator[Metric]:
+    """The four metrics that there are of entry points, routers and services alike."""
+    sums: dict[tuple[str, ...], Tally] = {}
+    for kind, tally in kinds:
+        labels = (str(kind.status), kind.method, kind.protocol, *of(kind))
+        sums.setdefault(labels, Tally(len(traffic.buckets))).add(tally)
+    all_names = ("code", "method", "protocol", *names)
+    requests = CounterMetricFamily(f"{prefix}_requests", "Requests that were answered.", labels=all_names)
+    durations = HistogramMetricFamily(
+        f"{prefix}_request_duration_seconds", "How long requests took to be answered.", labels=all_names
+    )
+    received = CounterMetricFamily(f"{prefix}_requests_bytes", "Octets of requests' bodies.", labels=all_names)
+    sent = CounterMetricFamily(f"{prefix}_responses_bytes", "Octets of answers' bodies.", labels=all_names)
+    bounds = [*(str(float(bound)) for bound in traffic.buckets), "+Inf"]
+    for labels, tally in sums.items():
+        so_far, buckets = 0, []
+        for bound, count in zip(bounds, tally.counts, strict=True):
+            so_far += count
+            buckets.append((bound, so_far))
+        requests.add_metric(labels, so_far)
+        durations.add_metric(labels, buckets, tally.seconds)
+        received.add_metric(labels, tally.received)
+        sent.add_metric(labels, tally.sent)
+    yield from (requests, durations, received, sent)
+
+
+@functools.lru_cache(maxsize=4096)
+def _labels_of(certificate: Certificate) -> tuple[str, str, str]:
+    """Common name, serial number and other names of a certificate."""
+    read = load_pem_x509_certificate(certificate.chain.encode())
+    names = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else "", str(read.serial_number), ",".join(certificate.names)
+
+
+class _Now:
+    """A collector of prometheus_client for what is told at one moment."""
+
+    def __init__(self, told: Callable[[], Iterable[Metric]]) -> None:
+        self.collect = told
+
+
+class MetricsResource(Resource):
+    """Answers with all metrics, to GET and HEAD (``prometheus@internal``).
+
+    They are written in a thread: with thousands of services that takes its time.
+
+    :param tell: gives what is told; called on the reactor's thread, its result made use of in another one.
+    :param in_thread: runs a call in a thread and gives its result as a Deferred.
+    :param seconds: a clock's.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        tell: Callable[[], Callable[[], Iterable[Metric]]],
+        in_thread: Callable[..., Deferred[Any]],
+        seconds: Callable[[], float],
+    ) -> None:
+        Resource.__init__(self)
+        self._tell = tell
+        self._in_thread = in_thread
+        self._seconds = seconds
+        self._written = b""
+        self._until = -1.0
+        self._waiting: list[Any] = []
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+
+    def render(self, request: Any) -> Any:
+        if request.method not in (b"GET", b"HEAD"):
+            request.setResponseCode(405)
+            request.setHeader(b"Allow", b"GET, HEAD")
+            return b"expected GET or HEAD\n"
+        if self._seconds() < self._until:
+            return self._show(request)
+        self._waiting.append(request)
+        request.notifyFinish().addBoth(lambda _: self._forget(request))
+        if len(self._waiting) == 1:
+            written = self._in_thread(self._write, self._tell())
+            written.addCallbacks(self._arrived, self._failed)
+            written.addErrback(lambda failure: _log.failure("metrics can't be written", failure))
+        return NOT_DONE_YET
+
+    def _write(self, tell: Callable[[], Iterable[Metric]]) -> bytes:
+        registry = CollectorRegistry()
+        registry.register(_Now(tell))
+        written: bytes = generate_latest(registry) + generate_latest(self._process)
+        return written
+
+    def _arrived(self, written: bytes) -> None:
+        self._written = written
+        self._until = self._seconds() + _FRESH
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.write(self._show(request))
+            request.finish()
+
+    def _failed(self, failure: Failure) -> Failure:
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.setResponseCode(500)
+            request.finish()
+        return failure
+
+    def _forget(self, request: Any) -> None:
+        if request in self._waiting:
+            self._waiting.remove(request)
+
+    def _show(self, request: Any) -> bytes:
+        request.setHeader(b"Content-Type", CONTENT_TYPE)
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"Content-Length", b"%d" % len(self._written))
+        return b"" if request.method == b"HEAD" else self._written

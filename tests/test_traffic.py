@@ -1,0 +1,234 @@
+"""Tests for swarmgate.observe.traffic and swarmgate.observe.prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.test.requesthelper import DummyRequest
+
+from swarmgate.dynamic.tls import Certificate
+from swarmgate.http.exchange import Exchange
+from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
+from swarmgate.observe.traffic import Traffic
+from tests.exchanges import exchange_of
+from tests.pki import authority
+
+BOUNDS = (0.1, 1.0)
+
+
+class TrafficCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.traffic = Traffic(BOUNDS, now=self.clock.seconds)
+
+    def ended(self, status: int = 200, method: bytes = b"GET", seconds: float = 0.0, **more: Any) -> Exchange:
+        """Record an exchange of the service ``app@swarm`` that has taken so long."""
+        exchange = exchange_of()
+        exchange.request.method = method
+        exchange.entry_point, exchange.router, exchange.service = "web", "r@swarm", "app@swarm"
+        exchange.server, exchange.status = "http://10.0.0.1:80", status
+        for name, value in more.items():
+            setattr(exchange, name, value)
+        exchange.started = self.clock.seconds() - seconds
+        self.traffic.record(exchange)
+        return exchange
+
+    def told(self, state: State | None = None, labels: Labels | None = None, lag: float = 0.0) -> dict[Any, float]:
+        """What is told: values by name and labels."""
+        made = families("traefik", labels or Labels(True, True, True), self.traffic, state or State(0, 0.0), lag)
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in made
+            for sample in family.samples
+        }
+
+
+class CountTests(TrafficCase):
+    def test_kinds(self) -> None:
+        """Requests are counted by what they have come to; what they took is in the bucket that it belongs to."""
+        self.ended(seconds=0.1, received=3, sent=10)
+        self.ended(seconds=0.5, sent=1, retries=2)
+        self.ended(seconds=5.0)
+        self.ended(503)
+        kinds = {kind.status: tally for kind, tally in self.traffic.kinds()}
+        self.assertEqual(kinds[200].counts, [1, 1, 1])
+        self.assertEqual((kinds[200].received, kinds[200].sent, kinds[200].retries), (3, 11, 2))
+        self.assertAlmostEqual(kinds[200].seconds, 5.6)
+        self.assertEqual(kinds[503].requests, 1)
+
+    def test_methods_that_clients_make_up(self) -> None:
+        """Whatever clients send as a method, there are no more kinds for it than one."""
+        for number in range(100):
+            self.ended(method=b"BREW%d" % number)
+        ((kind, tally),) = self.traffic.kinds()
+        self.assertEqual((kind.method, tally.requests), ("EXTENSION_METHOD", 100))
+
+    def test_client_gone(self) -> None:
+        """A client that goes before it is answered is told as 499."""
+        self.ended(0)
+        ((kind, _),) = self.traffic.kinds()
+        self.assertEqual(kind.status, 499)
+
+    def test_internals(self) -> None:
+        """The gate's own answers are not counted unless that is asked for."""
+        self.ended(service="ping@internal")
+        self.assertEqual(self.traffic.kinds(), [])
+        self.traffic = Traffic(BOUNDS, True, now=self.clock.seconds)
+        self.ended(service="ping@internal")
+        self.traffic.keep({"r@swarm"}, {})
+        self.assertEqual([kind.service for kind, _ in self.traffic.kinds()], ["ping@internal"])
+
+    def test_gone_servers(self) -> None:
+        """What a server had is no longer told by itself when it is gone; its service's sums never fall."""
+        self.ended()
+        self.ended(server="http://10.0.0.2:80")
+        self.traffic.keep({"r@swarm"}, {"app@swarm": {"http://10.0.0.2:80"}})
+        self.ended(server="http://10.0.0.2:80")
+        self.assertEqual(
+            sorted((kind.server, tally.requests) for kind, tally in self.traffic.kinds()),
+            [("", 1), ("http://10.0.0.2:80", 2)],
+        )
+        self.traffic.keep(set(), {})
+        ((kind, tally),) = self.traffic.kinds()
+        self.assertEqual((kind.entry_point, kind.router, kind.service, tally.requests), ("web", "", "", 3))
+
+
+class FamiliesTests(TrafficCase):
+    def test_names_and_labels(self) -> None:
+        """Names and labels are Traefik's, and buckets are cumulative."""
+        self.ended(seconds=0.05, received=3, sent=10)
+        self.ended(seconds=0.5)
+        told = self.told()
+        labels = (("code", "200"), ("method", "GET"), ("protocol", "http"))
+        for part, own in (
+            ("entrypoint", (("entrypoint", "web"),)),
+            ("router", (("router", "r@swarm"), ("service", "app@swarm"))),
+            ("service", (("service", "app@swarm"),)),
+        ):
+            both = tuple(sorted(labels + own))
+            self.assertEqual(told[f"traefik_{part}_requests_total", both], 2)
+            self.assertEqual(told[f"traefik_{part}_requests_bytes_total", both], 3)
+            self.assertEqual(told[f"traefik_{part}_responses_bytes_total", both], 10)
+            for bound, count in (("0.1", 1), ("1.0", 2), ("+Inf", 2)):
+                named = tuple(sorted((*both, ("le", bound))))
+                self.assertEqual(told[f"traefik_{part}_request_duration_seconds_bucket", named], count)
+            self.assertAlmostEqual(told[f"traefik_{part}_request_duration_seconds_sum", both], 0.55)
+
+    def test_chosen_labels(self) -> None:
+        """Metrics of entry points, routers and services are there only where they are asked for."""
+        self.ended()
+        names = {name for name, _ in self.told(labels=Labels(False, False, False))}
+        self.assertEqual({name for name in names if "_requests_total" in name or "server_up" in name}, set())
+
+    def test_state(self) -> None:
+        """Connections, refusals, servers, certificates and the age of the last look are told."""
+        pair = authority().issue("a.example")
+        certificate = Certificate(pair.chain, pair.key, ("a.example",), 0.0, 1234.0)
+        state = State(
+            7,
+            99.0,
+            {"web": 3},
+            {"web": {"no Host": 2}},
+            {("app@swarm", "http://10.0.0.1:80"): (False, 4)},
+            1,
+            [certificate],
+            0.25,
+        )
+        told = self.told(state, lag=0.5)
+        server = (("service", "app@swarm"), ("url", "http://10.0.0.1:80"))
+        self.assertEqual(told["traefik_config_reloads_total", ()], 7)
+        self.assertEqual(told["traefik_config_last_reload_success", ()], 99.0)
+        self.assertEqual(told["traefik_open_connections", (("entrypoint", "web"), ("protocol", "TCP"))], 3)
+        self.assertEqual(told["traefik_entrypoint_refused_total", (("entrypoint", "web"), ("reason", "no Host"))], 2)
+        self.assertEqual(told["traefik_service_server_up", server], 0)
+        self.assertEqual(told["traefik_service_server_in_flight", server], 4)
+        self.assertEqual(told["traefik_draining_servers", ()], 1)
+        self.assertEqual(told["traefik_reactor_lag_seconds", ()], 0.5)
+        self.assertEqual(told["traefik_swarm_look_age_seconds", ()], 0.25)
+        ((labels, value),) = [(key[1], value) for key, value in told.items() if key[0] == "traefik_tls_certs_not_after"]
+        self.assertEqual((dict(labels)["sans"], value), ("a.example", 1234.0))
+
+
+class LagTests(SynchronousTestCase):
+    def test_lag(self) -> None:
+        """A reactor that was busy is told as late, once."""
+        clock = Clock()
+        lag = ReactorLag(clock)
+        lag.start()
+        clock.advance(0.5)
+        self.assertEqual(lag.take(), 0.0)
+        clock.advance(2.0)
+        clock.advance(0.0)
+        self.assertEqual(lag.take(), 1.5)
+        self.assertEqual(lag.take(), 0.0)
+        lag.stop()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class ResourceTests(TrafficCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.calls: list[tuple[Deferred[Any], Any]] = []
+        tell = lambda: lambda: families("traefik", Labels(), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
+        self.resource = MetricsResource(tell, self.in_thread, self.clock.seconds)
+
+    def in_thread(self, call: Any, *given: Any) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred()
+        self.calls.append((deferred, lambda: call(*given)))
+        return deferred
+
+    def asked(self, method: bytes = b"GET") -> DummyRequest:
+        request = DummyRequest([b"metrics"])
+        request.method = method
+        body = self.resource.render(request)
+        if isinstance(body, bytes):
+            request.write(body)
+        return request
+
+    def end_thread(self) -> None:
+        deferred, call = self.calls.pop()
+        deferred.callback(call())
+
+    def test_scrape(self) -> None:
+        """What is written can be read by Prometheus, and who asks at the same moment is served by the same thread."""
+        self.ended()
+        first, second = self.asked(), self.asked()
+        self.assertEqual(len(self.calls), 1)
+        self.end_thread()
+        self.assertEqual(first.written, second.written)
+        read = {family.name for family in text_string_to_metric_families(b"".join(first.written).decode())}
+        self.assertLessEqual({"traefik_entrypoint_requests", "python_info", "traefik_config_reloads"}, read)
+        again = self.asked()
+        self.assertEqual((self.calls, again.written), ([], first.written))
+        self.clock.advance(1)
+        self.asked()
+        self.assertEqual(len(self.calls), 1)
+
+    def test_gone(self) -> None:
+        """A scraper that goes away meanwhile hurts nobody else."""
+        first, second = self.asked(), self.asked()
+        first.processingFailed(Exception("gone"))
+        self.end_thread()
+        self.assertEqual(first.written, [])
+        self.assertTrue(second.written)
+
+    def test_other_methods(self) -> None:
+        """Only GET and HEAD are answered, HEAD without a body."""
+        self.assertEqual(self.asked(b"POST").responseCode, 405)
+        head = self.asked(b"HEAD")
+        self.end_thread()
+        self.assertEqual(b"".join(head.written), b"")
+
+    def test_failed(self) -> None:
+        """If it can't be written the scraper is told, and the next one asks again."""
+        request = self.asked()
+        deferred, _ = self.calls.pop()
+        deferred.errback(ValueError("no"))
+        self.assertEqual(request.responseCode, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.asked()
+        self.assertEqual(len(self.calls), 1)
