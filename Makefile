@@ -6,13 +6,14 @@ SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.
 	tests.swarm.suite_certificates tests.swarm.suite_api
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm test-tls bench bench-rollout docs clean
+.PHONY: help install run test lint test-swarm test-browser test-tls bench bench-rollout docs clean
 
 help:
 	@echo "make install     makes $(VENV)"
 	@echo "make run         the gate on a Swarm in memory, with what to try"
 	@echo "make test        the tests, the linters and the type checker"
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
+	@echo "make test-browser  the gate's HTTP/2 as Chromium sees it; needs Debian's chromium and chromium-driver"
 	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
@@ -45,6 +46,11 @@ test-swarm: install
 	@for program in dockerd docker ip iptables debootstrap; do command -v $$program >/dev/null \
 		|| { echo "$$program is missing: apt-get install docker.io iproute2 iptables debootstrap"; exit 1; }; done
 	$(BIN)/python -m twisted.trial $(SWARM_SUITES)
+
+test-browser: install
+	@for program in chromium chromedriver; do command -v $$program >/dev/null \
+		|| { echo "$$program is missing: apt-get install chromium chromium-driver"; exit 1; }; done
+	$(BIN)/python -m twisted.trial tests.browser.suite_http2
 
 # In an environment of its own: it is particular about versions.
 $(VENV)/sslyze/bin/sslyze:

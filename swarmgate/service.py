@@ -75,6 +75,7 @@ from swarmgate.resources.gate import Gate
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
 from swarmgate.resources.reach import Reaching, idle_connections
+from swarmgate.resources.tree import NotFound
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges
@@ -101,8 +102,9 @@ ACME_HTTP = "acme-http@internal"
 PROTOCOLS = ("h2", "http/1.1")
 #: Above any priority that a router may be given (Traefik ``ping``).
 _HIGHEST_PRIORITY = 2**63 - 1
-#: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503.
-_FIRST_LOOKS_WITHIN = 2.0
+#: Seconds that entry points wait for the providers' first looks before they listen all the same, and ping says 503. An
+#: engine that starts answers for the Swarm after some 5 s.
+_FIRST_LOOKS_WITHIN = 10.0
 #: Seconds that stand for no limit where a library wants a number.
 _NO_TIMEOUT = 86400.0
 #: Seconds that the last spans have to be sent in.
@@ -179,6 +181,7 @@ class GateService(Service):
             self.checker.watch,
             Reaching(network, self.deadlines, servers_transport),
             None if self._tracing is None else self._tracing.watch,
+            NotFound(self._is_routed),
         )
         self._stapler = _stapler(configuration, reactor)
         staples = None if self._stapler is None else self._stapler.staple
@@ -448,6 +451,10 @@ class GateService(Service):
 
     def _is_ready(self) -> bool:
         return all(provider.is_ready for provider in self.providers)
+
+    def _is_routed(self) -> bool:
+        """Whether all routers are known."""
+        return all(provider.is_ready for provider in self.providers if provider is not self.resolvers)
 
     def startService(self) -> None:
         Service.startService(self)

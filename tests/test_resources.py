@@ -21,6 +21,8 @@ from swarmgate.middlewares.interface import Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.ping import PingResource
+from swarmgate.resources.tree import NotFound
+from tests.exchanges import exchange_of
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
 
 
@@ -116,6 +118,17 @@ class ResourceLeafTests(SynchronousTestCase):
             client.receive(piece)
         client.receive(b"0\r\n\r\n")
         self.assertTrue(client.take().startswith(b"HTTP/1.1 413 "))
+
+    def test_too_early(self) -> None:
+        """While routers are still missing nobody is told that his page is not there."""
+        known: list[bool] = []
+        leaf = NotFound(lambda: bool(known))
+        early, later = exchange_of(), exchange_of()
+        leaf.serve(early)
+        self.assertEqual((early.status, early.client.values(b"Retry-After")), (503, [b"1"]))
+        known.append(True)
+        leaf.serve(later)
+        self.assertEqual(later.status, 404)
 
     def test_ping(self) -> None:
         """Ping says OK while the gate is ready, and the name of its trouble otherwise."""

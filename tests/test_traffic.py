@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import attrs
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -117,6 +120,18 @@ class FamiliesTests(TrafficCase):
                 named = tuple(sorted((*both, ("le", bound))))
                 self.assertEqual(told[f"traefik_{part}_request_duration_seconds_bucket", named], count)
             self.assertAlmostEqual(told[f"traefik_{part}_request_duration_seconds_sum", both], 0.55)
+
+    def test_grafana(self) -> None:
+        """The dashboard for Grafana asks for nothing that there isn't."""
+        self.ended()
+        pair = authority().issue("a.example")
+        state = State(1, 2.0, {"web": 3}, {"web": {"no Host": 2}}, {("app@swarm", "http://10.0.0.1:80"): (True, 4)})
+        certificate = Certificate(pair.chain, pair.key, ("a.example",), 0.0, 1234.0)
+        told = {name for name, _ in self.told(attrs.evolve(state, certificates=[certificate], look_age=1.0))}
+        board = Path(__file__).parent.parent / "deploy" / "monitoring" / "grafana.json"
+        asked = set(re.findall(r"traefik_[a-z_]+", board.read_text()))
+        self.assertGreater(len(asked), 8)
+        self.assertEqual(asked - told, set())
 
     def test_chosen_labels(self) -> None:
         """Metrics of entry points, routers and services are there only where they are asked for."""

@@ -89,14 +89,16 @@ class Gate:
         watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
         reaching: Reaching | None = None,
         watch_upstream: Callable[[Upstream], object] | None = None,
+        not_found: Leaf = NOT_FOUND,
     ) -> None:
         """
         :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
         :param watch_upstream: gets each upstream when it is made.
+        :param not_found: answers what no route takes.
         """
         # Given.
-        self.roots = {name: EntryPointRoot(name) for name in entry_points}
-        self.secure_roots = {name: SecureEntryPointRoot(name) for name in self.roots}
+        self.roots = {name: EntryPointRoot(name, not_found) for name in entry_points}
+        self.secure_roots = {name: SecureEntryPointRoot(name, not_found) for name in self.roots}
         self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock

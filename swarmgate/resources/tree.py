@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.web.resource import Resource
@@ -20,10 +20,19 @@ class Finder(Protocol):
 
 
 class NotFound:
-    """Answers as Traefik does where no router matches."""
+    """Answers as Traefik does where no router matches; while not all routers are known yet, that it is too early.
+
+    :param is_complete: whether all are known.
+    """
+
+    def __init__(self, is_complete: Callable[[], bool] = lambda: True) -> None:
+        self._is_complete = is_complete
 
     def serve(self, exchange: Exchange) -> None:
-        exchange.answer(404, b"404 page not found\n", (PLAIN_TEXT, NO_SNIFFING))
+        if self._is_complete():
+            exchange.answer(404, b"404 page not found\n", (PLAIN_TEXT, NO_SNIFFING))
+        else:
+            exchange.answer(503, b"Service Unavailable", (PLAIN_TEXT, NO_SNIFFING, (b"Retry-After", b"1")))
 
 
 NOT_FOUND = NotFound()
@@ -39,9 +48,13 @@ class EntryPointRoot(Resource):
 
     isLeaf = True
 
-    def __init__(self, entry_point: str) -> None:
+    def __init__(self, entry_point: str, not_found: Leaf = NOT_FOUND) -> None:
+        """
+        :param not_found: answers what no route takes.
+        """
         Resource.__init__(self)
         self.entry_point = entry_point
+        self._not_found = not_found
         self._finder: Finder = _Nothing()
         self._chains: Mapping[str, Leaf] = {}
 
@@ -54,7 +67,7 @@ class EntryPointRoot(Resource):
         """Answer *exchange* by the route that takes it."""
         route = self._finder.find(exchange.request)
         if route is None:
-            NOT_FOUND.serve(exchange)
+            self._not_found.serve(exchange)
         else:
             self._chains[route.name].serve(exchange)
 
@@ -74,7 +87,7 @@ class SecureEntryPointRoot(EntryPointRoot):
         """Answer *exchange* by the route that takes it, if its connection is under the route's options."""
         route = self._finder.find(exchange.request)
         if route is None:
-            NOT_FOUND.serve(exchange)
+            self._not_found.serve(exchange)
             return
         wanted = route.tls.options if route.tls is not None else ""
         if wanted not in ("", "default", exchange.tls_options):
