@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 
@@ -71,6 +72,7 @@ def _of_url(url: str) -> tuple[bytes, ...]:
     return _short(url), b"%x" % one, b"%x" % other
 
 
+@functools.lru_cache(maxsize=65536)
 def _short(text: str) -> bytes:
     return hashlib.sha256(text.encode()).hexdigest()[:16].encode("ascii")
 

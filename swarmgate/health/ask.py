@@ -51,13 +51,7 @@ class Asker:
 
     def _ask(self, check: HealthCheck, probe: Probe) -> Deferred[Outcome]:
         asking: Deferred[Outcome] = self._grpc(probe) if probe.mode == "grpc" else self._http(check, probe)
-        timed_out: list[bool] = []
-
-        def time_is_over(result: Any, timeout: float) -> Any:
-            timed_out.append(True)
-            return outcome_of_failure(probe, None)
-
-        asking.addTimeout(probe.timeout, self._reactor, onTimeoutCancel=time_is_over)
+        asking.addTimeout(probe.timeout, self._reactor, lambda result, timeout: outcome_of_failure(probe, None))
         asking.addErrback(self._no_answer, probe)
         return asking
 
