@@ -64,6 +64,7 @@ from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
+from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
@@ -144,14 +145,23 @@ class GateService(Service):
         self._reloads, self._last_reload = 0, 0.0
         resources: dict[str, Any] = {NOOP: Noop()}
         metrics = configuration.metrics
-        if metrics is not None and metrics.prometheus is not None:
-            self._traffic = Traffic(metrics.prometheus.buckets, metrics.add_internals)
+        prometheus = None if metrics is None else metrics.prometheus
+        self._meter: Meter | None = None
+        if prometheus is not None or configuration.api is not None:
+            self._traffic = Traffic(
+                () if prometheus is None else prometheus.buckets,
+                metrics is not None and metrics.add_internals,
+                finer=() if configuration.api is None else BOUNDS,
+            )
+        if prometheus is not None and self._traffic is not None:
             self._lag = ReactorLag(reactor)
-            tell = self._metrics(metrics.prometheus, self._traffic, self._lag)
+            tell = self._metrics(prometheus, self._traffic, self._lag)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, reactor.seconds)
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
-        self.feed = Feed(reactor)
+        if configuration.api is not None and self._traffic is not None:
+            self._meter = Meter(self._traffic, self._in_flight, time.time, reactor.seconds)
+        self.feed = Feed(reactor, None if self._meter is None else self._meter.lately)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
         self._audit = _audit(configuration)
@@ -364,7 +374,7 @@ class GateService(Service):
             world,
             self._access_log is not None,
             "" if self._tracing is None else "OTLP",
-            "" if self._traffic is None else "Prometheus",
+            "" if self._lag is None else "Prometheus",
             self._configuration.api is not None and self._configuration.api.operations,
             self._configuration.api is not None and self._configuration.api.logs,
             [
@@ -372,7 +382,19 @@ class GateService(Service):
                 for name, server, upstream in self.gate.draining()
             ],
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
+            dict if self._meter is None else self._meter.altogether,
         )
+
+    def _in_flight(self) -> InFlight:
+        """How many requests are being answered, by whom."""
+        busy = {upstream.url: upstream.in_flight for upstream in self.gate.upstreams() if upstream.in_flight}
+        servers = {(name, server.url): upstream.in_flight for name, server, upstream in self.gate.draining()}
+        if busy:
+            for name, service in self._aggregator.table.services.items():
+                for server in service.servers:
+                    if server.url in busy:
+                        servers[name, server.url] = busy[server.url]
+        return InFlight({str(one.name): one.in_flight for one in self.entry_points}, servers)
 
     def _metrics(
         self, options: PrometheusMetrics, traffic: Traffic, lag: ReactorLag

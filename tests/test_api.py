@@ -25,10 +25,13 @@ from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.middlewares import KINDS
+from swarmgate.observe.summary import BOUNDS, InFlight, Meter
+from swarmgate.observe.traffic import Traffic
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.testing import MemorySwarm, service, snapshot, task
 from swarmgate.why import command
 from swarmgate.why.services import World
+from tests.exchanges import exchange_of
 
 
 def known() -> Known:
@@ -52,6 +55,14 @@ def known() -> Known:
     )
     down = ("web@swarm", "http://10.0.0.1:80")
     world = World.of(snapshot(good, bad, task(good), task(good, 2)), Options(kinds=KINDS), {"web": EntryPointFacts()})
+    clock = Clock()
+    traffic = Traffic(BOUNDS, now=clock.seconds)
+    for status in (200, 200, 502):
+        exchange = exchange_of()
+        exchange.entry_point, exchange.service, exchange.server = "web", "web@swarm", "http://10.0.0.2:80"
+        exchange.status, exchange.started = status, -0.25
+        traffic.record(exchange)
+    busy = InFlight({"web": 3}, {("web@swarm", "http://10.0.0.2:80"): 3})
     return Known(
         world.table,
         {"swarm": world.decision.configuration},
@@ -60,6 +71,7 @@ def known() -> Known:
         {down: "its health check fails"},
         {"http://10.0.0.2:80": 3},
         world,
+        traffic=Meter(traffic, lambda: busy, clock.seconds, clock.seconds).altogether,
     )
 
 
@@ -111,6 +123,21 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual([one["inFlight"] for one in web["tasks"]], [0, 3])
         self.assertEqual(web["tasks"][0]["reason"], "its health check fails")
         self.assertEqual(web["tasks"][1]["networks"], {"golf": "10.0.0.2"})
+
+    def test_traffic(self) -> None:
+        """Entry points, services and tasks are shown with their requests, errors and how long they took."""
+        told = get("/api/traffic")
+        self.assertEqual(told["entryPoints"]["web"]["requests"], 3)
+        server = told["servers"]["web@swarm"]["http://10.0.0.2:80"]
+        self.assertEqual((server["requests"], server["errors"], server["inFlight"]), (3, 1, 3))
+        shown = get("/api/http/services/web@swarm")
+        self.assertEqual((shown["requests"], shown["errors"]), (3, 1))
+        self.assertNotIn("requests", get("/api/http/services/bad@swarm"))
+        (web,) = [one for one in get("/api/swarm")["services"] if one["name"] == "web"]
+        self.assertNotIn("requests", web["tasks"][0])
+        self.assertEqual((web["tasks"][1]["requests"], web["tasks"][1]["errors"]), (3, 1))
+        latency = web["tasks"][1]["latency"]
+        self.assertTrue(0.2 < latency["p50"] <= latency["p95"] <= latency["p99"] <= 0.3, latency)
 
     def test_draining(self) -> None:
         """A task that finishes its last requests is told of as draining."""
@@ -416,6 +443,35 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(len(request.written), before)
         request.viewer.resumeProducing()
         self.assertIn(b'"one"', request.written[-1])
+
+    def test_traffic(self) -> None:
+        """Each second all viewers are told of traffic; it is measured once, and not at all without viewers."""
+        asked: list[None] = []
+        self.feed = Feed(self.clock, lambda: asked.append(None) or {"requests": len(asked)})
+        self.clock.advance(5)
+        self.assertEqual(asked, [])
+        first, second = self.view(), self.view()
+        self.assertEqual(len(asked), 1)
+        self.clock.advance(1)
+        event = b'event: traffic\ndata: {"requests":2}\n\n'
+        self.assertEqual([first.written[-1], second.written[-1]], [event, event])
+        first.processingFailed(Exception())
+        second.processingFailed(Exception())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slow_traffic(self) -> None:
+        """A viewer that does not read gets no traffic of seconds that are over, but every change."""
+        numbers = iter(range(100))
+        self.feed = Feed(self.clock, lambda: next(numbers))
+        request = self.view()
+        request.viewer.pauseProducing()
+        self.feed.tell(["one"])
+        self.clock.pump([1] * 5)
+        request.viewer.resumeProducing()
+        self.assertEqual(b"".join(request.written).count(b"event:"), 1)
+        self.clock.advance(1)
+        self.assertEqual(request.written[-1], b"event: traffic\ndata: 6\n\n")
+        self.assertIn(b"event: change", b"".join(self.view(b"0").written))
 
     def test_gone(self) -> None:
         """Once the last viewer is gone nothing is left to do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
@@ -14,21 +14,27 @@ from zope.interface import implementer
 _KEPT = 1000  # Events that a viewer may be behind.
 _HEARTBEAT = 15.0  # Seconds; proxies close what is silent for a minute.
 _MOST_VIEWERS = 500
+_TRAFFIC_EVERY = 1.0  # Seconds.
 
 
 class Feed:
     """The last changes, in one ring for all viewers: one that is slow costs no memory.
 
     :param clock: the reactor's clock.
+    :param traffic: gives what traffic there was since it was last called, for JSON. It is called once a second while
+        there are viewers, once for all of them; what a viewer can't take at that moment it does not get later.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, traffic: Callable[[], Any] | None = None) -> None:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
         self._clock = clock
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
+        self._traffic = traffic
+        self._pulse = LoopingCall(self._tell_traffic)
+        self._pulse.clock = clock
 
     def tell(self, lines: Sequence[str]) -> None:
         """Tell all viewers of a change, each line of it an event."""
@@ -64,6 +70,9 @@ class Feed:
         self._viewers.add(viewer)
         if not self._heart.running:
             self._heart.start(_HEARTBEAT, now=False)
+            if self._traffic is not None:
+                self._traffic()  # What was before nobody has seen.
+                self._pulse.start(_TRAFFIC_EVERY, now=False)
         request.notifyFinish().addBoth(lambda _: self._gone(viewer))
         request.write(b": swarmgate\n\n")
         request.registerProducer(viewer, True)
@@ -74,6 +83,15 @@ class Feed:
         self._viewers.discard(viewer)
         if not self._viewers and self._heart.running:
             self._heart.stop()
+            if self._pulse.running:
+                self._pulse.stop()
+
+    def _tell_traffic(self) -> None:
+        assert self._traffic is not None
+        # Without a number: it is not kept for those who come again.
+        text = b"event: traffic\ndata: %s\n\n" % json.dumps(self._traffic(), separators=(",", ":")).encode()
+        for viewer in list(self._viewers):
+            viewer.write(text)
 
     def _beat(self) -> None:
         for viewer in list(self._viewers):

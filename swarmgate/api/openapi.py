@@ -31,6 +31,11 @@ def _named(schema: JSON) -> JSON:
     return _object({**schema["properties"], "name": _TEXT}, {}) | {"required": [*schema["required"], "name"]}
 
 
+_SECONDS = {"type": "number", "minimum": 0}
+_LATENCY = _object({"p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS})
+_TRAFFIC = _object(
+    {"requests": _COUNT, "errors": _COUNT, "p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS, "inFlight": _COUNT}
+)
 _STATUS = {"enum": ["enabled", "warning", "disabled"]}
 _ROUTER = _object(
     {
@@ -49,6 +54,9 @@ _SERVICE = _object(
     {
         "loadBalancer": _object({"servers": _list(_object({"url": _TEXT, "weight": _NUMBER}))}),
         "serverStatus": _map({"enum": ["UP", "DOWN"]}),
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "latency": _LATENCY,
         "error": _TEXTS,
     },
 )
@@ -78,7 +86,8 @@ _TASK = _object(
         "url": _TEXT,
         "reason": _TEXT,
         "inFlight": _COUNT,
-    }
+    },
+    {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
 _SWARM = _object(
     {
@@ -143,6 +152,20 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
         _object({"routers": _map(_ROUTER), "services": _map(_SERVICE), "middlewares": _map(_MIDDLEWARE)}),
     ),
     "/api/swarm": ("Nodes, services and their tasks; empty without a Swarm", _SWARM),
+    "/api/traffic": (
+        "Requests since the gate has started, and how long they took in seconds",
+        _object(
+            {
+                "at": _SECONDS,
+                "since": _SECONDS,
+                "seconds": _SECONDS,
+                "entryPoints": _map(_TRAFFIC),
+                "services": _map(_TRAFFIC),
+                "servers": _map(_map(_TRAFFIC)),
+                "others": _COUNT,
+            }
+        ),
+    ),
     "/api/openapi.json": ("This document", _object({"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING})),
 }
 #: What is given in pages, and item by item: what it is called and an item's schema by path.

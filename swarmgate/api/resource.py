@@ -38,6 +38,7 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
     "/api/version": views.version,
     "/api/rawdata": views.raw_data,
     "/api/swarm": views.swarm,
+    "/api/traffic": views.traffic,
     "/api/openapi.json": lambda known: openapi(),
 }
 """What is given as a whole."""

@@ -39,6 +39,7 @@ class Known:
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
     :ivar paths: bring the path of a request to the form that each entry point routes by.
+    :ivar traffic: gives how much there was since the gate has started.
     :ivar of_table: views that were made of the table, kept for as long as that stays.
     :ivar of_moment: views that were made of all of this.
     """
@@ -57,6 +58,7 @@ class Known:
     logs: bool = False
     draining: Sequence[tuple[str, str, str, str, int]] = ()
     paths: Mapping[str, Callable[[bytes], bytes]] = attrs.field(factory=dict)
+    traffic: Callable[[], JSON] = attrs.field(default=dict, eq=False, repr=False)
     of_table: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
     of_moment: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
@@ -164,10 +166,11 @@ def services(known: Known) -> list[dict[str, JSON]]:
 
 def _with_servers(known: Known, item: dict[str, JSON]) -> dict[str, JSON]:
     """A service with the states of its servers, which change by themselves."""
-    service = known.table.services.get(item["name"])
+    name = item["name"]
+    item = {**item, **_numbers(traffic(known).get("services", {}).get(name))}
+    service = known.table.services.get(name)
     if service is None or not service.servers:
         return item
-    name = item["name"]
     states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
     return {**item, "serverStatus": states}
 
@@ -267,6 +270,21 @@ def version(known: Known) -> JSON:
     return {"Version": known.version, "Codename": "swarmgate"}
 
 
+def traffic(known: Known) -> JSON:
+    """How many requests there were since the gate has started, and how fast they were answered."""
+    if "traffic" not in known.of_moment:
+        known.of_moment["traffic"] = known.traffic()
+    return known.of_moment["traffic"]
+
+
+def _numbers(told: JSON) -> dict[str, JSON]:
+    """What :func:`traffic` tells of a service or a server, as part of it; nothing without requests."""
+    if not told or not told["requests"]:
+        return {}
+    latency = {name: told[name] for name in ("p50", "p95", "p99")}
+    return {"requests": told["requests"], "errors": told["errors"], "latency": latency}
+
+
 def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
     """Nodes, services and their tasks as the last look at the Swarm has found them; empty without a Swarm.
 
@@ -283,6 +301,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for service, each in world.table.services.items()
         for server in each.servers
     }
+    numbers = traffic(known).get("servers", {})
     tasks: dict[str, list[JSON]] = {}
     for task in snapshot.tasks:
         reached = next((servers[address.ip] for address in task.addresses if address.ip in servers), None)
@@ -298,9 +317,10 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                **(_numbers(numbers.get(reached[0], {}).get(reached[1])) if reached else {}),
             }
         )
-    for _, url, name, node, in_flight in known.draining:
+    for of, url, name, node, in_flight in known.draining:
         service_id = next((one.id for one in snapshot.services if one.name == name.partition(".")[0]), "")
         tasks.setdefault(service_id, []).append(
             {
@@ -314,6 +334,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": url,
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
+                **_numbers(numbers.get(of, {}).get(url)),
             }
         )
     shown = {task.id for task in snapshot.tasks}

@@ -142,6 +142,11 @@ class Greeting:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         self.abort()
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered: none yet."""
+        return 0
+
     def close_when_idle(self) -> None:
         """Close soon: what is said now is still heard, and the connection's first answer its last."""
         self.deadline = min(self.deadline, self._deadlines.now + _LAST_WORDS_WITHIN)

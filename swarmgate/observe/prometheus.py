@@ -187,7 +187,7 @@ def _parts(
     sums: dict[tuple[str, ...], Tally] = {}
     for kind, tally in kinds:
         labels = (str(kind.status), kind.method, kind.protocol, *of(kind))
-        sums.setdefault(labels, Tally(len(traffic.buckets))).add(tally)
+        sums.setdefault(labels, Tally(len(traffic.bounds))).add(tally)
     all_names = ("code", "method", "protocol", *names)
     requests = CounterMetricFamily(f"{prefix}_requests", "Requests that were answered.", labels=all_names)
     durations = HistogramMetricFamily(
@@ -195,12 +195,14 @@ def _parts(
     )
     received = CounterMetricFamily(f"{prefix}_requests_bytes", "Octets of requests' bodies.", labels=all_names)
     sent = CounterMetricFamily(f"{prefix}_responses_bytes", "Octets of answers' bodies.", labels=all_names)
-    bounds = [*(str(float(bound)) for bound in traffic.buckets), "+Inf"]
+    shown = set(traffic.buckets)
+    bounds = [*(str(float(bound)) if bound in shown else "" for bound in traffic.bounds), "+Inf"]
     for labels, tally in sums.items():
         so_far, buckets = 0, []
         for bound, count in zip(bounds, tally.counts, strict=True):
             so_far += count
-            buckets.append((bound, so_far))
+            if bound:
+                buckets.append((bound, so_far))
         requests.add_metric(labels, so_far)
         durations.add_metric(labels, buckets, tally.seconds)
         received.add_metric(labels, tally.received)

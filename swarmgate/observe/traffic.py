@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -36,9 +37,10 @@ class Tally:
     :ivar seconds: how long they took together.
     :ivar received: octets of the requests' bodies; :ivar sent: of the answers'.
     :ivar retries: how many servers were tried in vain.
+    :ivar told: what :meth:`Traffic.changes` has told of counts, None for nothing; :ivar told_seconds: of seconds.
     """
 
-    __slots__ = ("counts", "received", "retries", "seconds", "sent")
+    __slots__ = ("counts", "received", "retries", "seconds", "sent", "told", "told_seconds")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * (buckets + 1)
@@ -46,14 +48,19 @@ class Tally:
         self.received = 0
         self.sent = 0
         self.retries = 0
+        self.told: list[int] | None = None
+        self.told_seconds = 0.0
 
     def add(self, other: Tally) -> None:
         """Take in what *other* has counted by the same buckets."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.counts = [*map(operator.add, self.counts, other.counts)]
         self.seconds += other.seconds
         self.received += other.received
         self.sent += other.sent
         self.retries += other.retries
+        self.told_seconds += other.told_seconds
+        if other.told is not None:
+            self.told = other.told if self.told is None else [*map(operator.add, self.told, other.told)]
 
     @property
     def requests(self) -> int:
@@ -64,8 +71,7 @@ class Tally:
 class Traffic:
     """Counts exchanges by kind.
 
-    :param buckets: upper bounds in seconds, ascending.
-    :param now: the clock that :attr:`.Exchange.started` is by.
+    :ivar bounds: upper bounds in seconds that it counts by, ascending.
     """
 
     def __init__(
@@ -73,8 +79,16 @@ class Traffic:
         buckets: Sequence[float],
         internals: bool = False,
         now: Callable[[], float] = perf_counter,
+        finer: Iterable[float] = (),
     ) -> None:
+        """
+        :param buckets: upper bounds in seconds that are told to Prometheus, ascending.
+        :param internals: whether the gate's own answers count.
+        :param now: the clock that :attr:`.Exchange.started` is by.
+        :param finer: bounds beside those, for quantiles.
+        """
         self.buckets = tuple(buckets)
+        self.bounds = tuple(sorted({*self.buckets, *finer}))
         self._internals = internals
         self._now = now
         self._tallies: dict[tuple[object, ...], Tally] = {}
@@ -92,7 +106,7 @@ class Traffic:
                 return
             tally = self._first(exchange, key)
         seconds = self._now() - exchange.started
-        tally.counts[bisect_left(self.buckets, seconds)] += 1
+        tally.counts[bisect_left(self.bounds, seconds)] += 1
         tally.seconds += seconds
         tally.received += exchange.received
         tally.sent += exchange.sent
@@ -104,12 +118,26 @@ class Traffic:
             key = (*key[:4], b"", *key[5:])
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(len(self.buckets))
+            tally = self._tallies[key] = Tally(len(self.bounds))
         return tally
 
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""
         return [(_kind(key), tally) for key, tally in list(self._tallies.items())]
+
+    def changes(self) -> list[tuple[Kind, list[int]]]:
+        """What was counted since this was last asked, by kind: one number for each of :attr:`bounds`, and the last.
+
+        It is for one who asks again and again. Costs next to nothing for kinds of which there was nothing.
+        """
+        found = []
+        for key, tally in self._tallies.items():
+            # The sum of seconds grows with each exchange: one look at it instead of one at each bucket.
+            if tally.seconds != tally.told_seconds:
+                told, counts = tally.told, tally.counts
+                found.append((_kind(key), counts[:] if told is None else [*map(operator.sub, counts, told)]))
+                tally.told, tally.told_seconds = counts[:], tally.seconds
+        return found
 
     def keep(self, routers: Collection[str], servers: Mapping[str, Collection[str]]) -> None:
         """Let go what routers, services and servers have that are no more; what contains them keeps its sums.
@@ -128,7 +156,7 @@ class Traffic:
             kept = (entry_point, router, service, server, method, status, major)
             if kept != key:
                 del self._tallies[key]
-                self._tallies.setdefault(kept, Tally(len(self.buckets))).add(tally)
+                self._tallies.setdefault(kept, Tally(len(self.bounds))).add(tally)
 
 
 def _kind(key: tuple[object, ...]) -> Kind:
