@@ -161,7 +161,7 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         if configuration.api is not None and self._traffic is not None:
             self._meter = Meter(self._traffic, self._in_flight, time.time, reactor.seconds)
-        self.feed = Feed(reactor, None if self._meter is None else self._meter.lately)
+        self.feed = Feed(reactor, self._meter)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
         self._audit = _audit(configuration)

@@ -446,14 +446,17 @@ class FeedTests(SynchronousTestCase):
 
     def test_traffic(self) -> None:
         """Each second all viewers are told of traffic; it is measured once, and not at all without viewers."""
-        asked: list[None] = []
-        self.feed = Feed(self.clock, lambda: asked.append(None) or {"requests": len(asked)})
+        asked: list[str] = []
+        meter = SimpleNamespace(
+            begin=lambda: asked.append("begin"), lately=lambda: [asked.append("lately"), len(asked)]
+        )
+        self.feed = Feed(self.clock, meter)
         self.clock.advance(5)
         self.assertEqual(asked, [])
         first, second = self.view(), self.view()
-        self.assertEqual(len(asked), 1)
+        self.assertEqual(asked, ["begin"])
         self.clock.advance(1)
-        event = b'event: traffic\ndata: {"requests":2}\n\n'
+        event = b"event: traffic\ndata: [null,2]\n\n"
         self.assertEqual([first.written[-1], second.written[-1]], [event, event])
         first.processingFailed(Exception())
         second.processingFailed(Exception())
@@ -462,7 +465,7 @@ class FeedTests(SynchronousTestCase):
     def test_slow_traffic(self) -> None:
         """A viewer that does not read gets no traffic of seconds that are over, but every change."""
         numbers = iter(range(100))
-        self.feed = Feed(self.clock, lambda: next(numbers))
+        self.feed = Feed(self.clock, SimpleNamespace(begin=lambda: None, lately=lambda: next(numbers)))
         request = self.view()
         request.viewer.pauseProducing()
         self.feed.tell(["one"])
@@ -470,7 +473,7 @@ class FeedTests(SynchronousTestCase):
         request.viewer.resumeProducing()
         self.assertEqual(b"".join(request.written).count(b"event:"), 1)
         self.clock.advance(1)
-        self.assertEqual(request.written[-1], b"event: traffic\ndata: 6\n\n")
+        self.assertEqual(request.written[-1], b"event: traffic\ndata: 5\n\n")
         self.assertIn(b"event: change", b"".join(self.view(b"0").written))
 
     def test_gone(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
@@ -17,15 +17,25 @@ _MOST_VIEWERS = 500
 _TRAFFIC_EVERY = 1.0  # Seconds.
 
 
+class Traffic(Protocol):
+    """Tells how much there was."""
+
+    def begin(self) -> None:
+        """Have :meth:`lately` tell of what comes from now on."""
+
+    def lately(self) -> Any:
+        """What there was since this was last called, as JSON can hold it."""
+
+
 class Feed:
     """The last changes, in one ring for all viewers: one that is slow costs no memory.
 
     :param clock: the reactor's clock.
-    :param traffic: gives what traffic there was since it was last called, for JSON. It is called once a second while
-        there are viewers, once for all of them; what a viewer can't take at that moment it does not get later.
+    :param traffic: measured once a second while there are viewers, once for all of them; what a viewer can't take at
+        that moment it does not get later.
     """
 
-    def __init__(self, clock: IReactorTime, traffic: Callable[[], Any] | None = None) -> None:
+    def __init__(self, clock: IReactorTime, traffic: Traffic | None = None) -> None:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
@@ -71,7 +81,7 @@ class Feed:
         if not self._heart.running:
             self._heart.start(_HEARTBEAT, now=False)
             if self._traffic is not None:
-                self._traffic()  # What was before nobody has seen.
+                self._traffic.begin()
                 self._pulse.start(_TRAFFIC_EVERY, now=False)
         request.notifyFinish().addBoth(lambda _: self._gone(viewer))
         request.write(b": swarmgate\n\n")
@@ -89,7 +99,7 @@ class Feed:
     def _tell_traffic(self) -> None:
         assert self._traffic is not None
         # Without a number: it is not kept for those who come again.
-        text = b"event: traffic\ndata: %s\n\n" % json.dumps(self._traffic(), separators=(",", ":")).encode()
+        text = b"event: traffic\ndata: %s\n\n" % json.dumps(self._traffic.lately(), separators=(",", ":")).encode()
         for viewer in list(self._viewers):
             viewer.write(text)
 

@@ -4,7 +4,10 @@ many of them failed, how long they took."""
 from __future__ import annotations
 
 import heapq
+import itertools
 import operator
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +18,6 @@ from swarmgate.observe.traffic import Kind, Traffic
 #: Bounds, in seconds, that quantiles are told by: they are wrong by half at most.
 BOUNDS = tuple(round(step * 10.0**power, 6) for power in range(-4, 2) for step in (1, 1.5, 2, 3, 5, 7))
 _MOST_SERVICES = 250  # That viewers are told of each time.
-_QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 @attrs.frozen
@@ -31,42 +33,55 @@ class _Sum:
 
     __slots__ = ("counts", "errors", "in_flight", "requests")
 
-    def __init__(self, buckets: int) -> None:
+    def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
         self.in_flight = 0
-        self.counts = [0] * buckets
+        self.counts: Sequence[int] = ()
 
-    def add(self, requests: int, errors: int, counts: Sequence[int] | None) -> None:
-        """Count as many; without *counts* nobody knows how long they took."""
+    def add(self, requests: int, errors: int, counts: Sequence[int]) -> None:
+        """Count as many; without *counts* nobody knows how long they took. These must stay as they are."""
         self.requests += requests
         self.errors += errors
-        if counts is not None:
-            self.counts = [*map(operator.add, self.counts, counts)]
+        if counts:
+            self.counts = [*map(operator.add, self.counts, counts)] if self.counts else counts
 
     def told(self, bounds: Sequence[float]) -> dict[str, Any]:
         """As JSON has it."""
+        p50, p95, p99 = quantiles(bounds, self.counts, (0.5, 0.95, 0.99))
         return {
             "requests": self.requests,
             "errors": self.errors,
-            **{name: round(quantile(bounds, self.counts, share), 6) for name, share in _QUANTILES},
+            "p50": p50,
+            "p95": p95,
+            "p99": p99,
             "inFlight": self.in_flight,
         }
 
 
-def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float:
-    """How long, in seconds, that *share* of requests took at most, taken as evenly spread between two bounds.
+def quantiles(bounds: Sequence[float], counts: Sequence[int], shares: Sequence[float]) -> list[float]:
+    """How long, in seconds, each of these shares of requests took at most, to the microsecond.
+
+    Requests are taken as evenly spread between two bounds.
 
     :param counts: of requests up to each bound, and of those above all: of these nothing is known but the last bound.
-    :returns: 0 if there were none.
+    :param shares: from above 0 to 1.
+    :returns: zeros if there were none.
     """
-    wanted = share * sum(counts)
-    below, so_far = 0.0, 0
-    for bound, count in zip(bounds, counts, strict=False):
-        if count and so_far + count >= wanted:
-            return below + (bound - below) * (wanted - so_far) / count
-        below, so_far = bound, so_far + count
-    return below if wanted else 0.0
+    so_far = list(itertools.accumulate(counts))
+    if not so_far or not so_far[-1]:
+        return [0.0] * len(shares)
+    found = []
+    for share in shares:
+        wanted = share * so_far[-1]
+        index = bisect_left(so_far, wanted)
+        if index >= len(bounds):
+            found.append(bounds[-1])
+            continue
+        below = bounds[index - 1] if index else 0.0
+        part = 1 - (so_far[index] - wanted) / counts[index]
+        found.append(round(below + (bounds[index] - below) * part, 6))
+    return found
 
 
 def summary(
@@ -81,38 +96,31 @@ def summary(
     :param most: how many services are told of at most, those with errors first, then by requests; ``others`` is how
         many were left out.
     """
-    size = len(bounds) + 1
-    entry_points: dict[str, _Sum] = {}
-    services: dict[str, _Sum] = {}
-    servers: dict[str, dict[str, _Sum]] = {}
-
-    def entry_point_of(name: str) -> _Sum:
-        return entry_points.get(name) or entry_points.setdefault(name, _Sum(size))
-
-    def service_of(name: str) -> _Sum:
-        return services.get(name) or services.setdefault(name, _Sum(size))
-
-    def server_of(service: str, url: str) -> _Sum:
-        of = servers.setdefault(service, {})
-        return of.get(url) or of.setdefault(url, _Sum(size))
-
+    # Kinds are many, so each is added once, and then what differs by no more than status and method.
+    leaves: dict[tuple[str, str, str], _Sum] = {}
     for kind, counts in counted:
         requests = sum(counts)
-        errors = requests if kind.status >= 500 else 0
+        place = (kind.entry_point, kind.service, kind.server)
+        leaf = leaves.get(place) or leaves.setdefault(place, _Sum())
         # How long a tunnel was open says nothing of speed.
-        known = counts if kind.protocol != "websocket" else None
-        entry_point_of(kind.entry_point).add(requests, errors, known)
-        if kind.service:
-            service_of(kind.service).add(requests, errors, known)
-            if kind.server:
-                server_of(kind.service, kind.server).add(requests, errors, known)
+        known = counts if kind.protocol != "websocket" else ()
+        leaf.add(requests, requests if kind.status >= 500 else 0, known)
+    entry_points: defaultdict[str, _Sum] = defaultdict(_Sum)
+    services: defaultdict[str, _Sum] = defaultdict(_Sum)
+    servers: defaultdict[str, defaultdict[str, _Sum]] = defaultdict(lambda: defaultdict(_Sum))
+    for (entry_point, service, server), leaf in leaves.items():
+        entry_points[entry_point].add(leaf.requests, leaf.errors, leaf.counts)
+        if service:
+            services[service].add(leaf.requests, leaf.errors, leaf.counts)
+            if server:
+                servers[service][server].add(leaf.requests, leaf.errors, leaf.counts)
     for name, count in in_flight.entry_points.items():
         if count:
-            entry_point_of(name).in_flight += count
-    for (service, url), count in in_flight.servers.items():
+            entry_points[name].in_flight += count
+    for (service, server), count in in_flight.servers.items():
         if count:
-            service_of(service).in_flight += count
-            server_of(service, url).in_flight += count
+            services[service].in_flight += count
+            servers[service][server].in_flight += count
     shown: Iterable[str] = services
     if most is not None and len(services) > most:
 
@@ -153,8 +161,13 @@ class Meter:
         self._since, self._started = wall(), seconds()
         self._last = self._started
 
+    def begin(self) -> None:
+        """Have :meth:`lately` tell of what comes from now on."""
+        self._traffic.forget_changes()
+        self._last = self._seconds()
+
     def lately(self) -> dict[str, Any]:
-        """What there was since this was last called, of the busiest services."""
+        """What there was since this was last called, or :meth:`begin`; of the busiest services only."""
         now = self._seconds()
         told = summary(self._traffic.changes(), self._traffic.bounds, self._in_flight(), _MOST_SERVICES)
         last, self._last = self._last, now

@@ -139,6 +139,12 @@ class Traffic:
                 tally.told, tally.told_seconds = counts[:], tally.seconds
         return found
 
+    def forget_changes(self) -> None:
+        """Have :meth:`changes` tell of what comes from now on."""
+        for tally in self._tallies.values():
+            if tally.seconds != tally.told_seconds:
+                tally.told, tally.told_seconds = tally.counts[:], tally.seconds
+
     def keep(self, routers: Collection[str], servers: Mapping[str, Collection[str]]) -> None:
         """Let go what routers, services and servers have that are no more; what contains them keeps its sums.
 
