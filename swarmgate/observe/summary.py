@@ -16,7 +16,7 @@ import attrs
 from swarmgate.observe.traffic import Kind, Traffic
 
 #: Bounds, in seconds, that quantiles are told by: they are wrong by half at most.
-BOUNDS = tuple(round(step * 10.0**power, 6) for power in range(-4, 2) for step in (1, 1.5, 2, 3, 5, 7))
+BOUNDS = tuple(round(step * 10.0**power, 6) for power in range(-4, 2) for step in (1, 1.5, 2.2, 3.3, 4.7, 6.8))
 _MOST_SERVICES = 250  # That viewers are told of each time.
 
 
