@@ -40,6 +40,7 @@ from swarmgate.config.model import EntryPointRedirection, PrometheusMetrics, Sta
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.config.reload import Change, compare
+from swarmgate.dashboard.resource import DashboardResource
 from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, describe_changes
@@ -64,7 +65,7 @@ from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
-from swarmgate.observe.traffic import Traffic
+from swarmgate.observe.traffic import FINE, Traffic
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 _log = Logger("swarmgate")
 
 API = "api@internal"
+DASHBOARD = "dashboard@internal"
 PING = "ping@internal"
 PROMETHEUS = "prometheus@internal"
 NOOP = "noop@internal"
@@ -145,12 +147,15 @@ class GateService(Service):
         resources: dict[str, Any] = {NOOP: Noop()}
         metrics = configuration.metrics
         if metrics is not None and metrics.prometheus is not None:
-            self._traffic = Traffic(metrics.prometheus.buckets, metrics.add_internals)
+            bounds = sorted({*metrics.prometheus.buckets, *FINE})
+            self._traffic = Traffic(bounds, metrics.add_internals)
             self._lag = ReactorLag(reactor)
             tell = self._metrics(metrics.prometheus, self._traffic, self._lag)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, reactor.seconds)
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
+        if configuration.api is not None and self._traffic is None:
+            self._traffic = Traffic(FINE)
         self.feed = Feed(reactor)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
@@ -160,7 +165,10 @@ class GateService(Service):
             operations = None
             if configuration.api.operations:
                 operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
-            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds)
+            dashboard = DashboardResource() if configuration.api.dashboard else None
+            if dashboard is not None:
+                resources[DASHBOARD] = dashboard
+            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds, dashboard)
         self.resolvers = self._resolvers(configuration)
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -364,7 +372,9 @@ class GateService(Service):
             world,
             self._access_log is not None,
             "" if self._tracing is None else "OTLP",
-            "" if self._traffic is None else "Prometheus",
+            "Prometheus" if self._lag is not None else "",
+            self._traffic,
+            time.time(),
             self._configuration.api is not None and self._configuration.api.operations,
             self._configuration.api is not None and self._configuration.api.logs,
             [
@@ -378,7 +388,9 @@ class GateService(Service):
         self, options: PrometheusMetrics, traffic: Traffic, lag: ReactorLag
     ) -> Callable[[], Callable[[], Iterable[Metric]]]:
         """What takes down how things are, and gives what tells of it in another thread."""
-        labels = Labels(options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels)
+        labels = Labels(
+            options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels, options.buckets
+        )
 
         def tell() -> Callable[[], Iterable[Metric]]:
             state, longest = self._state(), lag.take()
@@ -606,6 +618,15 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             priority=_HIGHEST_PRIORITY - 1,
             origin="api.insecure",
         )
+        if configuration.api.dashboard:
+            routers["dashboard"] = Router(
+                name="dashboard",
+                rule="PathPrefix(`/`)",
+                service=DASHBOARD,
+                entry_points=("traefik",),
+                priority=_HIGHEST_PRIORITY - 2,
+                origin="api.insecure",
+            )
     challenged = acme.challenge_entry_points(configuration)
     if challenged:
         routers["acme-http"] = Router(

@@ -42,7 +42,9 @@ class TrafficCase(SynchronousTestCase):
 
     def told(self, state: State | None = None, labels: Labels | None = None, lag: float = 0.0) -> dict[Any, float]:
         """What is told: values by name and labels."""
-        made = families("traefik", labels or Labels(True, True, True), self.traffic, state or State(0, 0.0), lag)
+        made = families(
+            "traefik", labels or Labels(True, True, True, BOUNDS), self.traffic, state or State(0, 0.0), lag
+        )
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in made
@@ -136,7 +138,7 @@ class FamiliesTests(TrafficCase):
     def test_chosen_labels(self) -> None:
         """Metrics of entry points, routers and services are there only where they are asked for."""
         self.ended()
-        names = {name for name, _ in self.told(labels=Labels(False, False, False))}
+        names = {name for name, _ in self.told(labels=Labels(False, False, False, BOUNDS))}
         self.assertEqual({name for name in names if "_requests_total" in name or "server_up" in name}, set())
 
     def test_state(self) -> None:
@@ -188,7 +190,7 @@ class ResourceTests(TrafficCase):
     def setUp(self) -> None:
         super().setUp()
         self.calls: list[tuple[Deferred[Any], Any]] = []
-        tell = lambda: lambda: families("traefik", Labels(), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
+        tell = lambda: lambda: families("traefik", Labels(buckets=BOUNDS), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
         self.resource = MetricsResource(tell, self.in_thread, self.clock.seconds)
 
     def in_thread(self, call: Any, *given: Any) -> Deferred[Any]:

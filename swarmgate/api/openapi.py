@@ -80,6 +80,18 @@ _TASK = _object(
         "inFlight": _COUNT,
     }
 )
+_TALLY = _object(
+    {"requests": _COUNT, "errors": _COUNT, "seconds": {"type": "number"}, "counts": {"type": "array", "items": _COUNT}}
+)
+_TRAFFIC = _object(
+    {
+        "at": {"type": "number"},
+        "bounds": {"type": "array", "items": {"type": "number"}},
+        "entryPoints": _map(_TALLY),
+        "services": _map(_TALLY),
+        "servers": _map(_map(_TALLY)),
+    }
+)
 _SWARM = _object(
     {
         "nodes": _list(_object({"id": _TEXT, "hostname": _TEXT, "availability": _TEXT, "state": _TEXT})),
@@ -142,6 +154,7 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
         "Routers, services and middlewares at once, by name",
         _object({"routers": _map(_ROUTER), "services": _map(_SERVICE), "middlewares": _map(_MIDDLEWARE)}),
     ),
+    "/api/traffic": ("How many requests there were since the start, and how many took how long", _TRAFFIC),
     "/api/swarm": ("Nodes, services and their tasks; empty without a Swarm", _SWARM),
     "/api/openapi.json": ("This document", _object({"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING})),
 }

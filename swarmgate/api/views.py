@@ -14,6 +14,7 @@ import attrs
 
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
+from swarmgate.observe.traffic import Tally, Traffic
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
@@ -35,6 +36,7 @@ class Known:
     :ivar reasons: why servers can't be asked, by qualified service and URL.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar world: the Swarm, None without one.
+    :ivar traffic: what has become of requests; :ivar at: when all this was so, in seconds since 1970.
     :ivar operations: the Swarm can be changed by the API; ``logs``: what services log can be read.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
@@ -53,6 +55,8 @@ class Known:
     access_log: bool = False
     tracing: str = ""
     metrics: str = ""
+    traffic: Traffic | None = None
+    at: float = 0.0
     operations: bool = False
     logs: bool = False
     draining: Sequence[tuple[str, str, str, str, int]] = ()
@@ -260,6 +264,27 @@ def raw_data(known: Known) -> JSON:
         "services": by_name(services(known)),
         "middlewares": by_name(middlewares(known)),
     }
+
+
+def traffic(known: Known) -> JSON:
+    """How many requests there were since the start, and how many took how long."""
+    if known.traffic is None:
+        return {"at": known.at, "bounds": [], "entryPoints": {}, "services": {}, "servers": {}}
+    totals = known.traffic.totals()
+    servers: dict[str, dict[str, JSON]] = {}
+    for (service, url), one in totals.servers.items():
+        servers.setdefault(service, {})[url] = _tally(*one)
+    return {
+        "at": known.at,
+        "bounds": list(known.traffic.buckets),
+        "entryPoints": {name: _tally(*one) for name, one in totals.entry_points.items()},
+        "services": {name: _tally(*one) for name, one in totals.services.items()},
+        "servers": servers,
+    }
+
+
+def _tally(tally: Tally, errors: int) -> JSON:
+    return {"requests": tally.requests, "errors": errors, "seconds": tally.seconds, "counts": list(tally.counts)}
 
 
 def version(known: Known) -> JSON:

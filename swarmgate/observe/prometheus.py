@@ -56,11 +56,12 @@ class State:
 
 @attrs.frozen
 class Labels:
-    """Which of the metrics there are (Traefik ``addEntryPointsLabels`` and so on)."""
+    """Which of the metrics there are (Traefik ``addEntryPointsLabels`` and so on), by which *buckets*."""
 
     entry_points: bool = True
     routers: bool = False
     services: bool = True
+    buckets: Sequence[float] = (0.1, 0.3, 1.2, 5.0)
 
 
 class ReactorLag:
@@ -156,15 +157,17 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
 def _traffic(prefix: str, labels: Labels, traffic: Traffic) -> Iterator[Metric]:
     kinds = traffic.kinds()
     if labels.entry_points:
-        yield from _parts(f"{prefix}_entrypoint", ("entrypoint",), lambda kind: (kind.entry_point,), kinds, traffic)
+        yield from _parts(
+            f"{prefix}_entrypoint", ("entrypoint",), lambda kind: (kind.entry_point,), kinds, traffic, labels
+        )
     if labels.routers:
         routed = [pair for pair in kinds if pair[0].router]
         yield from _parts(
-            f"{prefix}_router", ("router", "service"), lambda kind: (kind.router, kind.service), routed, traffic
+            f"{prefix}_router", ("router", "service"), lambda kind: (kind.router, kind.service), routed, traffic, labels
         )
     if labels.services:
         served = [pair for pair in kinds if pair[0].service]
-        yield from _parts(f"{prefix}_service", ("service",), lambda kind: (kind.service,), served, traffic)
+        yield from _parts(f"{prefix}_service", ("service",), lambda kind: (kind.service,), served, traffic, labels)
         retries = CounterMetricFamily(
             f"{prefix}_service_retries", "Servers that were tried in vain.", labels=("service",)
         )
@@ -182,6 +185,7 @@ def _parts(
     of: Callable[[Kind], tuple[str, ...]],
     kinds: Iterable[tuple[Kind, Tally]],
     traffic: Traffic,
+    wanted: Labels,
 ) -> Iterator[Metric]:
     """The four metrics that there are of entry points, routers and services alike."""
     sums: dict[tuple[str, ...], Tally] = {}
@@ -195,13 +199,12 @@ def _parts(
     )
     received = CounterMetricFamily(f"{prefix}_requests_bytes", "Octets of requests' bodies.", labels=all_names)
     sent = CounterMetricFamily(f"{prefix}_responses_bytes", "Octets of answers' bodies.", labels=all_names)
-    bounds = [*(str(float(bound)) for bound in traffic.buckets), "+Inf"]
+    # Counted is by more bounds than are told.
+    told = [(str(float(bound)), traffic.buckets.index(bound) + 1) for bound in wanted.buckets]
     for labels, tally in sums.items():
-        so_far, buckets = 0, []
-        for bound, count in zip(bounds, tally.counts, strict=True):
-            so_far += count
-            buckets.append((bound, so_far))
-        requests.add_metric(labels, so_far)
+        buckets = [(bound, sum(tally.counts[:place])) for bound, place in told]
+        buckets.append(("+Inf", tally.requests))
+        requests.add_metric(labels, tally.requests)
         durations.add_metric(labels, buckets, tally.seconds)
         received.add_metric(labels, tally.received)
         sent.add_metric(labels, tally.sent)

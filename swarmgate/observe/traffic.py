@@ -5,9 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from swarmgate.http.exchange import Exchange
+
+#: Upper bounds in seconds, fine enough to tell quantiles by.
+FINE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 #: What stands for a client that has gone before an answer was begun.
 _CLIENT_GONE = 499
@@ -61,6 +64,17 @@ class Tally:
         return sum(self.counts)
 
 
+class Totals(NamedTuple):
+    """What has become of requests since the start, by entry point, by service, and by service and server's URL.
+
+    :ivar errors: how many were answered with 5xx, beside each tally.
+    """
+
+    entry_points: dict[str, tuple[Tally, int]]
+    services: dict[str, tuple[Tally, int]]
+    servers: dict[tuple[str, str], tuple[Tally, int]]
+
+
 class Traffic:
     """Counts exchanges by kind.
 
@@ -110,6 +124,20 @@ class Traffic:
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""
         return [(_kind(key), tally) for key, tally in list(self._tallies.items())]
+
+    def totals(self) -> Totals:
+        """The sums, by what people ask for."""
+        totals = Totals({}, {}, {})
+        places: tuple[dict[Any, tuple[Tally, int]], ...] = totals
+        for kind, tally in self.kinds():
+            errors = tally.requests if kind.status >= 500 else 0
+            served = (kind.service, kind.server) if kind.server else None
+            for place, name in zip(places, (kind.entry_point, kind.service, served), strict=True):
+                if name:
+                    total, failed = place.get(name) or (Tally(len(self.buckets)), 0)
+                    total.add(tally)
+                    place[name] = total, failed + errors
+        return totals
 
     def keep(self, routers: Collection[str], servers: Mapping[str, Collection[str]]) -> None:
         """Let go what routers, services and servers have that are no more; what contains them keeps its sums.
