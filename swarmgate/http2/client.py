@@ -36,6 +36,7 @@ from swarmgate.http.client import ClientSettings, Site
 from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
+from swarmgate.http.forwarded import Forwarded
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
 from swarmgate.http.refused import refused_before, refused_section
 from swarmgate.http2 import budgets, codec
@@ -114,8 +115,6 @@ class Http2Connection(Connection):
         self._preface = codec.PREFACE
         self._begun = 0.0
         self._requests = 0
-        self._trusted = False
-        self._forwarded: tuple[bytes, bytes, Fields] | None = None
         self._closing = False
         #: The last stream that is served, once that is settled; whether the end was announced.
         self._last = codec.HIGHEST_STREAM
@@ -138,7 +137,7 @@ class Http2Connection(Connection):
         self.transport = transport
         peer = getattr(transport.getPeer(), "host", None) or ""
         self.client_ip = peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
-        self._trusted = self.settings.forwarded.trusts(self.client_ip)
+        self._forwarded = Forwarded(self.settings.forwarded, self.client_ip)
         self._begun = self.deadlines.now
         self.deadlines.add(self)
         self.deadline = self._in(self.settings.head_timeout)
@@ -333,7 +332,7 @@ class Http2Connection(Connection):
         if self.settings.secure:
             request.secure = True
             request.scheme = b"https"
-        self._add_forwarded(request)
+        self._forwarded.add(request)
         stream.accept(request, ended)
         self._accepted.append(stream)
 
@@ -342,17 +341,6 @@ class Http2Connection(Connection):
         accepted, self._accepted = self._accepted, []
         for stream in accepted:
             stream.begin()
-
-    def _add_forwarded(self, request: Request) -> None:
-        received, request.forwarded = request.forwarded, None
-        policy = self.settings.forwarded
-        if self._trusted:
-            request.fields += policy.trusted_fields(request, received or [])
-            return
-        known = self._forwarded
-        if known is None or known[0] != request.authority or known[1] != request.upgrade:
-            known = self._forwarded = (request.authority, request.upgrade, policy.own_fields(request))
-        request.fields += known[2]
 
     def _data_received(self, event: Any) -> None:
         size = event.flow_controlled_length
@@ -437,13 +425,6 @@ class Http2Connection(Connection):
             self._idle_until = self._in(self.settings.idle_timeout)
             self._set_deadline()
 
-    def is_worn(self) -> bool:
-        """Whether the connection has had its requests, or its time, and says so."""
-        settings = self.settings
-        if settings.requests_at_most and self._requests >= settings.requests_at_most:
-            return True
-        return bool(settings.seconds_at_most) and self.deadlines.now - self._begun >= settings.seconds_at_most
-
     def wrote(self, size: int) -> None:
         if self.is_full:
             self._unread += size
@@ -479,7 +460,11 @@ class Http2Connection(Connection):
 
     def announce_end_if_worn(self) -> None:
         """Begin to end the connection if it has had its requests or its time, or the entry point ends."""
-        if not self._ending and (self.site.draining or (self.settings.ends_connections and self.is_worn())):
+        settings = self.settings
+        if not self._ending and (
+            self.site.draining
+            or (settings.ends_connections and settings.is_worn(self._requests, self._begun, self.deadlines.now))
+        ):
             self._announce_end()
 
     def _announce_end(self) -> None:
