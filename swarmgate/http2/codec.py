@@ -13,6 +13,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
+from swarmgate.http2.compression import Decoder, Encoder
+
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = 0x1
 ACK = 0x1
@@ -75,8 +77,8 @@ class Codec(H2Connection):
             if websockets:
                 values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self.local_settings = Settings(client=is_client, initial_values=values)
-        self.decoder.max_header_list_size = header_list_at_most
-        self.decoder.max_allowed_table_size = decoder_table
+        self.decoder: Any = Decoder(header_list_at_most, decoder_table)
+        self.encoder: Any = Encoder()
         self._encoder_table = encoder_table
         self._is_over = False
         if encoder_table < self.encoder.header_table_size:
