@@ -6,7 +6,7 @@ GOAWAY in either direction. What is overridden or kept from it is in this module
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from h2.config import H2Configuration
@@ -138,7 +138,7 @@ PING_FRAME = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00swrmgate"
 class Frames:
     """Takes frames from what arrives.
 
-    :ivar rest: octets of a frame that is not complete.
+    :ivar rest: octets of a frame that is not complete, and of those that were not taken.
     """
 
     __slots__ = ("rest",)
@@ -146,8 +146,10 @@ class Frames:
     def __init__(self) -> None:
         self.rest = b""
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    def feed(self, data: bytes) -> Generator[tuple[int, int, int, bytes], None, None]:
         """The complete frames: type, flags, stream and the whole frame as it came.
+
+        Those that are left when the iterator is closed come with the next call.
 
         :raises ValueError: a frame is longer than it may be.
         """
@@ -156,18 +158,21 @@ class Frames:
         self.rest = b""
         size = len(data)
         at = 0
-        while size - at >= 9:
-            length = int.from_bytes(data[at : at + 3], "big")
-            if length > FRAME_AT_MOST:
-                raise ValueError
-            end = at + 9 + length
-            if end > size:
-                break
-            yield (
-                data[at + 3],
-                data[at + 4],
-                int.from_bytes(data[at + 5 : at + 9], "big") & HIGHEST_STREAM,
-                data[at:end],
-            )
-            at = end
-        self.rest = data[at:] if at else data
+        try:
+            while size - at >= 9:
+                begin = at
+                length = int.from_bytes(data[at : at + 3], "big")
+                if length > FRAME_AT_MOST:
+                    raise ValueError
+                end = at + 9 + length
+                if end > size:
+                    break
+                at = end
+                yield (
+                    data[begin + 3],
+                    data[begin + 4],
+                    int.from_bytes(data[begin + 5 : begin + 9], "big") & HIGHEST_STREAM,
+                    data[begin:end],
+                )
+        finally:
+            self.rest = data[at:] if at else data
