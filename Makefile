@@ -13,7 +13,7 @@ help:
 	@echo "make run         the gate on a Swarm in memory, with what to try"
 	@echo "make test        the tests, the linters and the type checker"
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
-	@echo "make test-browser  the gate's HTTP/2 as Chromium sees it; needs Debian's chromium and chromium-driver"
+	@echo "make test-browser  the dashboard and HTTP/2 as Chromium sees them; needs Debian's chromium and chromium-driver"
 	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
@@ -50,7 +50,7 @@ test-swarm: install
 test-browser: install
 	@for program in chromium chromedriver; do command -v $$program >/dev/null \
 		|| { echo "$$program is missing: apt-get install chromium chromium-driver"; exit 1; }; done
-	$(BIN)/python -m twisted.trial tests.browser.suite_http2
+	$(BIN)/python -m twisted.trial tests.browser.suite_http2 tests.browser.suite_dashboard
 
 # In an environment of its own: it is particular about versions.
 $(VENV)/sslyze/bin/sslyze:

@@ -140,6 +140,7 @@ class Town(Service):
             self.swarm.add_service(each.name, each.labels, replicas=0)
             for slot in range(1, each.replicas + 1):
                 self._start(each.name, slot)
+            self.swarm.update_service(each.name, replicas=each.replicas)
 
     def startService(self) -> None:
         Service.startService(self)
@@ -180,10 +181,11 @@ class Town(Service):
             port.stopListening()
 
 
-def welcome(gate: str) -> str:
+def welcome(gate: str, dashboard: str) -> str:
     """What a visitor reads first."""
     lines = [
         f"swarmgate serves at {gate}. The Swarm behind it exists in memory; its tasks are real servers on loopback.",
+        f"See it at {dashboard}/dashboard/ in a browser.",
         f"Every {ROLL_EVERY:g} s a service is rolled: no request fails. Try in another terminal, as often as you like:",
         "",
     ]
@@ -196,7 +198,7 @@ def welcome(gate: str) -> str:
 def run(reactor: Any, port: int = 0) -> int:
     """Run the demo until it is interrupted.
 
-    :param port: where the gate listens; 0 means the environment's PORT, or 8080.
+    :param port: where the gate listens; 0 means the environment's PORT, or 8080. The dashboard is on the next one.
     :returns: the exit status.
     """
     port = port or int(os.environ.get("PORT", PORT))
@@ -207,6 +209,8 @@ def run(reactor: Any, port: int = 0) -> int:
             "--providers.swarm.exposedbydefault=false",
             "--ping.entrypoint=web",
             "--accesslog",
+            f"--entrypoints.traefik.address=127.0.0.1:{port + 1}",
+            "--api.insecure",
         ],
         {},
     )
@@ -217,5 +221,6 @@ def run(reactor: Any, port: int = 0) -> int:
         return 1
     town.startService()
     reactor.addSystemEventTrigger("after", "shutdown", town.stopService)
-    reactor.callWhenRunning(lambda: print(welcome(f"http://127.0.0.1:{port}"), flush=True))
+    text = welcome(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}")
+    reactor.callWhenRunning(lambda: print(text, flush=True))
     return service.run(configuration, reactor, town.swarm)

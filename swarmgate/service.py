@@ -40,6 +40,7 @@ from swarmgate.config.model import EntryPointRedirection, PrometheusMetrics, Sta
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.config.reload import Change, compare
+from swarmgate.dashboard.resource import DashboardResource
 from swarmgate.dynamic.model import Configuration, Middleware, Router
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, describe_changes
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
 _log = Logger("swarmgate")
 
 API = "api@internal"
+DASHBOARD = "dashboard@internal"
 PING = "ping@internal"
 PROMETHEUS = "prometheus@internal"
 NOOP = "noop@internal"
@@ -170,7 +172,10 @@ class GateService(Service):
             operations = None
             if configuration.api.operations:
                 operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
-            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds)
+            dashboard = DashboardResource() if configuration.api.dashboard else None
+            if dashboard is not None:
+                resources[DASHBOARD] = dashboard
+            resources[API] = ApiResource(recent, self.feed, swarm, operations, reactor.seconds, dashboard)
         self.resolvers = self._resolvers(configuration)
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -628,6 +633,15 @@ def _internal(configuration: StaticConfiguration) -> Configuration:
             priority=_HIGHEST_PRIORITY - 1,
             origin="api.insecure",
         )
+        if configuration.api.dashboard:
+            routers["dashboard"] = Router(
+                name="dashboard",
+                rule="PathPrefix(`/`)",
+                service=DASHBOARD,
+                entry_points=("traefik",),
+                priority=_HIGHEST_PRIORITY - 2,
+                origin="api.insecure",
+            )
     challenged = acme.challenge_entry_points(configuration)
     if challenged:
         routers["acme-http"] = Router(

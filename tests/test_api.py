@@ -130,6 +130,9 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual(told["entryPoints"]["web"]["requests"], 3)
         server = told["servers"]["web@swarm"]["http://10.0.0.2:80"]
         self.assertEqual((server["requests"], server["errors"], server["inFlight"]), (3, 1, 3))
+        place = next(index for index, bound in enumerate(told["bounds"]) if bound >= 0.25)
+        self.assertEqual((server["counts"][place], sum(server["counts"])), (3, 3))
+        self.assertEqual(len(server["counts"]), len(told["bounds"]) + 1)
         shown = get("/api/http/services/web@swarm")
         self.assertEqual((shown["requests"], shown["errors"]), (3, 1))
         self.assertNotIn("requests", get("/api/http/services/bad@swarm"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 from h2.errors import ErrorCodes
 from hpack import Encoder
 from twisted.trial.unittest import SynchronousTestCase
@@ -207,3 +210,98 @@ class FloodTests(SynchronousTestCase):
         other.flush()
         self.assertEqual(other.bodies[stream], b"ok")
         self.assertIsNone(other.transport.closed)
+
+
+class TurnTests(SynchronousTestCase):
+    """What one client sends at once does not keep the others waiting."""
+
+    def setUp(self) -> None:
+        self.gate = gate_of()
+        self.client = Http2Client(self.gate)
+        self.encoder = Encoder()
+        #: What waits for the reactor's next turn.
+        self.waiting: list[Any] = []
+        self.gate.deadlines.call_later = lambda seconds, call: self.waiting.append(call)  # type: ignore[method-assign]
+
+    def _turn(self) -> bool:
+        """Let the reactor make a turn; whether there was anything to do."""
+        calls = self.waiting[:]
+        del self.waiting[:]
+        for call in calls:
+            call()
+        return bool(calls)
+
+    def _requests(self, count: int, after: bytes = b"") -> bytes:
+        """So many requests, and as many times *after*, in which ``%b`` stands for the stream."""
+        streams = range(1, 2 * count, 2)
+        heads = [frame(HEADERS, 5, stream, self.encoder.encode(HEAD)) for stream in streams]
+        return b"".join(heads) + b"".join(frame(RST_STREAM, 0, stream, after) for stream in streams if after)
+
+    def test_many_requests(self) -> None:
+        """Requests that come with one read are served some at a time, and in the meantime nothing more is read."""
+        self.client.transport.receive(self._requests(200))
+        seen = [len(self.gate.network.servers)]
+        self.assertTrue(self.client.transport.paused)
+        while self._turn():
+            seen.append(len(self.gate.network.servers))
+        self.assertFalse(self.client.transport.paused)
+        self.assertEqual(seen[-1], 200)
+        self.assertGreater(len(seen), 8)
+        self.assertLessEqual(max(after - before for before, after in itertools.pairwise([0, *seen])), 16)
+
+    def test_many_frames(self) -> None:
+        """So are frames, and none of them is lost."""
+        stream = self.client.ask(POST, ends=False)
+        self.client.transport.receive(frame(DATA, 0, stream, b"a") * 1000 + frame(DATA, 1, stream, b"end"))
+        server = self.gate.network.servers[0]
+        turns = 0
+        while self.client.transport.paused:
+            turns += 1
+            # What comes nevertheless, decrypted already, say, waits with the others.
+            self.client.transport.receive(frame(PING, 0, 0, bytes(8)))
+            self.assertTrue(self._turn())
+        self.assertGreater(turns, 5)
+        self.assertEqual(server.written.count(b"1\r\na\r\n"), 1000)
+        self.assertTrue(server.written.endswith(b"3\r\nend\r\n0\r\n\r\n"))
+        server.receive(OK)
+        self.client.flush()
+        self.assertEqual(self.client.bodies[stream], b"ok")
+
+    def test_many_requests_that_are_taken_back(self) -> None:
+        """All that has come is read before the first request is served: what was taken back reaches no server."""
+        self.client.transport.receive(self._requests(150, b"\x00\x00\x00\x08"))
+        while self._turn():
+            pass
+        self.assertIsNone(self.client.transport.closed)
+        self.assertEqual(self.gate.network.servers, [])
+
+    def test_client_that_leaves(self) -> None:
+        """A client that is gone when its turn comes is forgotten."""
+        self.client.transport.receive(self._requests(200))
+        self.client.transport.reset()
+        begun = len(self.gate.network.servers)
+        self.assertTrue(self._turn())
+        self.assertFalse(self._turn())
+        self.assertEqual(len(self.gate.network.servers), begun)
+        self.assertEqual(self.gate.connections, set())
+
+    def _ask_at_length(self, size: int, count: int) -> int:
+        """Ask *count* times with a field of *size* octets, each time answered; how often, before the end came."""
+        for number in range(count):
+            if self.client.transport.closed:
+                return number
+            section = self.encoder.encode([*HEAD, (b"x-long", b"Z" * size)], huffman=False)
+            self.client.transport.receive(frame(HEADERS, 5, 2 * number + 1, section))
+            if not self.client.transport.closed:
+                self.gate.network.servers[-1].receive(OK)
+        return count
+
+    def test_long_field_sections(self) -> None:
+        """Whoever sends long field sections all the time loses the connection."""
+        self.assertTrue(200 < self._ask_at_length(15_000, 1000) < 400)
+        self.assertEqual([refusal.reason for refusal in self.gate.refusals], ["http2: too much in field sections"])
+
+    def test_many_cookies(self) -> None:
+        """A client whose every request has long cookies, and whose requests are answered, is served for ever."""
+        self.assertEqual(self._ask_at_length(8000, 1000), 1000)
+        self.assertIsNone(self.client.transport.closed)

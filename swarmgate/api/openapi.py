@@ -34,7 +34,15 @@ def _named(schema: JSON) -> JSON:
 _SECONDS = {"type": "number", "minimum": 0}
 _LATENCY = _object({"p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS})
 _TRAFFIC = _object(
-    {"requests": _COUNT, "errors": _COUNT, "p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS, "inFlight": _COUNT}
+    {
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "p50": _SECONDS,
+        "p95": _SECONDS,
+        "p99": _SECONDS,
+        "inFlight": _COUNT,
+        "counts": _list(_COUNT),
+    }
 )
 _STATUS = {"enum": ["enabled", "warning", "disabled"]}
 _ROUTER = _object(
@@ -159,6 +167,7 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
                 "at": _SECONDS,
                 "since": _SECONDS,
                 "seconds": _SECONDS,
+                "bounds": _list(_SECONDS),
                 "entryPoints": _map(_TRAFFIC),
                 "services": _map(_TRAFFIC),
                 "servers": _map(_map(_TRAFFIC)),

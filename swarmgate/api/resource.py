@@ -87,6 +87,7 @@ class ApiResource(Resource):
     :param swarm: asked for logs and failed tasks, None without one.
     :param operations: None: they are off.
     :param seconds: a clock's.
+    :param dashboard: answers what is below ``/dashboard``, None for nobody.
     """
 
     isLeaf = True
@@ -98,6 +99,7 @@ class ApiResource(Resource):
         swarm: ISwarm | None = None,
         operations: Operations | None = None,
         seconds: Callable[[], float] = lambda: 0.0,
+        dashboard: Resource | None = None,
     ) -> None:
         Resource.__init__(self)
         self._known = known
@@ -105,12 +107,15 @@ class ApiResource(Resource):
         self._swarm = swarm
         self._operations = operations
         self._seconds = seconds
+        self._dashboard = dashboard
         self._failed: tuple[Task, ...] = ()
         self._failed_until = -1.0
         self._failed_asked: Deferred[tuple[Task, ...]] | None = None
 
     def render(self, request: Any) -> Any:
         path, _, _ = request.uri.partition(b"?")
+        if self._dashboard is not None and path.startswith(b"/dashboard"):
+            return self._dashboard.render(request)
         if path.rstrip(b"/") == OPERATIONS:
             return self._operate(request)
         if request.method not in (b"GET", b"HEAD"):

@@ -539,7 +539,9 @@ class API:
         default=False, doc="Show what services log, which may hold secrets, by the API. swarmgate's own."
     )
     audit_log: AuditLog = option(factory=AuditLog, doc="Who has changed the Swarm by the API. swarmgate's own.")
-    dashboard: bool = option(default=True, doc="Taken, not there yet.")
+    dashboard: bool = option(
+        default=True, doc="Answer /dashboard where /api is, with a page; dashboard@internal is that page alone."
+    )
     debug: bool = option(default=False, doc="Taken, not there yet.")
     disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
     base_path: str = option(default="/", doc="Taken, not there yet.")

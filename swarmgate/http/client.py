@@ -25,7 +25,7 @@ from swarmgate.http.bodies import BodyReader, ChunkedBody, SizedBody, chunk, las
 from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
-from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.forwarded import Forwarded, ForwardedPolicy
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.refused import refused_head
@@ -87,6 +87,12 @@ class ClientSettings:
     def _heads(self) -> RequestHeads:
         return RequestHeads(self.limits, self.paths, self.underscores)
 
+    def is_worn(self, requests: int, begun: float, now: float) -> bool:
+        """Whether a connection that was accepted at *begun*, and has had so many requests, takes no more of them."""
+        if self.requests_at_most and requests >= self.requests_at_most:
+            return True
+        return bool(self.seconds_at_most) and now - begun >= self.seconds_at_most
+
 
 class Http2Protocol(Protocol):
     """Makes the protocol of a client's connection that speaks HTTP/2."""
@@ -138,7 +144,6 @@ class ClientConnection:
         "_requests",
         "_settings",
         "_site",
-        "_trusted",
         "_tunnel",
         "_until",
         "client_ip",
@@ -158,7 +163,6 @@ class ClientConnection:
         self.client_ip = ""
         self.deadline = NEVER
         self._begun = 0.0
-        self._trusted = False
         self._requests = 0
         self._buffer = b""
         self._keep_alive = True
@@ -166,7 +170,6 @@ class ClientConnection:
         self._closing = False
         self._lingering = -1
         self._tunnel: Any = None
-        self._forwarded: tuple[bytes, bytes, Fields] | None = None
         #: Set while requests are taken from the buffer, so that an answer given at once does not recurse.
         self._reading = False
         # Per exchange.
@@ -183,7 +186,7 @@ class ClientConnection:
         self.transport = transport
         peer = getattr(transport.getPeer(), "host", None) or ""
         self.client_ip = peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
-        self._trusted = self._settings.forwarded.trusts(self.client_ip)
+        self._forwarded = Forwarded(self._settings.forwarded, self.client_ip)
         self._begun = self._deadlines.now
         self._deadlines.add(self)
         self.deadline = self._in(self._settings.head_timeout)
@@ -339,7 +342,7 @@ class ClientConnection:
             request.secure = True
             request.scheme = b"https"
         self._requests += 1
-        self._add_forwarded(request)
+        self._forwarded.add(request)
         exchange = Exchange(self, request, settings.entry_point)
         self._exchange = exchange
         self._chunked = False
@@ -371,17 +374,6 @@ class ClientConnection:
     def _body_deadline(self) -> float:
         """When more of the body has to be here, or, under a request timeout, all of it."""
         return self._in(self._settings.progress_timeout) if self._until == NEVER else self._until
-
-    def _add_forwarded(self, request: Any) -> None:
-        received, request.forwarded = request.forwarded, None
-        policy = self._settings.forwarded
-        if self._trusted:
-            request.fields += policy.trusted_fields(request, received or [])
-            return
-        known = self._forwarded
-        if known is None or known[0] != request.authority or known[1] != request.upgrade:
-            known = self._forwarded = (request.authority, request.upgrade, policy.own_fields(request))
-        request.fields += known[2]
 
     def _read_body(self, exchange: Exchange, reader: BodyReader, data: bytes) -> None:
         try:
@@ -469,7 +461,7 @@ class ClientConnection:
         status = response.status
         settings = self._settings
         keep_alive = request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
-        if settings.ends_connections and self._is_worn(settings):
+        if settings.ends_connections and settings.is_worn(self._requests, self._begun, self._deadlines.now):
             keep_alive = False
         length = response.length
         if done and length == UNKNOWN and status != 304 and request.method != b"HEAD":
@@ -503,12 +495,6 @@ class ClientConnection:
             self._answered(exchange)
         elif settings.answer_timeout:
             self.deadline = self._in(settings.answer_timeout)
-
-    def _is_worn(self, settings: ClientSettings) -> bool:
-        """Whether the connection has had its requests, or its time."""
-        if settings.requests_at_most and self._requests >= settings.requests_at_most:
-            return True
-        return bool(settings.seconds_at_most) and self._deadlines.now - self._begun >= settings.seconds_at_most
 
     def send_interim(self, response: Response) -> None:
         self.transport.write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))

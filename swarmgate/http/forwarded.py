@@ -79,6 +79,29 @@ class ForwardedPolicy:
         return kept
 
 
+class Forwarded:
+    """What is told about the client of one connection: made once for requests that are alike in it."""
+
+    __slots__ = ("_known", "_policy", "_trusts")
+
+    def __init__(self, policy: ForwardedPolicy, peer: str) -> None:
+        self._policy = policy
+        self._trusts = policy.trusts(peer)
+        #: The authority and the upgrade of the last request, and what was told.
+        self._known: tuple[bytes, bytes, Fields] | None = None
+
+    def add(self, request: Request) -> None:
+        """Add the fields to *request*, in place of those that came with it."""
+        received, request.forwarded = request.forwarded, None
+        if self._trusts:
+            request.fields += self._policy.trusted_fields(request, received or [])
+            return
+        known = self._known
+        if known is None or known[0] != request.authority or known[1] != request.upgrade:
+            known = self._known = (request.authority, request.upgrade, self._policy.own_fields(request))
+        request.fields += known[2]
+
+
 def _scheme(request: Request) -> bytes:
     if request.upgrade == b"websocket":
         return b"wss" if request.secure else b"ws"

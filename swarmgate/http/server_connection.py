@@ -13,7 +13,7 @@ What must hold:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
@@ -27,49 +27,22 @@ from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.request_head import write_request
 from swarmgate.http.response_head import CHUNKED, parse_response
+from swarmgate.http.tries import (
+    CONTINUE_AFTER,
+    INTERIM_AT_MOST,
+    LOOK_AGAIN,
+    Chooser,
+    answer_due,
+    may_be_repeated,
+    tell_break,
+)
 
 if TYPE_CHECKING:
     from swarmgate.http.upstream import Upstream
 
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
-_INTERIM_AT_MOST = 16
 _NO_BODY = frozenset((204, 304))
 #: Octets that the head of an answer may have.
 _LONGEST_HEAD = 65536
-#: How often a request without an answer is looked at, once that takes its time.
-_LOOK_AGAIN = 0.5
-#: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
-_CONTINUE_AFTER = 1.0
-
-
-class Chooser(Protocol):
-    """Whoever has sent an exchange to an upstream and can send it to another."""
-
-    #: Whether it wants to be told of answers.
-    listens: bool
-
-    def try_next(self, exchange: Exchange, status: int, was_sent: bool = False) -> None:
-        """The server has not acted on the request, or may be asked twice: try another, or answer *status*.
-
-        :param was_sent: it may have acted on it.
-        """
-
-    def has_next(self, exchange: Exchange) -> bool:
-        """Whether there is another to try."""
-
-    def share_of_time(self, exchange: Exchange) -> float:
-        """The part of the time for a connection that this one may take: all tries together have no more than that."""
-
-    def answered(self, exchange: Exchange, response: Response) -> None:
-        """The server's answer begins, and has not been passed on yet. Called if it listens."""
-
-    def broke(self, exchange: Exchange) -> None:
-        """There will be no answer, or no whole one. Called if it listens."""
-
-
-def _may_be_repeated(exchange: Exchange) -> bool:
-    """Whether a server may get the request though another may have acted on it (RFC 9110, 9.2.2)."""
-    return exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
 
 
 def _nothing() -> None:
@@ -202,34 +175,22 @@ class ServerConnection:
             if self._upstream.deadlines.now < self._answer_by:
                 self._wait_on(exchange)
                 return
-            self._tell_break(exchange)
+            tell_break(self._chooser, exchange)
             self._leave()
             exchange.fail(504)
         else:
             self._break_off()
 
-    def _await_answer(self) -> None:
-        """The request is sent: from now on it is the server that is waited for."""
-        settings = self._upstream.settings
-        now = self._upstream.deadlines.now
-        self._answer_by = now + settings.response_timeout if settings.response_timeout else NEVER
-        self.deadline = now + settings.silence_timeout if settings.silence_timeout else self._answer_by
-
     def _wait_on(self, exchange: Exchange) -> None:
         """There is no answer yet: wait on, unless the server is not there any more and another can be asked."""
         upstream, chooser = self._upstream, self._chooser
-        if upstream.is_silent and chooser is not None and _may_be_repeated(exchange) and chooser.has_next(exchange):
-            self._tell_break(exchange)
+        if upstream.is_silent and chooser is not None and may_be_repeated(exchange) and chooser.has_next(exchange):
+            tell_break(self._chooser, exchange)
             self._leave()
             chooser.try_next(exchange, 504, True)
             return
         upstream.question()
-        self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
-
-    def _tell_break(self, exchange: Exchange) -> None:
-        chooser = self._chooser
-        if chooser is not None and chooser.listens:
-            chooser.broke(exchange)
+        self.deadline = min(upstream.deadlines.now + LOOK_AGAIN, self._answer_by)
 
     # The exchange.
 
@@ -251,12 +212,12 @@ class ServerConnection:
             data += last_chunk(exchange.trailers)
         self.transport.write(data)
         if done:
-            self._await_answer()
+            self._answer_by, self.deadline = answer_due(self._upstream)
             return
         self._answer_by = 0.0
         # As long as the body goes on it is the client that is waited for, unless the server stops taking it. A client
         # that expects a 100 sends when it is told to, which the server, or a deadline, decides.
-        self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
+        self.deadline = self._upstream.deadlines.now + CONTINUE_AFTER if request.expects_continue else NEVER
         self.transport.registerProducer(_BodyFlow(exchange, self), True)
         exchange.client.resume_body()
 
@@ -282,7 +243,7 @@ class ServerConnection:
             self.transport.write(last_chunk(trailers))
         self.transport.unregisterProducer()
         if self._reader is None:
-            self._await_answer()
+            self._answer_by, self.deadline = answer_due(self._upstream)
 
     def cancel(self) -> None:
         """The client has left: this connection's answer, if any is still to come, has nobody to go to."""
@@ -315,7 +276,7 @@ class ServerConnection:
                     self._refuse(exchange)
                 return
             self._interim += 1
-            if self._interim > _INTERIM_AT_MOST:
+            if self._interim > INTERIM_AT_MOST:
                 self._refuse(exchange)
                 return
             if exchange.request.minor == 1 and (status != 100 or exchange.request.expects_continue):
@@ -409,7 +370,7 @@ class ServerConnection:
 
     def _refuse(self, exchange: Exchange) -> None:
         """What the server sent cannot be passed on."""
-        self._tell_break(exchange)
+        tell_break(self._chooser, exchange)
         self._leave()
         exchange.fail(502)
 
@@ -417,7 +378,7 @@ class ServerConnection:
         """The answer, already begun, cannot be finished."""
         exchange = self._exchange
         if exchange is not None:
-            self._tell_break(exchange)
+            tell_break(self._chooser, exchange)
             self._leave()
             exchange.fail(502)
 
@@ -432,7 +393,7 @@ class ServerConnection:
             exchange.end([])
             return
         unanswered = self._reader is None and not self._buffer and not self._interim and not exchange.status
-        self._tell_break(exchange)
+        tell_break(self._chooser, exchange)
         self._leave()
         if not unanswered or chooser is None:
             exchange.fail(502)
@@ -441,7 +402,7 @@ class ServerConnection:
             self._upstream.doubt()
         else:
             self._upstream.broke()
-        if not _may_be_repeated(exchange):
+        if not may_be_repeated(exchange):
             exchange.fail(502)
         elif self.was_kept and not chooser.has_next(exchange):
             # Other kept connections may be as stale, so a new one is made.

@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.server_connection import Chooser, ServerConnection
+from swarmgate.http.server_connection import ServerConnection
+from swarmgate.http.tries import Chooser
 from swarmgate.transport.network import ConnectTimeout, Network
 from swarmgate.transport.tls import HandshakeError
 

@@ -34,6 +34,8 @@ EMPTY_DATA = Budget(100, 10, "http2: too many empty frames")
 PRIORITIES = Budget(1000, 50, "http2: too many priorities")
 #: Every frame of an answer earns four.
 WINDOW_UPDATES = Budget(2000, 100, "http2: too many window updates")
+#: Octets of field sections that are long, as they come: every answer earns what an honest client's cookies take.
+LONG_SECTIONS = Budget(2_000_000, 200_000, "http2: too much in field sections")
 UNKNOWN_FRAMES = Budget(100, 10, "http2: too many unknown frames")
 
 
@@ -57,17 +59,17 @@ class Allowances:
         #: By budget, what was left and when; what was never spent is not here.
         self._left: dict[Budget, tuple[float, float]] = {}
 
-    def spend(self, budget: Budget, now: float, earned: float = 0.0) -> None:
-        """Spend one.
+    def spend(self, budget: Budget, now: float, earned: float = 0.0, amount: float = 1.0) -> None:
+        """Spend *amount*.
 
         :param earned: how much of it the peer has earned since the last call, beside what comes back with time.
-        :raises Overdrawn: there was none.
+        :raises Overdrawn: there was not as much.
         """
         known = self._left.get(budget)
         if known is None:
             left = budget.at_most
         else:
             left = min(budget.at_most, known[0] + (now - known[1]) * budget.per_second + earned)
-        if left < 1:
+        if left < amount:
             raise Overdrawn(budget)
-        self._left[budget] = (left - 1, now)
+        self._left[budget] = (left - amount, now)

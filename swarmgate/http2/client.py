@@ -36,6 +36,7 @@ from swarmgate.http.client import ClientSettings, Site
 from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
+from swarmgate.http.forwarded import Forwarded
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
 from swarmgate.http.refused import refused_before, refused_section
 from swarmgate.http2 import budgets, codec
@@ -59,6 +60,15 @@ _UNREAD_AT_MOST = 65536
 #: Seconds from the announcement that the connection ends to the end of new requests, if the client does not say that
 #: it has heard it.
 _ANNOUNCED_FOR = 1.0
+#: What is done in one turn of the reactor for one connection, so that no client waits for what another sends: frames,
+#: of which one with a field section counts for so many, more by its length; and requests that are passed on.
+_FRAMES_A_TURN = 128
+_SECTION_COUNTS = 4
+_SECTION_OCTETS_COUNT = 1 / 256
+_REQUESTS_A_TURN = 16
+#: A field section of so many octets is long; what an answer earns, for those that come after it.
+_LONG = 1024
+_LONG_EARNS = 8192
 #: A field section may be so many times as long as is answered, so that what is too long can be answered, too.
 _SECTION_FACTOR = 2
 
@@ -114,8 +124,6 @@ class Http2Connection(Connection):
         self._preface = codec.PREFACE
         self._begun = 0.0
         self._requests = 0
-        self._trusted = False
-        self._forwarded: tuple[bytes, bytes, Fields] | None = None
         self._closing = False
         #: The last stream that is served, once that is settled; whether the end was announced.
         self._last = codec.HIGHEST_STREAM
@@ -129,7 +137,9 @@ class Http2Connection(Connection):
         self._allowances = Allowances()
         #: Streams whose requests have come with what is being read now.
         self._accepted: list[ClientStream] = []
-        self._answers_earned = self._data_earned = self._frames_earned = 0.0
+        #: Whether what has come waits for its next turn, while no more is read.
+        self._waits = False
+        self._answers_earned = self._data_earned = self._frames_earned = self._sections_earned = 0.0
         self._unread = 0
 
     # From the network.
@@ -138,7 +148,7 @@ class Http2Connection(Connection):
         self.transport = transport
         peer = getattr(transport.getPeer(), "host", None) or ""
         self.client_ip = peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
-        self._trusted = self.settings.forwarded.trusts(self.client_ip)
+        self._forwarded = Forwarded(self.settings.forwarded, self.client_ip)
         self._begun = self.deadlines.now
         self.deadlines.add(self)
         self.deadline = self._in(self.settings.head_timeout)
@@ -166,15 +176,34 @@ class Http2Connection(Connection):
             self.codec.receive_data(self._preface)
             self._preface = b""
             data = data[size:]
+        if self._waits:
+            self._frames.rest += data
+        else:
+            self._take_turn(data)
+
+    def _take_turn(self, data: bytes) -> None:
+        """Read what has come, then serve its requests; what is too much for one turn of the reactor waits for the next.
+
+        All is read before the first is served: a client that takes back what it has just asked for reaches no server.
+        """
         self._reading = True
         progress = False
+        left: float = _FRAMES_A_TURN
+        frames = self._frames.feed(data)
         try:
-            for kind, flags, stream, frame in self._frames.feed(data):
+            for kind, flags, stream, frame in frames:
                 progress = True
                 self._receive(kind, flags, stream, frame)
                 if self.is_closing():
                     return
-            self._serve_accepted()
+                if kind == codec.HEADERS or kind == codec.CONTINUATION:
+                    left -= _SECTION_COUNTS + len(frame) * _SECTION_OCTETS_COUNT
+                else:
+                    left -= 1
+                if left <= 0:
+                    break
+            else:
+                self._serve_accepted()
         except Overdrawn as error:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.reason)
         except DenialOfServiceError:
@@ -184,10 +213,27 @@ class Http2Connection(Connection):
         except ValueError:
             self._fail(ErrorCodes.FRAME_SIZE_ERROR, "http2: frame too long")
         finally:
+            frames.close()
             self._reading = False
         if not self._closing:
             self._watch_partial(progress)
+            self._wait_for_turn(left <= 0 or bool(self._accepted))
         self.flush()
+
+    def _wait_for_turn(self, waits: bool) -> None:
+        """Go on in the reactor's next turn, and read nothing before; or read on."""
+        if waits:
+            self.deadlines.call_later(0, self._go_on)
+        if waits != self._waits:
+            self._waits = waits
+            if waits:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    def _go_on(self) -> None:
+        if not self._closing:
+            self._take_turn(b"")
 
     def readConnectionLost(self) -> None:
         # A client that has ended its side can neither cancel nor open a window: there is no half-closed HTTP/2.
@@ -296,6 +342,9 @@ class Http2Connection(Connection):
             allowances.spend(budgets.UNKNOWN_FRAMES, now)
             return
         if self._section and flags & codec.END_HEADERS:
+            if self._section > _LONG:
+                allowances.spend(budgets.LONG_SECTIONS, now, self._sections_earned, self._section)
+                self._sections_earned = 0.0
             self._section = 0
         for event in self.codec.receive_data(frame):
             act = _ACTS.get(event.__class__)
@@ -333,26 +382,16 @@ class Http2Connection(Connection):
         if self.settings.secure:
             request.secure = True
             request.scheme = b"https"
-        self._add_forwarded(request)
+        self._forwarded.add(request)
         stream.accept(request, ended)
         self._accepted.append(stream)
 
     def _serve_accepted(self) -> None:
-        """Serve the requests that have come with one read, but for those that it has taken back, too."""
-        accepted, self._accepted = self._accepted, []
+        """Serve requests that have come, as many as one turn is good for, but for those that were taken back."""
+        accepted = self._accepted[:_REQUESTS_A_TURN]
+        del self._accepted[:_REQUESTS_A_TURN]
         for stream in accepted:
             stream.begin()
-
-    def _add_forwarded(self, request: Request) -> None:
-        received, request.forwarded = request.forwarded, None
-        policy = self.settings.forwarded
-        if self._trusted:
-            request.fields += policy.trusted_fields(request, received or [])
-            return
-        known = self._forwarded
-        if known is None or known[0] != request.authority or known[1] != request.upgrade:
-            known = self._forwarded = (request.authority, request.upgrade, policy.own_fields(request))
-        request.fields += known[2]
 
     def _data_received(self, event: Any) -> None:
         size = event.flow_controlled_length
@@ -418,6 +457,7 @@ class Http2Connection(Connection):
     def answered(self, stream: ClientStream) -> None:
         """The answer of *stream* has been sent whole."""
         self._answers_earned += 1
+        self._sections_earned += _LONG_EARNS
         self.discard(stream)
 
     def discard(self, stream: ClientStream) -> None:
@@ -436,13 +476,6 @@ class Http2Connection(Connection):
         else:
             self._idle_until = self._in(self.settings.idle_timeout)
             self._set_deadline()
-
-    def is_worn(self) -> bool:
-        """Whether the connection has had its requests, or its time, and says so."""
-        settings = self.settings
-        if settings.requests_at_most and self._requests >= settings.requests_at_most:
-            return True
-        return bool(settings.seconds_at_most) and self.deadlines.now - self._begun >= settings.seconds_at_most
 
     def wrote(self, size: int) -> None:
         if self.is_full:
@@ -484,7 +517,11 @@ class Http2Connection(Connection):
 
     def announce_end_if_worn(self) -> None:
         """Begin to end the connection if it has had its requests or its time, or the entry point ends."""
-        if not self._ending and (self.site.draining or (self.settings.ends_connections and self.is_worn())):
+        settings = self.settings
+        if not self._ending and (
+            self.site.draining
+            or (settings.ends_connections and settings.is_worn(self._requests, self._begun, self.deadlines.now))
+        ):
             self._announce_end()
 
     def _announce_end(self) -> None:

@@ -6,12 +6,14 @@ GOAWAY in either direction. What is overridden or kept from it is in this module
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+
+from swarmgate.http2.compression import Decoder, Encoder
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = 0x1
@@ -75,8 +77,8 @@ class Codec(H2Connection):
             if websockets:
                 values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self.local_settings = Settings(client=is_client, initial_values=values)
-        self.decoder.max_header_list_size = header_list_at_most
-        self.decoder.max_allowed_table_size = decoder_table
+        self.decoder: Any = Decoder(header_list_at_most, decoder_table)
+        self.encoder: Any = Encoder()
         self._encoder_table = encoder_table
         self._is_over = False
         if encoder_table < self.encoder.header_table_size:
@@ -136,7 +138,7 @@ PING_FRAME = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00swrmgate"
 class Frames:
     """Takes frames from what arrives.
 
-    :ivar rest: octets of a frame that is not complete.
+    :ivar rest: octets of a frame that is not complete, and of those that were not taken.
     """
 
     __slots__ = ("rest",)
@@ -144,8 +146,10 @@ class Frames:
     def __init__(self) -> None:
         self.rest = b""
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    def feed(self, data: bytes) -> Generator[tuple[int, int, int, bytes], None, None]:
         """The complete frames: type, flags, stream and the whole frame as it came.
+
+        Those that are left when the iterator is closed come with the next call.
 
         :raises ValueError: a frame is longer than it may be.
         """
@@ -154,18 +158,21 @@ class Frames:
         self.rest = b""
         size = len(data)
         at = 0
-        while size - at >= 9:
-            length = int.from_bytes(data[at : at + 3], "big")
-            if length > FRAME_AT_MOST:
-                raise ValueError
-            end = at + 9 + length
-            if end > size:
-                break
-            yield (
-                data[at + 3],
-                data[at + 4],
-                int.from_bytes(data[at + 5 : at + 9], "big") & HIGHEST_STREAM,
-                data[at:end],
-            )
-            at = end
-        self.rest = data[at:] if at else data
+        try:
+            while size - at >= 9:
+                begin = at
+                length = int.from_bytes(data[at : at + 3], "big")
+                if length > FRAME_AT_MOST:
+                    raise ValueError
+                end = at + 9 + length
+                if end > size:
+                    break
+                at = end
+                yield (
+                    data[begin + 3],
+                    data[begin + 4],
+                    int.from_bytes(data[begin + 5 : begin + 9], "big") & HIGHEST_STREAM,
+                    data[begin:end],
+                )
+        finally:
+            self.rest = data[at:] if at else data

@@ -7,7 +7,8 @@ from typing import Any
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.server_connection import Chooser, ServerConnection
+from swarmgate.http.server_connection import ServerConnection
+from swarmgate.http.tries import Chooser
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.http2.upstream import Attempt, Http2Upstream
 from swarmgate.transport.network import Network

@@ -32,7 +32,15 @@ from swarmgate.http.deadlines import FLUSH_FOR, NEVER
 from swarmgate.http.errors import BadRequest, BadResponse
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import UNKNOWN, Fields, Response
-from swarmgate.http.server_connection import Chooser
+from swarmgate.http.tries import (
+    CONTINUE_AFTER,
+    INTERIM_AT_MOST,
+    LOOK_AGAIN,
+    Chooser,
+    answer_due,
+    may_be_repeated,
+    tell_break,
+)
 from swarmgate.http2 import codec
 from swarmgate.http2.codec import Codec
 from swarmgate.http2.connection import (
@@ -48,14 +56,8 @@ from swarmgate.http2.heads import read_response, read_trailers, request_fields
 if TYPE_CHECKING:
     from swarmgate.http2.upstream import Http2Upstream
 
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
-_INTERIM_AT_MOST = 16
 #: Octets that the field section of an answer may have.
 _LONGEST_SECTION = 65536
-#: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
-_CONTINUE_AFTER = 1.0
-#: How often a server that is silent is looked at. Seconds.
-_LOOK_AGAIN = 0.5
 #: Streams of a connection, whatever more the server would take; and before it has said what it takes.
 _STREAMS_AT_MOST = 250
 _STREAMS_AT_FIRST = 100
@@ -365,9 +367,9 @@ class ServerStream(Stream):
                 self.put_end(exchange.trailers)
             else:
                 self.put_last(body)
-            self._await_answer()
+            self._answer_by, self.deadline = answer_due(self._upstream)
             return
-        self.deadline = self._upstream.deadlines.now + _CONTINUE_AFTER if request.expects_continue else NEVER
+        self.deadline = self._upstream.deadlines.now + CONTINUE_AFTER if request.expects_continue else NEVER
         if body:
             self.put(body)
         if not self._stalls:
@@ -391,7 +393,7 @@ class ServerStream(Stream):
             return
         self.put_end(trailers)
         if not self._is_answered:
-            self._await_answer()
+            self._answer_by, self.deadline = answer_due(self._upstream)
         self._connection.flush()
 
     def watch(self) -> None:
@@ -444,12 +446,6 @@ class ServerStream(Stream):
 
     # Its time.
 
-    def _await_answer(self) -> None:
-        settings = self._upstream.settings
-        now = self._upstream.deadlines.now
-        self._answer_by = now + settings.response_timeout if settings.response_timeout else NEVER
-        self.deadline = now + settings.silence_timeout if settings.silence_timeout else self._answer_by
-
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         exchange, upstream = self._exchange, self._upstream
@@ -463,14 +459,14 @@ class ServerStream(Stream):
             exchange.client.send_interim(Response(100, b"Continue", [], 0))
         elif self._stalls or upstream.deadlines.now >= self._answer_by:
             self._give_up(504)
-        elif upstream.is_silent and self._may_be_repeated(exchange) and self._chooser.has_next(exchange):
+        elif upstream.is_silent and may_be_repeated(exchange) and self._chooser.has_next(exchange):
             chooser = self._chooser
-            self._tell_break(exchange)
+            tell_break(self._chooser, exchange)
             self._leave(ErrorCodes.CANCEL)
             chooser.try_next(exchange, 504, True)
         else:
             upstream.question()
-            self.deadline = min(upstream.deadlines.now + _LOOK_AGAIN, self._answer_by)
+            self.deadline = min(upstream.deadlines.now + LOOK_AGAIN, self._answer_by)
 
     # The answer.
 
@@ -485,7 +481,7 @@ class ServerStream(Stream):
         except BadResponse:
             self.is_malformed()
             return
-        if self._interim > _INTERIM_AT_MOST:
+        if self._interim > INTERIM_AT_MOST:
             self.is_malformed()
             return
         if exchange.request.minor == 1 and (response.status != 100 or exchange.request.expects_continue):
@@ -596,14 +592,14 @@ class ServerStream(Stream):
         exchange = self._exchange
         if exchange is None:
             return
-        self._tell_break(exchange)
+        tell_break(self._chooser, exchange)
         self._leave(error)
         exchange.fail(502)
 
     def _give_up(self, status: int) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._tell_break(exchange)
+            tell_break(self._chooser, exchange)
             self._leave(ErrorCodes.CANCEL)
             exchange.fail(status)
 
@@ -643,7 +639,7 @@ class ServerStream(Stream):
         if exchange is None:
             return
         unanswered = not self._is_answered and self._response is None and not self._interim
-        self._tell_break(exchange)
+        tell_break(self._chooser, exchange)
         self._leave(None)
         was_used = self._connection.was_used
         if not unanswered:
@@ -653,22 +649,13 @@ class ServerStream(Stream):
             self._upstream.doubt()
         else:
             self._upstream.broke()
-        if not self._may_be_repeated(exchange):
+        if not may_be_repeated(exchange):
             exchange.fail(502)
         elif was_used and exchange.retries < _AGAIN_AT_MOST and not chooser.has_next(exchange):
             exchange.retries += 1
             self._upstream.send(exchange, chooser)
         else:
             chooser.try_next(exchange, 502, True)
-
-    @staticmethod
-    def _may_be_repeated(exchange: Exchange) -> bool:
-        """Whether a server may get the request though another may have acted on it (RFC 9110, 9.2.2)."""
-        return exchange.request.method in _IDEMPOTENT and exchange.request.length == 0
-
-    def _tell_break(self, exchange: Exchange) -> None:
-        if self._chooser.listens:
-            self._chooser.broke(exchange)
 
     # As a producer of the answer's body.
 

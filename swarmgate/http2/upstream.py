@@ -8,7 +8,7 @@ from typing import Any
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.server_connection import Chooser
+from swarmgate.http.tries import Chooser
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.http2.codec import PREFACE
 from swarmgate.http2.server_connection import Http2ServerConnection

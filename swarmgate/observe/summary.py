@@ -46,10 +46,10 @@ class _Sum:
         if counts:
             self.counts = [*map(operator.add, self.counts, counts)] if self.counts else counts
 
-    def told(self, bounds: Sequence[float]) -> dict[str, Any]:
+    def told(self, bounds: Sequence[float], with_counts: bool) -> dict[str, Any]:
         """As JSON has it."""
         p50, p95, p99 = quantiles(bounds, self.counts, (0.5, 0.95, 0.99))
-        return {
+        told: dict[str, Any] = {
             "requests": self.requests,
             "errors": self.errors,
             "p50": p50,
@@ -57,6 +57,9 @@ class _Sum:
             "p99": p99,
             "inFlight": self.in_flight,
         }
+        if with_counts:
+            told["counts"] = list(self.counts) or [0] * (len(bounds) + 1)
+        return told
 
 
 def quantiles(bounds: Sequence[float], counts: Sequence[int], shares: Sequence[float]) -> list[float]:
@@ -89,12 +92,14 @@ def summary(
     bounds: Sequence[float],
     in_flight: InFlight,
     most: int | None = None,
+    with_counts: bool = False,
 ) -> dict[str, Any]:
     """What JSON says of traffic, with nothing of what had none.
 
     :param counted: how many exchanges of each kind took how long, as :attr:`.Tally.counts` has them.
     :param most: how many services are told of at most, those with errors first, then by requests; ``others`` is how
         many were left out.
+    :param with_counts: tell how many took how long, too, whose differences between two moments viewers may want.
     """
     # Kinds are many, so each is added once, and then what differs by no more than status and method.
     leaves: dict[tuple[str, str, str], _Sum] = {}
@@ -129,12 +134,14 @@ def summary(
             return of.errors, of.requests, of.in_flight
 
         shown = heapq.nlargest(most, services, rank)
-    told = {name: services[name].told(bounds) for name in shown}
+    told = {name: services[name].told(bounds, with_counts) for name in shown}
     return {
-        "entryPoints": {name: one.told(bounds) for name, one in entry_points.items()},
+        "entryPoints": {name: one.told(bounds, with_counts) for name, one in entry_points.items()},
         "services": told,
         "servers": {
-            name: {url: one.told(bounds) for url, one in servers[name].items()} for name in told if name in servers
+            name: {url: one.told(bounds, with_counts) for url, one in servers[name].items()}
+            for name in told
+            if name in servers
         },
         "others": len(services) - len(told),
     }
@@ -180,5 +187,6 @@ class Meter:
             "at": round(self._wall(), 3),
             "since": round(self._since, 3),
             "seconds": round(self._seconds() - self._started, 3),
-            **summary(counted, self._traffic.bounds, self._in_flight()),
+            "bounds": self._traffic.bounds,
+            **summary(counted, self._traffic.bounds, self._in_flight(), with_counts=True),
         }

@@ -34,7 +34,7 @@ from twisted.logger import Logger
 
 from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, Exchange
 from swarmgate.http.message import Fields, Request, Response, field, field_values
-from swarmgate.http.server_connection import Chooser
+from swarmgate.http.tries import Chooser
 from swarmgate.http.upstream import Upstream
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
+from tests.browser import chromium
 from tests.e2e.gate import Gate
 from tests.pki import authority
 
@@ -60,30 +61,12 @@ class BrowserTests(SynchronousTestCase):
 
     def browser(self) -> Any:
         """Chromium, which trusts the gate's key and no other that it does not know."""
-        try:
-            from selenium import webdriver
-            from selenium.webdriver.chrome.service import Service
-        except ImportError:
-            raise SkipTest("selenium is not installed") from None
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if chromium is None or driver is None:
-            raise SkipTest("Debian's packages chromium and chromium-driver are not installed")
         key = self.leaf.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
         trusted = base64.b64encode(hashlib.sha256(key).digest()).decode()
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={self.folder}/profile",
-            f"--ignore-certificate-errors-spki-list={trusted}",
-        ):
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        browser = webdriver.Chrome(options, Service(driver))
+        argument = f"--ignore-certificate-errors-spki-list={trusted}"
+        browser = chromium.start(self.folder, argument, logs=("performance",))
         self.addCleanup(browser.quit)
         return browser
 

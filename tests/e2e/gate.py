@@ -117,6 +117,10 @@ class Gate:
         """How many files and sockets it holds open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def rewrite(self, text: str) -> None:
+        """Replace its file of routes; it follows by itself."""
+        (Path(self._folder.name) / "routes.yml").write_text(text)
+
     def stop(self) -> int:
         """End it, if it still runs; its exit code."""
         atexit.unregister(self.stop)

@@ -55,6 +55,9 @@ class ApiTests(SynchronousTestCase):
         self.addCleanup(gate.stop)
         self.assertEqual(get(port, "/api/overview")["http"]["routers"]["errors"], 0)
         self.assertEqual(get(port, "/api/http/routers/router0@file")["status"], "enabled")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            self.assertEqual(answer.url, f"http://127.0.0.1:{port}/dashboard/")
+            self.assertIn(b"<title>swarmgate</title>", answer.read())
         error = self.assertRaises(urllib.error.HTTPError, get, gate.port, "/api/overview")
         self.assertEqual(error.code, 404)
         error.close()
