@@ -52,11 +52,12 @@ class Gate:
     :ivar port: of the entry point ``web``.
     """
 
-    def __init__(self, text: str, *options: str, uvloop: bool = True, port: int = 0) -> None:
+    def __init__(self, text: str, *options: str, uvloop: bool = True, port: int = 0, program: str = "") -> None:
         """Start it with the routes *text* and further *options*; return once it answers.
 
         :param uvloop: False: as on a machine where uvloop is not installed.
         :param port: 0: one that is free.
+        :param program: Python that runs a gate with the options of the command line, for one of another kind.
         """
         self.port = port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="swarmgate-e2e-")
@@ -70,7 +71,7 @@ class Gate:
                     *(
                         sys.executable,
                         "-c",
-                        _RUN if uvloop else _WITHOUT_UVLOOP,
+                        program or (_RUN if uvloop else _WITHOUT_UVLOOP),
                         "run",
                         f"--entrypoints.web.address=127.0.0.1:{self.port}",
                     ),
