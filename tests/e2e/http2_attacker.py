@@ -1,7 +1,7 @@
 """``python -m tests.e2e.http2_attacker PORT ATTACK once|always``: a client of HTTP/2 that does what it must not.
 
-It says ``begins``, and ``lost`` each time when the gate has closed its connection; and ends then, or goes on over another. It has a
-process of its own, so that what it costs to attack is not taken for what it costs to be attacked.
+It says ``begins``, and ``lost`` each time when the gate has closed its connection; and ends then, or goes on over
+another. It has a process of its own, so that what it costs to attack is not taken for what it costs to be attacked.
 """
 
 from __future__ import annotations
