@@ -32,6 +32,15 @@ _log = Logger()
 T = TypeVar("T")
 
 
+def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]]]:
+    """The health check, and the servers' URLs, of each service that has one."""
+    return {
+        name: (service.balancing.health_check, [server.url for server in service.servers])
+        for name, service in table.services.items()
+        if service.balancing.health_check is not None
+    }
+
+
 class Kept:
     """What outlives a table: objects by key, for as long as each new table asks for them."""
 
@@ -72,7 +81,6 @@ class Gate:
 
     What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
 
-    :param watch: is told the health check and the servers' URLs of each service that has one, with each table.
     :ivar roots: the resource tree of each entry point, by its name.
     :ivar secure_roots: those for requests that came over TLS.
     """
@@ -86,7 +94,6 @@ class Gate:
         upstream_settings: UpstreamSettings,
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
-        watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
         reaching: Reaching | None = None,
         watch_upstream: Callable[[Upstream], object] | None = None,
         not_found: Leaf = NOT_FOUND,
@@ -104,7 +111,6 @@ class Gate:
         self._clock = clock
         self._deadlines = deadlines
         self._context = context
-        self._watch = watch
         self._watch_upstream = watch_upstream
         # What the table in force has made.
         self._kept = Kept()
@@ -141,13 +147,6 @@ class Gate:
             for server in service.servers
             if server.url in retired
         ]
-        self._watch(
-            {
-                name: (service.balancing.health_check, [server.url for server in service.servers])
-                for name, service in table.services.items()
-                if service.balancing.health_check is not None
-            }
-        )
         for kept in dropped:
             if isinstance(kept, WaitingRoom):
                 kept.close()
