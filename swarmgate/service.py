@@ -51,6 +51,7 @@ from swarmgate.middlewares import KINDS
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
+from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
@@ -284,6 +285,7 @@ class GateService(Service):
             len(known.draining),
             table.tls.certificates,
             ages[0] if ages else None,
+            report.refused_share,
         )
 
     def _marks(self) -> tuple[object, ...]:
@@ -294,7 +296,7 @@ class GateService(Service):
     def _ping_status(self) -> int:
         if self.is_terminating:
             return self._terminating_status
-        return 200 if self._is_ready() else 503
+        return 200 if self._is_ready() and not self.serving.guard.state.refuses_all else 503
 
     # Its life.
 
@@ -557,6 +559,7 @@ def run(
     except OSError as error:
         print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    raise_descriptor_limit()
     service = make_service(configuration, reactor, swarm, logging, read)
     failed: list[Any] = []
 

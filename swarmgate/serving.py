@@ -7,6 +7,7 @@ provider: tables, and what health checks say, are given to it.
 from __future__ import annotations
 
 import gc
+import resource
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
+from swarmgate.http.admission import Admission, make_room, room_for
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
@@ -37,6 +39,17 @@ from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import ReactorLag
 from swarmgate.observe.traffic import FINE, Traffic
+from swarmgate.overload import (
+    MEMORY,
+    Bounds,
+    Guard,
+    State,
+    container_memory,
+    descriptors_in_use,
+    give_back_memory,
+    memory_bound,
+    resident_memory,
+)
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.resources.tree import NotFound
@@ -64,6 +77,7 @@ class Report:
 
     :ivar connections: open ones, by entry point.
     :ivar refusals: requests that were refused before they were one, by entry point and reason.
+    :ivar refused_share: of new requests, from 0 to 1, because of overload.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar troubles: why servers can't be asked, by URL.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
@@ -75,6 +89,7 @@ class Report:
     in_flight: Mapping[str, int] = attrs.field(factory=dict)
     troubles: Mapping[str, str] = attrs.field(factory=dict)
     draining: Sequence[tuple[str, str, str, str, int]] = ()
+    refused_share: float = 0.0
 
 
 class Serving:
@@ -85,6 +100,7 @@ class Serving:
     :param ticket_secret: what the keys of session tickets are made of.
     :param staples: what clients are shown of certificates' authorities; None: nothing.
     :ivar traffic: counts requests; None if nobody wants to know.
+    :ivar guard: decides what is refused because of overload.
     :ivar lag: how late the reactor is; None if nobody wants to know.
     """
 
@@ -131,6 +147,10 @@ class Serving:
             self._challenges,
         )
         # Who asks.
+        self._admission = Admission(self.deadlines, _room(), configuration.overload.max_connections)
+        self.guard = Guard(reactor, _bounds(configuration), resident_memory, self._overloaded, self._admission.look)
+        #: Entry points with routers of the gate's own, ping above all: those go on.
+        self._own: set[str] = set()
         self.entry_points = {
             name: self._entry_point(name, options, network) for name, options in configuration.entry_points.items()
         }
@@ -152,6 +172,7 @@ class Serving:
             options.reuse_port,
             self._traced(self.gate.secure_roots[name].serve),
             None if self._access_log is None else self._access_log.record,
+            self._admission,
         )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
@@ -193,6 +214,8 @@ class Serving:
         """Serve by *table* from the next request on."""
         self.gate.apply(table)
         self._accept(table)
+        self._own = {name for name, routes in table.routes.items() if any(not route.service for route in routes)}
+        self._overloaded(self.guard.state)
         if self.traffic is not None:
             routers = {route.name for routes in table.routes.values() for route in routes}
             servers = {name: {one.url for one in service.servers} for name, service in table.services.items()}
@@ -202,6 +225,15 @@ class Serving:
         acceptors = self._acceptors.of(table.tls)
         for name, entry_point in self.entry_points.items():
             entry_point.acceptor = acceptors.get(name)
+
+    def _overloaded(self, state: State) -> None:
+        """Refuse what *state* says."""
+        for name, shedding in self.gate.shedding.items():
+            shedding.share, shedding.reason = state.share, state.reason
+            self.entry_points[name].turns_away = state.refuses_all and name not in self._own
+        if state.reason == MEMORY:
+            make_room(self.entry_points.values())
+            give_back_memory()
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""
@@ -233,6 +265,8 @@ class Serving:
         if before is not None and before is not self._access_log:
             before.stop()
         self.gate.reconfigure(_upstream_settings(configuration))
+        self.guard.bounds = _bounds(configuration)
+        self._admission.clients_at_most = configuration.overload.max_connections
         self._configuration = configuration
 
     def reopen_logs(self) -> None:
@@ -253,13 +287,17 @@ class Serving:
                 troubles[upstream.url] = "connections to it fail"
         return Report(
             {name: len(entry_point) for name, entry_point in self.entry_points.items()},
-            {name: dict(entry_point.refusals) for name, entry_point in self.entry_points.items()},
+            {
+                name: dict(entry_point.refusals + self.gate.shedding[name].refusals)
+                for name, entry_point in self.entry_points.items()
+            },
             in_flight,
             troubles,
             [
                 (name, server.url, server.task, server.node, upstream.in_flight)
                 for name, server, upstream in self.gate.draining()
             ],
+            self.guard.state.share,
         )
 
     # Its life.
@@ -270,6 +308,8 @@ class Serving:
             self._access_log.start()
         if self.lag is not None:
             self.lag.start()
+        self._admission.sockets_at_most = _room()
+        self.guard.start()
 
     @inlineCallbacks
     def listen(self) -> Any:
@@ -297,6 +337,7 @@ class Serving:
         for upstream in self.gate.upstreams():
             upstream.retire()
         self.deadlines.stop()
+        self.guard.stop()
         if self.lag is not None:
             self.lag.stop()
         if self._access_log is not None:
@@ -321,6 +362,16 @@ def network_of(reactor: Any) -> Network:
     if loop is not None and type(loop).__module__.startswith("uvloop"):
         return NativeNetwork(loop)
     return ReactorNetwork(reactor)
+
+
+def _room() -> int:
+    """How many sockets there may be before nobody is accepted."""
+    return room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors_in_use())
+
+
+def _bounds(configuration: StaticConfiguration) -> Bounds:
+    options = configuration.overload
+    return Bounds(options.max_reactor_lag, memory_bound(options.max_memory, container_memory()))
 
 
 def _traffic(configuration: StaticConfiguration) -> Traffic | None:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent / "swarmgate"
 ALLOWED = {
     "structure": set(),
     "documents": {"structure"},
+    "overload": set(),
     "transport": set(),
     "config": {"structure", "documents", "dynamic"},
     "dynamic": {"structure", "documents"},
@@ -35,6 +36,7 @@ ALLOWED = {
         "http2",
         "middlewares",
         "observe",
+        "overload",
         "resources",
         "tls",
         "transport",
@@ -50,6 +52,7 @@ ALLOWED = {
         "internal",
         "middlewares",
         "observe",
+        "overload",
         "providers",
         "resources",
         "serving",

@@ -42,6 +42,7 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    :ivar refused_share: of new requests, because of overload, from 0 to 1.
     """
 
     reloads: int
@@ -52,6 +53,7 @@ class State:
     draining: int = 0
     certificates: Sequence[Certificate] = ()
     look_age: float | None = None
+    refused_share: float = 0.0
 
 
 @attrs.frozen
@@ -140,7 +142,7 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
     )
     refused = CounterMetricFamily(
         f"{prefix}_entrypoint_refused",
-        "Requests that were refused before they were one.",
+        "Requests that were refused: before they were one, or because of overload.",
         labels=("entrypoint", "reason"),
     )
     for name, reasons in state.refusals.items():
@@ -148,6 +150,9 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
             refused.add_metric((name, reason), count)
     yield refused
     yield GaugeMetricFamily(f"{prefix}_reactor_lag_seconds", "How late the reactor was since the last scrape.", lag)
+    yield GaugeMetricFamily(
+        f"{prefix}_overload_refused_share", "Share of new requests refused because of overload.", state.refused_share
+    )
     if state.look_age is not None:
         yield GaugeMetricFamily(
             f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age

@@ -24,6 +24,8 @@ from twisted.python.failure import Failure
 from swarmgate.transport.network import ConnectTimeout
 
 _DONE = Failure(ConnectionDone())
+#: How many connections wait with the kernel at most until they are accepted.
+_QUEUE = 1024
 
 
 def _address(name: Any) -> IAddress:
@@ -140,6 +142,7 @@ class NativeListening:
         self._server = server
         self._make = make
         self._adopting: set[asyncio.Task[None]] = set()
+        self._paused = self._closed = False
         bound = server.sockets[0]  # type: ignore[attr-defined]
         self._port = int(bound.getsockname()[1])
         # The same socket once more: what waits in its queue can be taken after the server has been closed.
@@ -151,7 +154,32 @@ class NativeListening:
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 
+    def pause(self) -> None:
+        if not self._paused and not self._closed:
+            self._paused = True
+            # The loop can't be told to accept nobody. The socket lives on in its duplicate, and so does its queue.
+            # Not at once: the loop may be about to hand over a connection.
+            self._loop.call_soon(self._server.close)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            task = self._loop.create_task(self._accept_again())
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _accept_again(self) -> None:
+        if self._paused or self._closed:
+            return
+        same = self._queue.dup()
+        self._server = await self._loop.create_server(
+            self._make,  # type: ignore[arg-type]
+            sock=same,
+            backlog=_QUEUE,
+        )
+
     def close(self) -> None:
+        self._closed = True
         self._server.close()
         for accepted in rest_of(self._queue):
             task = self._loop.create_task(self._adopt(accepted))
@@ -179,7 +207,7 @@ class NativeNetwork:
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]
                 sock=listening_socket(host, port, reuse_port),
-                backlog=1024,
+                backlog=_QUEUE,
             )
             return NativeListening(self._loop, server, transport)
 
@@ -257,7 +285,7 @@ def listening_socket(host: str, port: int, reuse_port: bool) -> socket.socket:
     """
     if host == "" and socket.has_dualstack_ipv6():
         return socket.create_server(
-            ("", port), family=socket.AF_INET6, backlog=1024, reuse_port=reuse_port, dualstack_ipv6=True
+            ("", port), family=socket.AF_INET6, backlog=_QUEUE, reuse_port=reuse_port, dualstack_ipv6=True
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=reuse_port)
+    return socket.create_server((host, port), family=family, backlog=_QUEUE, reuse_port=reuse_port)
