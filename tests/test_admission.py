@@ -98,16 +98,24 @@ class AdmissionTests(SynchronousTestCase):
             idle[-1].receive(REQUEST)
             self._advance(0.25)
         self.assertFalse(listening.accepts)
-        for _ in range(4):
+        self._advance(0.75)
+        self.assertEqual([one.closed for one in idle[:4]], ["lost"] * 4)
+        self.assertEqual([one.closed for one in idle[4:]], [None] * 35)
+        self.assertFalse(listening.accepts)
+        for one in idle[:4]:
+            one.settle()
+        self.assertTrue(listening.accepts)
+        self.assertIsNone(busy.closed)
+
+    def test_more_room(self) -> None:
+        """Where that does not help, because those who come are idle too, more and more of them have to go."""
+        admission = Admission(self.deadlines, 40)
+        entry_point, _ = self._entry_point(admission)
+        clients = [self._connect(entry_point) for _ in range(40)]
+        for _ in range(8):
             self._advance(0.25)
             admission.look()
-        self.assertEqual([one.closed for one in idle[:3]], ["lost"] * 3)
-        self.assertEqual([one.closed for one in idle[3:]], [None] * 36)
-        self.assertIsNone(busy.closed)
-        for one in idle[:3]:
-            one.settle()
-        admission.look()
-        self.assertTrue(listening.accepts)
+        self.assertGreater(sum(one.closed is not None for one in clients), 20)
 
     def test_most_clients(self) -> None:
         """A number of clients that was configured is not exceeded, whatever room there is for descriptors."""

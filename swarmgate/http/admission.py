@@ -26,8 +26,10 @@ _log = Logger("swarmgate")
 #: The part of the descriptors that is for servers, and the least number of them.
 _FOR_SERVERS = 4
 _FOR_SERVERS_AT_LEAST = 16
-#: The part of the room that has to be free again before somebody is accepted.
+#: The part of the room that has to be free again before somebody is accepted, and that room is made for at first.
 _FREE_AGAIN = 20
+#: Seconds without a full house after which room is made gently again.
+_GENTLE_AFTER = 5.0
 #: Seconds between two lines in the log about it.
 _TELL_EVERY = 60.0
 #: Seconds in which a connection that is turned away has to send what it is answered.
@@ -66,6 +68,9 @@ class Admission:
         self._deadlines = deadlines
         self._entry_points: list[EntryPoint] = []
         self._told = -NEVER
+        self._crowded = -NEVER
+        #: How many connections are closed next to make room: twice as many each time.
+        self._wanted = 0
 
     def add(self, entry_point: EntryPoint) -> None:
         """Let *entry_point* share the room."""
@@ -82,14 +87,17 @@ class Admission:
 
     def look(self) -> None:
         """Accept again if there is room; to be called a few times a second."""
-        if not self.is_full:
-            return
+        if self.is_full:
+            self.left()
+            if self.is_full:
+                self._make_room()
+
+    def left(self) -> None:
+        """Somebody has gone while it was full: accept again if there is room."""
         if self._room() > self._most() // _FREE_AGAIN:
             self.is_full = False
             for entry_point in self._entry_points:
                 entry_point.resume_accepting()
-        else:
-            self._make_room()
 
     def _room(self) -> int:
         room = self.sockets_at_most - len(self._deadlines)
@@ -103,10 +111,14 @@ class Admission:
 
     def _make_room(self) -> None:
         """Close some connections that nothing is under way on, those first that have been idle for longest."""
-        wanted = self._most() // _FREE_AGAIN + 1
+        now = self._deadlines.now
+        if now - self._crowded > _GENTLE_AFTER:
+            self._wanted = self._most() // _FREE_AGAIN // 2 + 1
+        self._crowded = now
+        self._wanted = min(2 * self._wanted, self._most() // 2 + 1)
         idle = [connection for entry_point in self._entry_points for connection in entry_point.idle()]
         idle.sort(key=_age)
-        for connection in idle[:wanted]:
+        for connection in idle[: self._wanted]:
             connection.close_when_idle()
 
     def _tell(self) -> None:

@@ -131,6 +131,8 @@ class EntryPoint(Service):
 
     def closed(self, connection: ClientConnection | Greeting) -> None:
         self._connections.discard(connection)
+        if self._admission is not None and self._admission.is_full:
+            self._admission.left()
         if self._empty is not None and not self._connections:
             empty, self._empty = self._empty, None
             empty.callback(None)
