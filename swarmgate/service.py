@@ -23,7 +23,6 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
-from swarmgate.acme import resolvers as acme
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
@@ -67,7 +66,7 @@ from swarmgate.tls.stapling import Stapler
 from swarmgate.why.services import World
 
 if TYPE_CHECKING:
-    pass
+    from swarmgate.acme.resolvers import Resolvers
 
 _log = Logger("swarmgate")
 
@@ -190,10 +189,13 @@ class GateService(Service):
             )
         return providers
 
-    def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
+    def _resolvers(self, configuration: StaticConfiguration) -> Resolvers | None:
         if not configuration.certificates_resolvers:
             return None
-        return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+        # Not everybody has them, and what speaks to authorities takes 25 MB.
+        from swarmgate.acme.resolvers import Resolvers
+
+        return Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.serving.show(challenges)
@@ -496,7 +498,15 @@ def fault_of(configuration: StaticConfiguration) -> str:
             try_out(configuration)
         except (OSError, ValueError) as error:
             return f"{key}: {error}"
-    return _tracing_fault(configuration) or acme.fault_of(configuration)
+    return _tracing_fault(configuration) or _acme_fault(configuration)
+
+
+def _acme_fault(configuration: StaticConfiguration) -> str:
+    if not configuration.certificates_resolvers:
+        return ""
+    from swarmgate.acme.resolvers import fault_of as fault_of_resolvers
+
+    return fault_of_resolvers(configuration)
 
 
 def make_service(

@@ -36,8 +36,8 @@ from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
+from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.output import Output
-from swarmgate.observe.prometheus import ReactorLag
 from swarmgate.observe.traffic import FINE, Traffic
 from swarmgate.overload import (
     MEMORY,
