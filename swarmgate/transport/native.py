@@ -143,6 +143,7 @@ class NativeListening:
         self._make = make
         self._adopting: set[asyncio.Task[None]] = set()
         self._paused = self._closed = False
+        self._spare: socket.socket | None = None
         bound = server.sockets[0]  # type: ignore[attr-defined]
         self._port = int(bound.getsockname()[1])
         # The same socket once more: what waits in its queue can be taken after the server has been closed.
@@ -156,8 +157,14 @@ class NativeListening:
 
     def pause(self) -> None:
         if not self._paused and not self._closed:
+            # The loop can't be told to accept nobody, but to close. The socket lives on in its duplicates, and so does
+            # its queue. The one for later is made now: later there may be no descriptor for it.
+            if self._spare is None:
+                try:
+                    self._spare = self._queue.dup()
+                except OSError:
+                    return
             self._paused = True
-            # The loop can't be told to accept nobody. The socket lives on in its duplicate, and so does its queue.
             # Not at once: the loop may be about to hand over a connection.
             self._loop.call_soon(self._server.close)
 
@@ -169,12 +176,15 @@ class NativeListening:
             task.add_done_callback(self._adopting.discard)
 
     async def _accept_again(self) -> None:
-        if self._paused or self._closed:
+        if self._paused or self._spare is None:
             return
-        same = self._queue.dup()
+        spare, self._spare = self._spare, None
+        if self._closed:
+            spare.close()
+            return
         self._server = await self._loop.create_server(
             self._make,  # type: ignore[arg-type]
-            sock=same,
+            sock=spare,
             backlog=_QUEUE,
         )
 
