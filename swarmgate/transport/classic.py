@@ -62,18 +62,24 @@ class ReactorNetwork:
         self._reactor = reactor
 
     def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
     ) -> Deferred[ReactorListening]:
         def start() -> ReactorListening:
-            bound = listening_socket(host, port, reuse_port)
+            listens = bound or listening_socket(host, port, reuse_port)
             try:
-                bound.setblocking(False)
-                family = socket.AF_INET6 if bound.family == socket.AF_INET6 else socket.AF_INET
+                listens.setblocking(False)
+                family = socket.AF_INET6 if listens.family == socket.AF_INET6 else socket.AF_INET
                 factory = _ServerFactory(make)
-                listening = self._reactor.adoptStreamPort(bound.fileno(), family, factory)
+                listening = self._reactor.adoptStreamPort(listens.fileno(), family, factory)
                 return ReactorListening(self._reactor, listening, family, factory)
             finally:
-                bound.close()
+                listens.close()
 
         return execute(start)
 

@@ -170,7 +170,13 @@ class NativeNetwork:
         self._connecting: set[asyncio.Task[None]] = set()
 
     def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
     ) -> Deferred[NativeListening]:
         async def start() -> NativeListening:
             def transport() -> NativeTransport:
@@ -178,7 +184,7 @@ class NativeNetwork:
 
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]
-                sock=listening_socket(host, port, reuse_port),
+                sock=bound or listening_socket(host, port, reuse_port),
                 backlog=1024,
             )
             return NativeListening(self._loop, server, transport)
@@ -210,16 +216,17 @@ class NativeNetwork:
 
 #: Linux's socket(7): which socket of a port gets a connection, as a program of the classic packet filter decides.
 _SO_ATTACH_REUSEPORT_CBPF, _SO_DETACH_REUSEPORT_BPF = 51, 68
-#: "The second": sockets are numbered as they began to listen. Where there is no second, the kernel decides by itself.
-_RETURN_SECOND = struct.pack("=HBBI", 0x06, 0, 0, 1)
 
 
-def steer_to_next(listening: socket.socket) -> None:
-    """Let a port's new connections go to the process that has come second, as long as this one's socket is open.
+def steer_to_next(listening: socket.socket, sockets: int = 1) -> None:
+    """Let a port's new connections go to the process that has come second, as long as this one's sockets are open.
+
+    :param sockets: how many of them this one has.
 
     Closing a socket resets the connections that are half made, which the kernel does not move to another one.
     """
-    program = ctypes.create_string_buffer(_RETURN_SECOND)
+    # "The one after ours": sockets are numbered as they began to listen. Where there is none, the kernel decides.
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, sockets))
     with contextlib.suppress(OSError):  # another system, or a socket that shares its port with nobody
         listening.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, ctypes.addressof(program))
