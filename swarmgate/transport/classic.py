@@ -21,7 +21,8 @@ from swarmgate.transport.network import ConnectTimeout
 class ReactorListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
-    def __init__(self, reactor: Any, port: Any, family: int, factory: Factory) -> None:
+    def __init__(self, reactor: Any, port: Any, family: int, factory: Factory, is_shared: bool = False) -> None:
+        self._is_shared = is_shared
         self._reactor = reactor
         self._port = port
         self._family = family
@@ -39,7 +40,7 @@ class ReactorListening:
         maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)
 
     def _adopt_rest(self, _: object) -> None:
-        for accepted in rest_of(self._queue):
+        for accepted in rest_of(self._queue, self._is_shared):
             # The reactor takes a descriptor of its own.
             self._reactor.adoptStreamConnection(accepted.fileno(), self._family, self._factory)
             accepted.close()
@@ -77,7 +78,7 @@ class ReactorNetwork:
                 family = socket.AF_INET6 if listens.family == socket.AF_INET6 else socket.AF_INET
                 factory = _ServerFactory(make)
                 listening = self._reactor.adoptStreamPort(listens.fileno(), family, factory)
-                return ReactorListening(self._reactor, listening, family, factory)
+                return ReactorListening(self._reactor, listening, family, factory, bound is not None)
             finally:
                 listens.close()
 

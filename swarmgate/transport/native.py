@@ -134,8 +134,13 @@ class NativeListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, server: asyncio.AbstractServer, make: Callable[[], NativeTransport]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: asyncio.AbstractServer,
+        make: Callable[[], NativeTransport],
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._loop = loop
         self._server = server
         self._make = make
@@ -153,7 +158,7 @@ class NativeListening:
 
     def close(self) -> None:
         self._server.close()
-        for accepted in rest_of(self._queue):
+        for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
@@ -187,7 +192,7 @@ class NativeNetwork:
                 sock=bound or listening_socket(host, port, reuse_port),
                 backlog=1024,
             )
-            return NativeListening(self._loop, server, transport)
+            return NativeListening(self._loop, server, transport, bound is not None)
 
         return Deferred.fromFuture(asyncio.ensure_future(start(), loop=self._loop))
 
@@ -233,10 +238,18 @@ def steer_to_next(listening: socket.socket, sockets: int = 1) -> None:
         )
 
 
-def rest_of(listening: socket.socket) -> list[socket.socket]:
+def share_again(listening: socket.socket) -> None:
+    """Undo :func:`steer_to_next`: those who stay share the port among them again."""
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+
+def rest_of(listening: socket.socket, is_shared: bool = False) -> list[socket.socket]:
     """The connections that wait in the queue of a socket, which is closed.
 
     The kernel has made them, so their clients may have sent requests already: closing the socket would reset them.
+
+    :param is_shared: another process has the socket, too, and sees to who shares the port.
     """
     accepted: list[socket.socket] = []
     listening.setblocking(False)
@@ -251,9 +264,8 @@ def rest_of(listening: socket.socket) -> list[socket.socket]:
             connection.setblocking(False)
             accepted.append(connection)
     finally:
-        # Those who stay share the port among them again.
-        with contextlib.suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+        if not is_shared:
+            share_again(listening)
         listening.close()
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -31,7 +31,7 @@ from swarmgate.resources.gate import leaf_of
 from swarmgate.serving import Report, traffic_of
 from swarmgate.tls.certificates import make_default_certificate
 from swarmgate.tls.contexts import Staples
-from swarmgate.transport.native import steer_to_next
+from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
 from swarmgate.workers import messages
 from swarmgate.workers.process import DOOR, FROM_PARENT, TO_PARENT, digest_of
@@ -46,6 +46,8 @@ _FIRST_SOCKET = DOOR + 1
 _TEND_EVERY = 0.2
 #: Seconds that connections which are half made have to be made, before their socket is closed.
 _HALF_MADE_WITHIN = 0.25
+#: Seconds in which workers that were told to end have closed their listening sockets.
+_CLOSED_WITHIN = 0.25
 #: Seconds that workers may take to end beyond what entry points are given.
 _END_WITHIN = 5.0
 
@@ -221,18 +223,24 @@ class Workers:
         self._draining = True
         if self._tending.running:
             self._tending.stop()
-        shared = [
-            (one, len(self._sockets[name]))
+        steered = [
+            self._sockets.pop(name)
             for name, options in self._configuration.entry_points.items()
-            if options.reuse_port
-            for one in self._sockets.get(name, ())[:1]
+            if options.reuse_port and name in self._sockets
         ]
-        for one, count in shared:
-            steer_to_next(one, count)
-        if shared:
+        for sockets in steered:
+            steer_to_next(sockets[0], len(sockets))
+        if steered:
             yield deferLater(self._reactor, _HALF_MADE_WITHIN)
-        self._close_sockets()
-        yield DeferredList([worker.drain(self._end_within()) for worker in self._workers])
+        self._close(self._sockets.values())
+        ended = [worker.drain(self._end_within()) for worker in self._workers]
+        if steered:
+            # Until no worker has any of them: what comes must go elsewhere until there is nothing to come to.
+            yield deferLater(self._reactor, _CLOSED_WITHIN)
+            for sockets in steered:
+                share_again(sockets[0])
+            self._close(steered)
+        yield DeferredList(ended)
 
     def _end_within(self) -> float:
         """Seconds that workers have to end."""
@@ -247,11 +255,11 @@ class Workers:
         self.lag.stop()
         return succeed(None)
 
-    def _close_sockets(self) -> None:
-        for sockets in self._sockets.values():
+    @staticmethod
+    def _close(many: Iterable[Sequence[socket.socket]]) -> None:
+        for sockets in many:
             for one in sockets:
                 one.close()
-        self._sockets = {}
 
     # Its workers.
 
