@@ -219,7 +219,8 @@ def resident_memory() -> int:
 def memory_bound(configured: int, limit: int, processes: int = 1) -> int:
     """Octets that one process may take.
 
-    :param configured: what the options say; 0: most of *limit*, shared among *processes*; negative: no bound.
+    :param configured: what the options say for one process; 0: most of *limit*, shared among *processes*; negative:
+        no bound.
     :param limit: of the container; 0 for none.
     """
     if configured:

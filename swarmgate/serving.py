@@ -98,6 +98,7 @@ class Serving:
     :param resources: what answers for services of the gate's own, by their qualified names.
     :param is_routed: says whether all routers are known; hosts that aren't get 503, and not 404, until they are.
     :param ticket_secret: what the keys of session tickets are made of.
+    :param processes: how many of these the gate has: what is limited for all of them is shared.
     :param staples: what clients are shown of certificates' authorities; None: nothing.
     :ivar traffic: counts requests; None if nobody wants to know.
     :ivar guard: decides what is refused because of overload.
@@ -113,8 +114,10 @@ class Serving:
         is_routed: Callable[[], bool],
         ticket_secret: bytes,
         staples: Staples | None = None,
+        processes: int = 1,
     ) -> None:
         self._configuration = configuration
+        self._processes = processes
         self._reactor = reactor
         self.deadlines = Deadlines(reactor)
         # What is told of requests.
@@ -123,7 +126,7 @@ class Serving:
         self._sending: Sending | None = None
         if configuration.tracing is not None:
             self._tracing, self._sending = _tracing(configuration.tracing, reactor)
-        self.traffic = _traffic(configuration)
+        self.traffic = traffic_of(configuration)
         measured = configuration.metrics is not None and configuration.metrics.prometheus is not None
         self.lag = ReactorLag(reactor) if measured else None
         # What answers them.
@@ -147,8 +150,10 @@ class Serving:
             self._challenges,
         )
         # Who asks.
-        self._admission = Admission(self.deadlines, _room(), configuration.overload.max_connections)
-        self.guard = Guard(reactor, _bounds(configuration), resident_memory, self._overloaded, self._admission.look)
+        self._admission = Admission(self.deadlines, _room(), self._part(configuration.overload.max_connections))
+        self.guard = Guard(
+            reactor, _bounds(configuration, processes), resident_memory, self._overloaded, self._admission.look
+        )
         #: Entry points with routers of the gate's own, ping above all: those go on.
         self._own: set[str] = set()
         self.entry_points = {
@@ -235,6 +240,15 @@ class Serving:
             make_room(self.entry_points.values())
             give_back_memory()
 
+    def _part(self, count: int) -> int:
+        """This process's part of a number that is meant for all."""
+        return -(-count // self._processes)
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether all new requests are refused because of overload."""
+        return self.guard.state.refuses_all
+
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""
         self.gate.judge(service, url, is_well)
@@ -265,8 +279,8 @@ class Serving:
         if before is not None and before is not self._access_log:
             before.stop()
         self.gate.reconfigure(_upstream_settings(configuration))
-        self.guard.bounds = _bounds(configuration)
-        self._admission.clients_at_most = configuration.overload.max_connections
+        self.guard.bounds = _bounds(configuration, self._processes)
+        self._admission.clients_at_most = self._part(configuration.overload.max_connections)
         self._configuration = configuration
 
     def reopen_logs(self) -> None:
@@ -300,6 +314,10 @@ class Serving:
             self.guard.state.share,
         )
 
+    def take_lag(self) -> float:
+        """The longest that the reactor was late by since this was last asked, in seconds; 0 if nobody measures it."""
+        return 0.0 if self.lag is None else self.lag.take()
+
     # Its life.
 
     def prepare(self) -> None:
@@ -312,15 +330,18 @@ class Serving:
         self.guard.start()
 
     @inlineCallbacks
-    def listen(self) -> Any:
-        """Accept clients. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
-        for entry_point in self.entry_points.values():
+    def listen(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> Any:
+        """Accept clients. Returns a Deferred that fails with :exc:`OSError` if an address can't be had.
+
+        :param sockets: that listen already, by entry point; the others' are made.
+        """
+        for name, entry_point in self.entry_points.items():
             if self._drained:
                 return
             try:
-                yield entry_point.listen()
+                yield entry_point.listen((sockets or {}).get(name, ()))
             except OSError as error:
-                raise OSError(f"entry point {entry_point.name}: {error.strerror or error}") from error
+                raise OSError(f"entry point {name}: {error.strerror or error}") from error
         # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.
         gc.collect()
         gc.freeze()
@@ -369,12 +390,12 @@ def _room() -> int:
     return room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors_in_use())
 
 
-def _bounds(configuration: StaticConfiguration) -> Bounds:
+def _bounds(configuration: StaticConfiguration, processes: int) -> Bounds:
     options = configuration.overload
-    return Bounds(options.max_reactor_lag, memory_bound(options.max_memory, container_memory()))
+    return Bounds(options.max_reactor_lag, memory_bound(options.max_memory, container_memory(), processes))
 
 
-def _traffic(configuration: StaticConfiguration) -> Traffic | None:
+def traffic_of(configuration: StaticConfiguration) -> Traffic | None:
     """What counts requests; None if nobody wants to know."""
     metrics = configuration.metrics
     if metrics is not None and metrics.prometheus is not None:

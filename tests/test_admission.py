@@ -56,7 +56,7 @@ class AdmissionTests(SynchronousTestCase):
             admission=admission,  # type: ignore[arg-type]
         )
         listening = _Listening()
-        entry_point._listening = listening  # type: ignore[assignment]
+        entry_point._listening = [listening]  # type: ignore[list-item]
         return entry_point, listening
 
     def _connect(self, entry_point: EntryPoint) -> MemoryTransport:

@@ -168,7 +168,7 @@ class World:
             "swarmgate",
             (
                 *(*self._prefix, *limit, sys.executable, "-c", _RUN, "run"),
-                *(f"--entryPoints.web.address=127.0.0.1:{ports.web}", "--ping", "--metrics.prometheus"),
+                *(f"--entryPoints.web.address=127.0.0.1:{ports.web}", "--ping", "--metrics.prometheus", "--workers=1"),
                 f"--entryPoints.websecure.address=127.0.0.1:{ports.secure}",
                 f"--entryPoints.traefik.address=127.0.0.1:{ports.own}",
                 *(f"--providers.file.filename={self.folder}/routes.yml", f"--accessLog.filePath={place.access_log}"),

@@ -613,8 +613,8 @@ class Overload:
     )
     max_memory: int = option(
         default=0,
-        doc="Bytes that the process may take; beyond that new requests are refused with 503; 0: 85 % of what the "
-        "container may take, if that is limited; negative: no limit. swarmgate's own.",
+        doc="Bytes that a process, each worker, may take; beyond that new requests are refused with 503; 0: 85 % of "
+        "what the container may take, if that is limited, shared among workers; negative: no limit. swarmgate's own.",
     )
     max_connections: int = option(
         default=0,
@@ -652,6 +652,12 @@ class StaticConfiguration:
     """
 
     entry_points: Mapping[str, EntryPoint] = option(factory=dict, doc="Entry points by name.")
+    workers: int = option(
+        default=0,
+        validator=at_least(0),
+        doc="How many processes serve; 0: one for each core that the gate may use. With 1 the process itself does. "
+        "swarmgate's own.",
+    )
     providers: Providers = option(factory=Providers, doc="Providers.")
     servers_transport: ServersTransport = option(factory=ServersTransport, doc="Connections to servers.")
     certificates_resolvers: Mapping[str, CertificatesResolver] = option(
