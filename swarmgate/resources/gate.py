@@ -21,7 +21,6 @@ from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
-from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.reach import Reaching, settings_of
 from swarmgate.resources.shedding import LoadShedding
@@ -44,7 +43,11 @@ def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]
 
 def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
     """What answers exchanges with *resource*, as the service *name* of the gate's own."""
-    return ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
+    if hasattr(resource, "serve"):
+        return resource
+    from swarmgate.resources.bridge import ResourceLeaf  # with twisted.web's server, which few need
+
+    return ResourceLeaf(name, resource)
 
 
 class Kept:

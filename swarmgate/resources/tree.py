@@ -9,7 +9,6 @@ from twisted.web.resource import Resource
 
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
 from swarmgate.middlewares.chain import Leaf
-from swarmgate.resources.bridge import render_exchange
 from swarmgate.resources.shedding import LoadShedding
 
 
@@ -76,6 +75,8 @@ class EntryPointRoot(Resource):
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
+        from swarmgate.resources.bridge import render_exchange  # with twisted.web's server, which few need
+
         return render_exchange(request, self, self.entry_point)
 
 
