@@ -52,11 +52,12 @@ def restructured(results: dict[str, Any]) -> str:
         "",
         ".. list-table::",
         "   :header-rows: 1",
-        "   :widths: 6 34 36 12 12",
+        "   :widths: 6 30 32 14 18",
         "",
         *(f"   {'*' if first else ' '} - {word}" for first, word in _cells(("row", "what", "figure", "is", "bound"))),
     ]
-    for number, row in sorted(results["rows"].items(), key=lambda pair: int(pair[0])):
+    ordered = sorted(results["rows"].items(), key=lambda pair: int(pair[0]))
+    for number, row in ordered:
         for place, figure in enumerate(row["figures"]):
             unit = f" {figure['unit']}" if figure["unit"] else ""
             bound = ""
@@ -66,7 +67,10 @@ def restructured(results: dict[str, Any]) -> str:
             head = (number, row["name"]) if not place else ("", "")
             cells = (*head, figure["name"], f"{shown(figure['value'])}{unit}{missed}", bound)
             lines += [f"   {'*' if first else ' '} - {word}".rstrip() for first, word in _cells(cells)]
-    lines += ["", *(f"- row {number}: measured {row['when']}" for number, row in sorted(results["rows"].items())), ""]
+    days: dict[str, list[str]] = {}
+    for number, row in ordered:
+        days.setdefault(row["when"].split()[0], []).append(number)
+    lines += ["", *(f"Measured {day}: rows {', '.join(numbers)}." for day, numbers in days.items()), ""]
     return "\n".join(lines)
 
 
