@@ -95,7 +95,7 @@ class Worker:
             lambda: self._known.is_routed,
             start.ticket_secret,
             self._staple_of if configuration.ocsp is not None else None,
-            configuration.workers or usable_cores(),
+            processes=configuration.workers or usable_cores(),
         )
         parent = parent_upstream(self._loop, self._door, serving.deadlines)
         for name in start.resources:
