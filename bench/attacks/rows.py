@@ -235,8 +235,9 @@ def descriptors(folder: Path, numbers: Numbers) -> list[Figure]:
     figures = []
     with World(folder, descriptors=256) as world:
         world.honest(0.5)
-        for again, what in ((False, "silent"), (True, "asking")):
-            attack = world.attack("half_open", count=1000, again=again)
+        web, secure = world.ports.web, world.ports.secure
+        for port, again, what in ((web, False, "silent"), (web, True, "asking"), (secure, False, "silent TLS")):
+            attack = world.actor("half_open", port=port, count=1000, again=again).ready()
             time.sleep(0.5)
             before = world.gate.usage().cpu
             time.sleep(numbers["seconds"])

@@ -110,14 +110,14 @@ class Admission:
         return sum(len(entry_point) for entry_point in self._entry_points)
 
     def _make_room(self) -> None:
-        """Close some connections that nothing is under way on, those first that have been idle for longest."""
+        """Close some connections that nothing is under way on, those first whose own time would be over first."""
         now = self._deadlines.now
         if now - self._crowded > _GENTLE_AFTER:
             self._wanted = self._most() // _FREE_AGAIN // 2 + 1
         self._crowded = now
         self._wanted = min(2 * self._wanted, self._most() // 2 + 1)
         idle = [connection for entry_point in self._entry_points for connection in entry_point.idle()]
-        idle.sort(key=_age)
+        idle.sort(key=_own_end)
         for connection in idle[: self._wanted]:
             connection.close_when_idle()
 
@@ -132,7 +132,7 @@ class Admission:
             )
 
 
-def _age(connection: object) -> float:
+def _own_end(connection: object) -> float:
     deadline: float = getattr(connection, "deadline", NEVER)
     return deadline
 
