@@ -144,7 +144,7 @@ class NativeListening:
     ) -> None:
         self._is_shared = is_shared
         self._loop = loop
-        self._server = server
+        self._servers = [server]
         self._make = make
         self._adopting: set[asyncio.Task[None]] = set()
         self._paused = self._closed = False
@@ -174,7 +174,9 @@ class NativeListening:
                     return
             self._paused = True
             # Not at once: the loop may be about to hand over a connection.
-            self._loop.call_soon(self._server.close)
+            for server in self._servers:
+                self._loop.call_soon(server.close)
+            self._servers = []
 
     def resume(self) -> None:
         if self._paused:
@@ -190,15 +192,23 @@ class NativeListening:
         if self._closed:
             spare.close()
             return
-        self._server = await self._loop.create_server(
+        server = await self._loop.create_server(
             self._make,  # type: ignore[arg-type]
             sock=spare,
             backlog=_QUEUE,
         )
+        if self._accepts():
+            self._servers.append(server)
+        else:
+            server.close()
+
+    def _accepts(self) -> bool:
+        return not self._paused and not self._closed
 
     def close(self) -> None:
         self._closed = True
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)
