@@ -209,6 +209,10 @@ class NativeListening:
         self._closed = True
         for server in self._servers:
             server.close()
+        if self._spare is not None:
+            # As long as one duplicate is open, the socket listens.
+            self._spare.close()
+            self._spare = None
         for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)

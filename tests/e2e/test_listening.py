@@ -129,7 +129,10 @@ class PauseTests(SynchronousTestCase):
                 await turns(number)
                 self.assertEqual(len(everybody), number)
             listening.pause()
+            port = listening.port()
             listening.close()
+            await turns(-1)
+            self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port), 5)
             for one in everybody:
                 one.abortConnection()
             await turns(-1)
