@@ -27,8 +27,8 @@ MEMORY = "overload: memory"
 
 #: Seconds between two looks.
 EVERY = 0.25
-#: So many looks in a row must find the reactor late: one pause is no overload.
-_LATE_TWICE = 2
+#: So many looks in a row must find the reactor late: a pause, or another after it, is no overload.
+_LATE_FOR = 3
 #: What the refused share grows by with each look that finds the reactor as late as it may be; more if it is later.
 _GROWS_BY = 0.15
 #: What it falls by with each look that finds it in time: from all to nothing in five seconds.
@@ -109,7 +109,7 @@ def decide(state: State, sample: Sample, bounds: Bounds) -> State:
 def _for_lag(state: State, sample: Sample, bounds: Bounds, late: int) -> float:
     if not bounds.lag:
         return 0.0
-    if late >= _LATE_TWICE:
+    if late >= _LATE_FOR:
         return min(1.0, round(state.for_lag + _GROWS_BY * sample.lag / bounds.lag, 3))
     if sample.lag < bounds.lag / 2:
         return max(0.0, round(state.for_lag - _FALLS_BY, 3))

@@ -40,7 +40,6 @@ from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.output import Output
 from swarmgate.observe.traffic import FINE, Traffic
 from swarmgate.overload import (
-    MEMORY,
     Bounds,
     Guard,
     State,
@@ -68,6 +67,8 @@ if TYPE_CHECKING:
 
 #: What is spoken over TLS, best first, as ALPN calls it.
 PROTOCOLS = ("h2", "http/1.1")
+#: Seconds between two attempts to have less memory, while there is too little.
+_MAKE_ROOM_EVERY = 5.0
 #: Seconds that the last spans have to be sent in.
 _LAST_SPANS_WITHIN = 3.0
 
@@ -157,9 +158,8 @@ class Serving:
         )
         # Who asks.
         self._admission = Admission(self.deadlines, _room(), self._part(configuration.overload.max_connections))
-        self.guard = Guard(
-            reactor, _bounds(configuration, processes), resident_memory, self._overloaded, self._admission.look
-        )
+        self.guard = Guard(reactor, _bounds(configuration, processes), resident_memory, self._overloaded, self._looked)
+        self._room_made = -_MAKE_ROOM_EVERY
         #: Entry points with routers of the gate's own, ping above all: those go on.
         self._own: set[str] = set()
         self.entry_points = {
@@ -242,7 +242,12 @@ class Serving:
         for name, shedding in self.gate.shedding.items():
             shedding.share, shedding.reason = state.share, state.reason
             self.entry_points[name].turns_away = state.refuses_all and name not in self._own
-        if state.reason == MEMORY:
+
+    def _looked(self) -> None:
+        self._admission.look()
+        now = self._reactor.seconds()
+        if self.guard.state.for_memory and now - self._room_made >= _MAKE_ROOM_EVERY:
+            self._room_made = now
             make_room(self.entry_points.values())
             give_back_memory()
 

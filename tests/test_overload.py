@@ -38,20 +38,21 @@ def after(*samples: Sample, state: State | None = None) -> State:
 
 class DecideTests(SynchronousTestCase):
     def test_one_pause(self) -> None:
-        """A single pause of the process, however long, costs nobody a request."""
-        self.assertEqual(after(Sample(9.0, 100), IN_TIME, Sample(9.0, 100)).share, 0.0)
+        """A pause of the process, however long, costs nobody a request, nor does another one after it."""
+        self.assertEqual(after(Sample(9.0, 100), Sample(9.0, 100), IN_TIME, Sample(9.0, 100)).share, 0.0)
 
     def test_lag(self) -> None:
         """A reactor that stays late refuses more and more, and at last everything."""
-        twice = after(TOO_LATE, TOO_LATE)
-        self.assertTrue(0 < twice.share < 0.3, twice)
-        self.assertEqual(twice.reason, REACTOR_LAG)
-        self.assertGreater(after(TOO_LATE, state=twice).share, twice.share)
+        self.assertEqual(after(TOO_LATE, TOO_LATE).share, 0.0)
+        begun = after(TOO_LATE, TOO_LATE, TOO_LATE)
+        self.assertTrue(0 < begun.share < 0.3, begun)
+        self.assertEqual(begun.reason, REACTOR_LAG)
+        self.assertGreater(after(TOO_LATE, state=begun).share, begun.share)
         self.assertTrue(after(*[TOO_LATE] * 10).refuses_all)
 
     def test_hysteresis(self) -> None:
         """Between half the bound and the whole of it nothing changes; below, the refusals end, slowly."""
-        refusing = after(*[TOO_LATE] * 3)
+        refusing = after(*[TOO_LATE] * 4)
         self.assertEqual(after(*[LATE] * 100, state=refusing).share, refusing.share)
         self.assertEqual(after(*[LATE] * 100).share, 0.0)
         falling = after(IN_TIME, state=refusing)
@@ -102,8 +103,8 @@ class GuardTests(SynchronousTestCase):
         memory[0] = 100
         clock.advance(EVERY)
         self.assertEqual(told[-1].share, 0.0)
-        clock.advance(EVERY + 1)
-        clock.advance(EVERY + 1)
+        for _ in range(3):
+            clock.advance(EVERY + 1)
         self.assertTrue(0 < guard.state.share < 1)
         self.assertEqual(guard.state.reason, REACTOR_LAG)
         guard.stop()

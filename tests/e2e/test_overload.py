@@ -55,6 +55,13 @@ class OverloadTests(SynchronousTestCase):
         while (said := self.ask("/ping")[0]) != status:
             self.assertLess(time.monotonic(), deadline, f"ping says {said}; {self.gate.said()}")
 
+    def until_said(self, words: str) -> None:
+        """Wait until the log, which is written in the background, has *words*."""
+        deadline = time.monotonic() + _PATIENCE
+        while words not in self.gate.said(100_000):
+            self.assertLess(time.monotonic(), deadline, self.gate.said())
+            self.ask("/ping")
+
     def test_memory(self) -> None:
         """Beyond its bound the gate answers 503 with Retry-After and ping 503; a request under way gets its answer."""
         client = socket.create_connection(("127.0.0.1", self.gate.port), _PATIENCE)
@@ -79,5 +86,6 @@ class OverloadTests(SynchronousTestCase):
         self.bound(-1)
         self.gate.process.send_signal(signal.SIGHUP)
         self.until_ping(200)
+        self.until_said("the overload is over")
         self.assertEqual(self.gate.said(100_000).count("new requests are refused"), 1)
         self.assertEqual(self.gate.said(100_000).count("the overload is over"), 1)
