@@ -181,6 +181,7 @@ class Origin:
             self.counts["abandoned"] += 1
             raise ConnectionResetError
         gone.cancel()
+        await asyncio.wait({gone})
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + BLOCK)
         await writer.drain()
 
