@@ -18,16 +18,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from swarmgate.http.exchange import reason_of
+from swarmgate.limits.interface import Buckets, Rate
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.middlewares.source import SourceCriterion, source_of
-from swarmgate.middlewares.token_bucket import TokenBuckets
 from swarmgate.structure import Duration, at_least, not_yet, option
 
 if TYPE_CHECKING:
     from swarmgate.http.exchange import Exchange
 
 KIND = "rateLimit"
-_MOST_SOURCES = 65536
 
 
 @not_yet("redis")
@@ -46,27 +45,25 @@ class Settings:
 class RateLimit(Middleware):
     """Lets a request pass when its source has a token for it."""
 
-    __slots__ = ("_buckets", "_clock", "_seconds", "_source")
+    __slots__ = ("_buckets", "_clock", "_longest_wait", "_source")
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self._source = source_of(settings.source_criterion)
         self._clock = context.clock
-        self._seconds = context.clock.seconds
-        rate = settings.average / (settings.period or 1.0)
+        tokens = settings.average / (settings.period or 1.0)
         # As Traefik: half the time between two tokens, and half a second where that is longer than a second.
-        longest_wait = 0.5 if rate < 1 else 0.5 / int(rate)
-        self._buckets: TokenBuckets = context.keep(
+        self._longest_wait = 0.5 if tokens < 1 else 0.5 / int(tokens)
+        rate = Rate(tokens, max(1, settings.burst), self._longest_wait)
+        self._buckets: Buckets = context.keep(
             (KIND, context.name, settings),
-            lambda: TokenBuckets(
-                rate, max(1, settings.burst), self._seconds(), longest_wait=longest_wait, most=_MOST_SOURCES
-            ),
+            lambda: context.limits.buckets(f"{KIND} {context.name} {settings!r}", rate, context.clock),
         )
 
     def request(self, exchange: Exchange) -> Deferred[None] | None:
-        wait = self._buckets.reserve(self._source(exchange.request), self._seconds())
+        wait = self._buckets.take(self._source(exchange.request))
         if not wait:
             return None
-        if wait <= self._buckets.longest_wait:
+        if wait <= self._longest_wait:
             return deferLater(self._clock, wait)
         retry = ((b"Retry-After", b"%d" % ceil(wait)), (b"X-Retry-In", str(Duration(wait)).encode("ascii")))
         exchange.answer(429, reason_of(429), retry)
