@@ -32,6 +32,8 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
+from swarmgate.limits.interface import Limits
+from swarmgate.limits.local import LocalLimits
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.output import Output
@@ -84,6 +86,7 @@ class Serving:
     :param is_routed: says whether all routers are known; hosts that aren't get 503, and not 404, until they are.
     :param ticket_secret: what the keys of session tickets are made of.
     :param staples: what clients are shown of certificates' authorities; None: nothing.
+    :param limits: what middlewares that limit count with; None: each in this process's memory.
     :ivar traffic: counts requests; None if nobody wants to know.
     :ivar lag: how late the reactor is; None if nobody wants to know.
     """
@@ -97,9 +100,12 @@ class Serving:
         is_routed: Callable[[], bool],
         ticket_secret: bytes,
         staples: Staples | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor
+        self._network = network
+        self._limits = limits or LocalLimits()
         self.deadlines = Deadlines(reactor)
         # What is told of requests.
         self._access_log = _access_log(configuration, reactor)
@@ -182,7 +188,7 @@ class Serving:
         return record
 
     def _context(self, **given: Any) -> Context:
-        return Context(in_thread=self._in_thread, **given)
+        return Context(in_thread=self._in_thread, network=self._network, limits=self._limits, **given)
 
     def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *given, **options)

@@ -25,7 +25,7 @@ ALLOWED = {
     "health": {"dynamic"},
     "observe": {"dynamic", "http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
-    "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
+    "resources": {"balancing", "dynamic", "http", "http2", "limits", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},
     "testing": {"dynamic", "providers"},
     "internal": {"acme", "config", "dynamic", "middlewares"},
@@ -34,6 +34,7 @@ ALLOWED = {
         "dynamic",
         "http",
         "http2",
+        "limits",
         "middlewares",
         "observe",
         "resources",
@@ -74,6 +75,7 @@ RESERVED = {
     "uvloop": {"transport/reactor.py"},
     "treq": {"health/ask.py", "tls/responder.py"},
     "opentelemetry": {"observe/tracing.py"},
+    "txredisapi": {"limits/redis.py"},
 }
 
 

@@ -18,6 +18,7 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
@@ -148,7 +149,7 @@ class Gate:
             if server.url in retired
         ]
         for kept in dropped:
-            if isinstance(kept, WaitingRoom):
+            if isinstance(kept, WaitingRoom | RedisBuckets):
                 kept.close()
         for name, (service, leaf) in self._leaves.items():
             known = before_leaves.get(name)
