@@ -441,4 +441,8 @@ class OptionTests(RedisTestCase):
             with self.assertRaises(ValueError) as wrong:
                 self.limit(**redis)
             self.assertTrue(re.search(expected, str(wrong.exception)), wrong.exception)
-        self.assertRaises(ValueError, build, "ratelimit", self.settings_of(db="0"), context_of())
+
+    def test_without_network(self) -> None:
+        """Where nothing can be reached, as where a configuration is only looked at, buckets are those at hand."""
+        limit = build("ratelimit", self.settings_of(db="0"), context_of(self.clock))
+        self.assertEqual([lead(exchange_of(), limit).status for _ in range(2)], [200, 429])

@@ -101,7 +101,7 @@ class RedisRateLimit(_RateLimit):
 
     def __init__(self, settings: Settings, options: RedisOptions, context: Context) -> None:
         super().__init__(settings, context)
-        self._buckets: RedisBuckets = context.keep(
+        self._buckets: RedisBuckets | Buckets = context.keep(
             (KIND, context.name, settings), lambda: redis_buckets(options, self._name, self._rate, context)
         )
 

@@ -9,7 +9,7 @@ import attrs
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.secure_network import SecureNetwork
-from swarmgate.limits.interface import Limits, Rate
+from swarmgate.limits.interface import Buckets, Rate
 from swarmgate.limits.redis import Redis, RedisBuckets, RedisSettings
 from swarmgate.middlewares.interface import Context
 from swarmgate.structure import Duration, at_least, option
@@ -71,17 +71,19 @@ class RedisOptions:
             raise ValueError("a timeout of 0: expected a time, as 10ms; nothing waits for Redis for ever")
 
 
-def redis_buckets(options: RedisOptions, name: str, rate: Rate, context: Context) -> RedisBuckets:
-    """The buckets of the limit called *name*, in the Redis of *options*.
+def redis_buckets(options: RedisOptions, name: str, rate: Rate, context: Context) -> RedisBuckets | Buckets:
+    """The buckets of the limit called *name*, in the Redis of *options*; the gate's own where there is no network.
 
     :raises ValueError: the options can't be followed: files are missing, or no certificates.
     """
+    host, port = _address(options.endpoints[0])
+    tls = None if options.tls is None else _tls_context(options.tls)
+    local = context.limits.buckets(name, rate, context.clock)
     network = context.network
     if network is None:
-        raise ValueError("redis can't be reached from here")
-    host, port = _address(options.endpoints[0])
-    if options.tls is not None:
-        network = SecureNetwork(network, _tls_context(options.tls), "", Deadlines(context.clock))
+        return local
+    if tls is not None:
+        network = SecureNetwork(network, tls, "", Deadlines(context.clock))
     connections = max(1, options.pool_size, options.min_idle_conns)
     settings = RedisSettings(
         host,
@@ -94,9 +96,8 @@ def redis_buckets(options: RedisOptions, name: str, rate: Rate, context: Context
         options.read_timeout + options.write_timeout,
         options.decision_timeout,
     )
-    limits: Limits = context.limits
-    local = None if options.deny_on_error else limits.buckets(name, rate, context.clock)
-    return RedisBuckets(Redis(settings, network, context.clock, f"middleware {context.name}"), name, rate, local)
+    redis = Redis(settings, network, context.clock, f"middleware {context.name}")
+    return RedisBuckets(redis, name, rate, None if options.deny_on_error else local)
 
 
 def _address(endpoint: str) -> tuple[str, int]:

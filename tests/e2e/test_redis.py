@@ -187,7 +187,7 @@ class RedisTests(SynchronousTestCase):
         redis = RedisServer(
             *("--tls-port", str(tls_port), "--tls-cert-file", server, "--tls-key-file", server_key),
             *("--tls-ca-cert-file", str(authority_file), "--tls-auth-clients", "yes"),
-            *f"--user gate on >user-{PASSWORD} ~swarmgate:rate:* +evalsha +eval +time +get +set +select".split(" ", 1),
+            *f"--user gate on >user-{PASSWORD} ~swarmgate:rate:* +evalsha +eval +time +get +set +select".split(" "),
         )
         self.addCleanup(redis.stop)
         text = text_of(self.redis, self.port, "average: 1, period: 1m, burst: 5").replace(
