@@ -176,7 +176,7 @@ class RedisTests(SynchronousTestCase):
 
     def test_user_and_tls(self) -> None:
         """A user that may do what the documentation says, and no more, over TLS with certificates both ways."""
-        folder = Path(self.mktemp())
+        folder = Path(self.mktemp()).resolve()
         folder.mkdir()
         root = authority()
         authority_file = folder / "ca.crt"
