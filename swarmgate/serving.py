@@ -70,6 +70,7 @@ class Report:
     :ivar troubles: why servers can't be asked, by URL.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
+    :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     """
 
     connections: Mapping[str, int] = attrs.field(factory=dict)
@@ -77,6 +78,7 @@ class Report:
     in_flight: Mapping[str, int] = attrs.field(factory=dict)
     troubles: Mapping[str, str] = attrs.field(factory=dict)
     draining: Sequence[tuple[str, str, str, str, int]] = ()
+    redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
 
 
 class Serving:
@@ -266,6 +268,7 @@ class Serving:
                 (name, server.url, server.task, server.node, upstream.in_flight)
                 for name, server, upstream in self.gate.draining()
             ],
+            self.gate.redis(),
         )
 
     # Its life.

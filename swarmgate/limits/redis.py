@@ -16,7 +16,7 @@ from hashlib import blake2b, sha1
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -44,11 +44,13 @@ _SCRIPT = b"""
 local interval, depth, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local full = tonumber(redis.call('GET', KEYS[1]) or now) or now
-full = math.min(math.max(full, now), now + depth + longest) + interval
+local known = tonumber(redis.call('GET', KEYS[1]) or now) or now
+local before = math.min(math.max(known, now), now + depth + longest)
+local full = before + interval
 local wait = full - now - depth
 if wait < 0.000002 then wait = 0 end
-if wait <= longest then
+if wait > longest then full = before end
+if wait <= longest or known > before then
     redis.call('SET', KEYS[1], string.format('%.6f', full), 'PX', math.ceil((full - now) * 1000))
 end
 return math.floor(wait * 1000000)
@@ -327,7 +329,8 @@ class _Decision:
         self._due = redis.clock.seconds() + seconds
         self._call = redis.clock.callLater(seconds, self._is_late)
         self._protocol = protocol
-        protocol.execute_command(b"EVALSHA", _SCRIPT_NAME, *self._arguments).addCallbacks(self._came, self._failed)
+        asked = maybeDeferred(protocol.execute_command, b"EVALSHA", _SCRIPT_NAME, *self._arguments)
+        asked.addCallbacks(self._came, self._failed)
 
     def _came(self, microseconds: Any) -> None:
         self.has_come = True
@@ -341,14 +344,10 @@ class _Decision:
         reason = failure.getErrorMessage()
         if reason.startswith("NOSCRIPT"):
             # It has been started anew, or never been asked before.
-            try:
-                asked = self._protocol.execute_command(b"EVAL", _SCRIPT, *self._arguments)
-            except Exception:
-                asked = None
-            if asked is not None:
-                asked.addCallbacks(self._came, self._refused)
-                return
-        self._refused(failure)
+            asked = maybeDeferred(self._protocol.execute_command, b"EVAL", _SCRIPT, *self._arguments)
+            asked.addCallbacks(self._came, self._refused)
+        else:
+            self._refused(failure)
 
     def _refused(self, failure: Failure) -> None:
         self.has_come = True
@@ -383,7 +382,10 @@ class _Decision:
 
 
 class RedisBuckets:
-    """A limit's token buckets in Redis."""
+    """A limit's token buckets in Redis.
+
+    :ivar alone: how often it was decided, or given up, without Redis.
+    """
 
     def __init__(self, redis: Redis, name: str, rate: Rate, local: Buckets | None) -> None:
         """
@@ -391,6 +393,7 @@ class RedisBuckets:
         :param local: decides when Redis doesn't; None: nobody does.
         """
         self.redis = redis
+        self.alone = 0
         self._local = local
         self._key = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=32).digest()
         times = (1 / rate.tokens, rate.burst / rate.tokens, rate.longest_wait)
@@ -410,6 +413,7 @@ class RedisBuckets:
         return decision.addErrback(self._take_alone_after, source)
 
     def _take_alone(self, source: Source) -> float:
+        self.alone += 1
         if self._local is None:
             raise Unavailable("Redis does not decide")
         return self._local.take(source)

@@ -253,6 +253,14 @@ class Gate:
         self._left = [one for one in self._left if one[2].in_flight]
         return list(self._left)
 
+    def redis(self) -> dict[str, tuple[bool, int, int]]:
+        """By rate limit: whether its Redis decides, how often it has, and how often it had to be done without."""
+        return {
+            name: (kept.redis.is_well, kept.redis.decided, kept.alone)
+            for (name, *_), kept in self._kept.items()
+            if isinstance(kept, RedisBuckets)
+        }
+
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""
         return list(self._upstreams)

@@ -50,14 +50,18 @@ class RedisServer:
         process.kill()
         raise AssertionError("redis-server does not answer")
 
-    def names(self, db: int = 0) -> list[bytes]:
-        """The keys that it has."""
+    def do(self, command: str, db: int = 0) -> bytes:
+        """What it answers to *command* in the database *db*."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as client:
-            client.sendall(b"AUTH %b\r\nSELECT %d\r\nKEYS *\r\nQUIT\r\n" % (PASSWORD.encode(), db))
+            client.sendall(f"AUTH {PASSWORD}\r\nSELECT {db}\r\n{command}\r\nQUIT\r\n".encode())
             octets = b""
             while piece := client.recv(65536):
                 octets += piece
-        return [line for line in octets.split(b"\r\n") if line.startswith(b"swarmgate:")]
+        return octets
+
+    def names(self, db: int = 0) -> list[bytes]:
+        """The keys of buckets that it has."""
+        return [line for line in self.do("KEYS *", db).split(b"\r\n") if line.startswith(b"swarmgate:")]
 
     def freeze(self) -> None:
         """It is there, and does nothing."""

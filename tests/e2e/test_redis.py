@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    # Else the gate would keep a connection at whose other end nobody is any more.
+    writer.close()
+
+
+def metrics_of(gate: Gate) -> str:
+    """What the gate tells Prometheus."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{gate.port}/metrics", timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
 
 
 class Asking:
@@ -65,8 +74,8 @@ class RedisTests(SynchronousTestCase):
         self.addCleanup(self.redis.stop)
         self.port = free_port()
 
-    def gate(self, limit: str, options: str = "", **how: bool) -> Gate:
-        gate = Gate(text_of(self.redis, self.port, limit, options), **how)
+    def gate(self, limit: str, options: str = "", *more: str, **how: bool) -> Gate:
+        gate = Gate(text_of(self.redis, self.port, limit, options), *more, **how)
         self.addCleanup(gate.stop)
         return gate
 
@@ -149,7 +158,7 @@ class RedisTests(SynchronousTestCase):
 
     def test_killed(self) -> None:
         """A Redis that is killed costs nobody anything; when it comes back, it is asked again."""
-        gate = self.gate("average: 1, period: 1m, burst: 5", uvloop=False)
+        gate = self.gate("average: 1, period: 1m, burst: 5", "", "--metrics.prometheus.entryPoint=web", uvloop=False)
 
         async def kill() -> None:
             client = Asking(gate)
@@ -162,6 +171,11 @@ class RedisTests(SynchronousTestCase):
 
         self.run_with_server(kill)
         self.until(gate, "does not decide")
+        time.sleep(0.6)  # What was scraped is shown again for a while.
+        said = metrics_of(gate)
+        self.assertIn('traefik_rate_limit_redis_up{middleware="limit@file"} 0.0', said)
+        self.assertIn('traefik_rate_limit_redis_decisions_total{by="redis",middleware="limit@file"} 1.0', said)
+        self.assertIn('traefik_rate_limit_redis_decisions_total{by="gate",middleware="limit@file"} 40.0', said)
         self.redis.restart()
         self.until(gate, "decides again")
 
@@ -173,6 +187,23 @@ class RedisTests(SynchronousTestCase):
 
         self.run_with_server(again)
         self.assertEqual(len([key for key in self.redis.names() if key != b"swarmgate:rate:try"]), 1)
+
+    def test_clock_set_back(self) -> None:
+        """When Redis' clock is set back by years, nobody waits for years."""
+        gate = self.gate("average: 1, burst: 2")
+
+        async def set_back() -> None:
+            client = Asking(gate)
+            await client.ask()
+            (name,) = self.redis.names()
+            self.redis.do(f"SET {name.decode()} 99999999999.5")
+            self.assertEqual((await client.ask())[0], 429)
+            await asyncio.sleep(1.6)
+            self.assertEqual((await client.ask())[0], 200)
+            client.close()
+
+        self.run_with_server(set_back)
+        self.assertNotIn("does not decide", gate.said())
 
     def test_user_and_tls(self) -> None:
         """A user that may do what the documentation says, and no more, over TLS with certificates both ways."""
