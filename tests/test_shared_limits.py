@@ -14,6 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.limits.interface import Rate
 from swarmgate.limits.shared import SharedLimits
 from swarmgate.limits.token_bucket import TokenBucket
+from swarmgate.middlewares import build, in_flight_req, rate_limit
+from swarmgate.structure import structure
+from tests.exchanges import context_of, exchange_of, lead
 
 
 class SharedTestCase(SynchronousTestCase):
@@ -169,6 +172,31 @@ class SharedCountsTests(SharedTestCase):
             which = counts[number % 2]
             which.leave(which.enter(f"{number}", 1))
         self.assertEqual((first.misses, second.misses, sum(first.counts_of)), (0, 0, 0))
+
+
+class MiddlewareTests(SharedTestCase):
+    """The middlewares in workers of one gate, which have built them from equal settings."""
+
+    def steps(self, kind: str, settings: type[Any], **tree: Any) -> list[Any]:
+        return [
+            build(kind, structure(settings, tree, kind), context_of(self.clock, limits=limits))
+            for limits in self.open()[:2]
+        ]
+
+    def test_rate_limit(self) -> None:
+        """A token that one worker has given is missing in the other."""
+        first, second = self.steps("ratelimit", rate_limit.Settings, average="1", period="1m", burst="2")
+        statuses = [lead(exchange_of(), step).status for step in (first, second, first, second)]
+        self.assertEqual(statuses, [200, 200, 429, 429])
+
+    def test_in_flight_req(self) -> None:
+        """What is under way in one worker counts in the other, until it has ended."""
+        first, second = self.steps("inflightreq", in_flight_req.Settings, amount="1")
+        exchange = exchange_of()
+        self.assertIsNone(first.request(exchange))
+        self.assertEqual(lead(exchange_of(), second).status, 429)
+        exchange.client_gone()
+        self.assertEqual([lead(exchange_of(), second).status for _ in range(2)], [200, 200])
 
 
 class DescriptorTests(SharedTestCase):
