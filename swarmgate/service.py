@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,10 @@ from swarmgate.resources.ping import PingResource
 from swarmgate.serving import Serving, network_of, path_policy, servers_transport
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
+from swarmgate.transport.sockets import handed_over
 from swarmgate.why.services import World
+from swarmgate.workers.cores import usable_cores
+from swarmgate.workers.parent import Workers
 
 if TYPE_CHECKING:
     pass
@@ -107,15 +110,7 @@ class GateService(Service):
         self.resolvers = self._resolvers(configuration)
         self._stapler = _stapler(configuration, reactor)
         resources = self._resources(configuration, swarm)
-        self.serving = Serving(
-            configuration,
-            reactor,
-            network_of(reactor),
-            resources,
-            self._is_routed,
-            _ticket_secret(configuration),
-            None if self._stapler is None else self._stapler.staple,
-        )
+        self.serving = self._serving(configuration, resources)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
@@ -126,13 +121,31 @@ class GateService(Service):
 
     # What it is made of.
 
+    def _serving(self, configuration: StaticConfiguration, resources: Mapping[str, Any]) -> Serving | Workers:
+        """What serves: this process, or others."""
+        secret = _ticket_secret(configuration)
+        staples = None if self._stapler is None else self._stapler.staple
+        handed = handed_over(os.environ, os.getpid())
+        count = configuration.workers or usable_cores()
+        loop = getattr(self._reactor, "_asyncioEventloop", None)
+        if count > 1 and loop is None:
+            _log.warn("workers: this reactor is not asyncio's, so the process serves alone")
+        elif count > 1 and loop is not None:
+            return Workers(
+                configuration, self._reactor, loop, count, resources, self._is_ready, self._is_routed, secret, staples,
+                handed,
+            )  # fmt: skip
+        network = network_of(self._reactor)
+        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples)
+
     def _resources(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> dict[str, Any]:
         """What answers for the gate's own services."""
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
-        if configuration.metrics is not None and configuration.metrics.prometheus is not None:
-            tell = self._metrics(configuration.metrics.prometheus)
+        metrics = _prometheus(configuration)
+        if metrics is not None:
+            tell = self._metrics(metrics)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
             recent = Recent(self.known, self._marks, self._reactor.seconds)
@@ -244,7 +257,7 @@ class GateService(Service):
             world,
             self._configuration.access_log is not None,
             "" if self._configuration.tracing is None else "OTLP",
-            "Prometheus" if self.serving.lag is not None else "",
+            "Prometheus" if _prometheus(self._configuration) is not None else "",
             self.serving.traffic,
             time.time(),
             self._configuration.api is not None and self._configuration.api.operations,
@@ -260,9 +273,9 @@ class GateService(Service):
         )
 
         def tell() -> Callable[[], Iterable[Metric]]:
-            traffic, lag = self.serving.traffic, self.serving.lag
-            assert traffic is not None and lag is not None
-            state, longest = self._state(), lag.take()
+            traffic = self.serving.traffic
+            assert traffic is not None
+            state, longest = self._state(), self.serving.take_lag()
             return lambda: families(options.prefix, labels, traffic, state, longest)
 
         return tell
@@ -428,6 +441,10 @@ def _tracing_fault(configuration: StaticConfiguration) -> str:
         if path and not os.access(path, os.R_OK):
             return f"tracing.otlp.http.tls.{key}: {path} can't be read"
     return ""
+
+
+def _prometheus(configuration: StaticConfiguration) -> PrometheusMetrics | None:
+    return configuration.metrics.prometheus if configuration.metrics is not None else None
 
 
 def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
