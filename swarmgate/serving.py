@@ -29,6 +29,7 @@ from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.per_address import per_address
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
@@ -161,6 +162,12 @@ class Serving:
             self._traced(self.gate.secure_roots[name].serve),
             None if self._access_log is None else self._access_log.record,
         )
+        connections = options.in_flight_conn
+        if connections.amount:
+            counts = self._limits.counts(f"inFlightConn {name}")
+            entry_point.limit_connections(
+                per_address(counts, connections.amount, connections.ipv6_subnet, settings.forwarded)
+            )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point

@@ -7,7 +7,9 @@ import contextlib
 import os
 import re
 import signal
+import ssl
 import time
+import urllib.request
 from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,13 +33,16 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 class WorkerLimitTests(SynchronousTestCase):
-    def gate(self, limit: str) -> Gate:
+    def gate(self, limit: str, *options: str) -> Gate:
         """A gate with two workers, and the port of its server in :attr:`port`."""
         self.port = free_port()
         text = routes({"app": [self.port]}, {"a": "app"}).replace(
             "service: app", "service: app\n      middlewares: [limit]"
         )
-        gate = Gate(text + f"  middlewares:\n    limit:\n      {limit}\n", "--workers=2")
+        text = text.replace(
+            "  services:", "    secure:\n      rule: Host(`b`)\n      service: app\n      tls: {}\n  services:"
+        )
+        gate = Gate(text + f"  middlewares:\n    limit:\n      {limit}\n", "--workers=2", *options)
         self.addCleanup(gate.stop)
         return gate
 
@@ -142,3 +147,39 @@ class WorkerLimitTests(SynchronousTestCase):
                 return True
 
         asyncio.run(everything())
+
+    def test_connections(self) -> None:
+        """So many connections of one address are served by both workers together, with TLS and without."""
+        gate = self.gate(
+            "headers: {}", "--entryPoints.web.inFlightConn.amount=6", "--metrics.prometheus.entryPoint=web"
+        )
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+
+        async def connect(secure: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+            """A connection that is served, None if it is closed."""
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", gate.port, ssl=tls if secure else None)
+                writer.write(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+                status = await self.status(reader)
+            except (OSError, asyncio.IncompleteReadError):
+                return None
+            self.assertIn(status, (200, 404))
+            return reader, writer
+
+        async def everything() -> None:
+            for _ in range(3):
+                found = [await connect(secure) for _ in range(5) for secure in (False, True)]
+                served = [one for one in found if one is not None]
+                self.assertEqual(len(served), 6)
+                for _, writer in served:
+                    writer.close()
+                    with contextlib.suppress(OSError, ssl.SSLError):
+                        await writer.wait_closed()
+                await asyncio.sleep(0.5)
+
+        asyncio.run(everything())
+        time.sleep(1)  # Workers tell twice a second.
+        with urllib.request.urlopen(f"http://127.0.0.1:{gate.port}/metrics", timeout=PATIENCE) as answer:
+            said = answer.read().decode()
+        self.assertIn('reason="too many connections of one address"} 12.0', said)
