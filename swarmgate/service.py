@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -64,6 +66,7 @@ from swarmgate.serving import Serving, network_of, path_policy, servers_transpor
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
+from swarmgate.upgrade import Upgrade, notify
 from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.parent import Workers
@@ -92,7 +95,14 @@ class GateService(Service):
         reactor: Any,
         swarm: ISwarm | None = None,
         logging: Logging | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+
+        :raises ValueError: something that the configuration wants is not installed.
+        """
+        self._handed = handed or {}
         fault = _tracing_fault(configuration)
         if fault:
             raise ValueError(fault)
@@ -125,7 +135,7 @@ class GateService(Service):
         """What serves: this process, or others."""
         secret = _ticket_secret(configuration)
         staples = None if self._stapler is None else self._stapler.staple
-        handed = handed_over(os.environ, os.getpid())
+        handed = self._handed
         count = configuration.workers or usable_cores()
         loop = getattr(self._reactor, "_asyncioEventloop", None)
         if count > 1 and loop is None:
@@ -136,7 +146,7 @@ class GateService(Service):
                 handed,
             )  # fmt: skip
         network = network_of(self._reactor)
-        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples)
+        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples, handed)
 
     def _resources(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> dict[str, Any]:
         """What answers for the gate's own services."""
@@ -316,6 +326,8 @@ class GateService(Service):
     def start(self) -> Any:
         """Start to serve. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
         self.running = True
+        # The loop has taken the descriptor by which signals wake Twisted up, so that it hears of no child's end.
+        _on_signal(self._reactor, "SIGCHLD", reapAllProcesses)
         self.serving.prepare()
         if self._audit is not None:
             self._audit.start()
@@ -323,6 +335,9 @@ class GateService(Service):
             provider.startService()
         yield self._first_looks()
         yield self.serving.listen()
+        for name in self._handed:
+            _log.warn("LISTEN_FDS: no entry point is for the socket {name}", name=name)
+        notify(os.environ, "READY=1", f"MAINPID={os.getpid()}")
 
     @inlineCallbacks
     def _first_looks(self) -> Any:
@@ -530,8 +545,9 @@ def make_service(
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
-    service = GateService(configuration, reactor, swarm, logging)
+    service = GateService(configuration, reactor, swarm, logging, handed_over(os.environ, os.getpid()))
     _on_signal(reactor, "SIGUSR1", service.reopen_logs)
+    _on_signal(reactor, "SIGUSR2", Upgrade(reactor, service.serving.sockets, reactor.stop).start)
     if read is not None:
         _on_signal(reactor, "SIGHUP", lambda: read_again(service, read))
     return service

@@ -51,6 +51,7 @@ from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
+from swarmgate.transport.sockets import take
 
 if TYPE_CHECKING:
     from swarmgate.observe.tracing import Sending, Tracing
@@ -103,8 +104,13 @@ class Serving:
         is_routed: Callable[[], bool],
         ticket_secret: bytes,
         staples: Staples | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+        """
+        self._handed = handed or {}
         self._configuration = configuration
         self._reactor = reactor
         self._network = network
@@ -278,6 +284,10 @@ class Serving:
             self.gate.redis(),
         )
 
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """The listening sockets, by entry point."""
+        return {name: entry_point.sockets() for name, entry_point in self.entry_points.items()}
+
     def take_lag(self) -> float:
         """The longest that the reactor was late by since this was last asked, in seconds; 0 if nobody measures it."""
         return 0.0 if self.lag is None else self.lag.take()
@@ -301,7 +311,8 @@ class Serving:
             if self._drained:
                 return
             try:
-                yield entry_point.listen((sockets or {}).get(name, ()))
+                handed = take(self._handed, name, self._configuration.entry_points[name].address.port)
+                yield entry_point.listen((sockets or {}).get(name, handed))
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
         # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.

@@ -202,6 +202,10 @@ class EntryPoint(Service):
             site = self._secure_sites[options] = SecureSite(self, options)
         return self.protocols.get(negotiated, ClientConnection)(site, self._secure_settings, self._deadlines)
 
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on."""
+        return [listening.shared() for listening in self._listening]
+
     def port(self) -> int:
         """The port number that it listens on."""
         return self._listening[0].port()

@@ -33,6 +33,9 @@ class ReactorListening:
     def port(self) -> int:
         return self._number
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 

@@ -153,6 +153,9 @@ class NativeListening:
     def port(self) -> int:
         return self._port
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 

@@ -20,6 +20,9 @@ class ListeningSocket(Protocol):
     def port(self) -> int:
         """The port number it is bound to."""
 
+    def shared(self) -> socket.socket:
+        """The same socket, to be handed on to another process."""
+
     def turn_away(self) -> None:
         """Leave new connections to another process that listens on the port (``reuse_port``), if there is one."""
 

@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.error import ProcessDone
-from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -168,6 +167,10 @@ class Workers:
             worker.lag = 0.0
         return max(lags)
 
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """The listening sockets, by entry point."""
+        return dict(self._sockets)
+
     @property
     def processes(self) -> list[int]:
         """The ids of the workers' processes that are there."""
@@ -193,8 +196,6 @@ class Workers:
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
         self._known = messages.Know(self._is_ready(), self._is_routed())
-        # The loop has taken the descriptor by which a signal wakes Twisted up, which would not hear of workers' ends.
-        signal.signal(signal.SIGCHLD, lambda *_: self._reactor.callFromThread(reapAllProcesses))
         dealt_out = dealt(self._sockets, len(self._workers))
         ready = [worker.start(sockets) for worker, sockets in zip(self._workers, dealt_out, strict=True)]
         try:

@@ -98,7 +98,7 @@ class Worker:
             lambda: self._known.is_routed,
             start.ticket_secret,
             self._staple_of if configuration.ocsp is not None else None,
-            SharedLimits.open(self._limits, start.number),
+            limits=SharedLimits.open(self._limits, start.number),
         )
         parent = parent_upstream(self._loop, self._door, serving.deadlines)
         for name in start.resources:
