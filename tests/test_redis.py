@@ -19,6 +19,7 @@ from swarmgate.structure import StructureError, structure
 from tests.exchanges import Kept, Origin, client_of, context_of, exchange_of, lead
 from tests.memory_network import MemoryNetwork, MemoryTransport
 
+#: A bucket that is full in 20 ms is empty.
 RATE = Rate(100, 2, 0.005)
 
 
@@ -81,8 +82,8 @@ class DecisionTests(RedisTestCase):
         self.assertEqual((name, keys, arguments), (b"EVALSHA", b"1", [b"0.010000000", b"0.020000000", b"0.005000000"]))
         self.assertRegex(script.decode(), "^[0-9a-f]{40}$")
         self.assertRegex(key.decode(), "^swarmgate:rate:[0-9a-f]{32}$")
-        self.server.receive(b":4500\r\n")
-        self.assertEqual(self.successResultOf(answer), 0.0045)
+        self.server.receive(b":24500\r\n")
+        self.assertAlmostEqual(self.successResultOf(answer), 0.0045)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_sources_and_limits_have_their_own(self) -> None:
@@ -102,11 +103,11 @@ class DecisionTests(RedisTestCase):
         """Decisions do not wait for each other."""
         buckets = self.buckets()
         answers = [self.asked(buckets, source) for source in "abc"]
-        self.server.receive(b":0\r\n:100\r\n:2")
-        self.assertEqual([self.successResultOf(answer) for answer in answers[:2]], [0.0, 0.0001])
+        self.server.receive(b":20000\r\n:20100\r\n:202")
+        self.assertEqual([round(self.successResultOf(answer), 6) for answer in answers[:2]], [0.0, 0.0001])
         self.assertNoResult(answers[2])
         self.server.receive(b"00\r\n")
-        self.assertEqual(self.successResultOf(answers[2]), 0.0002)
+        self.assertAlmostEqual(self.successResultOf(answers[2]), 0.0002)
 
     def test_script_not_known(self) -> None:
         """A Redis that was started anew is sent the script itself."""
@@ -174,8 +175,22 @@ class TroubleTests(RedisTestCase):
         self.assertTrue(buckets.redis.is_well)
         # What comes later is nobody's answer, and the next one is its own.
         answer = self.asked(buckets)
-        self.server.receive(b":9999\r\n:7\r\n")
-        self.assertEqual(self.successResultOf(answer), 7e-6)
+        self.server.receive(b":24999\r\n:20007\r\n")
+        self.assertAlmostEqual(self.successResultOf(answer), 7e-6)
+
+    def test_copy(self) -> None:
+        """Whoever decides without Redis knows what Redis has said last, so that nobody has a new bucket by that."""
+        buckets = self.buckets()
+        for answer, wait in ((b":10000\r\n", 0.0), (b":20000\r\n", 0.0), (b":-20001\r\n", 0.01)):
+            asked = self.asked(buckets)
+            self.server.receive(answer)
+            self.assertAlmostEqual(self.successResultOf(asked), wait)
+        self.server.reset()
+        self.assertAlmostEqual(buckets.take("a"), 0.01)  # type: ignore[arg-type]
+        self.assertEqual(buckets.take("b"), 0.0)
+        self.clock.advance(0.02)
+        self.assertEqual([buckets.take("a"), buckets.take("a")], [0.0, 0.0])
+        self.assertAlmostEqual(buckets.take("a"), 0.01)  # type: ignore[arg-type]
 
     def test_refused_when_late(self) -> None:
         """Who has asked for it is refused when Redis does not decide."""
@@ -223,8 +238,8 @@ class TroubleTests(RedisTestCase):
         self.assertEqual(self.said[1:], ["Redis at redis:6379 decides again for middleware limit@test"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
         answer = self.asked(buckets)
-        self.server.receive(b":5\r\n")
-        self.assertEqual(self.successResultOf(answer), 5e-6)
+        self.server.receive(b":20005\r\n")
+        self.assertAlmostEqual(self.successResultOf(answer), 5e-6)
 
     def test_slow_stays_out(self) -> None:
         """A Redis that answers, but always too late, is not asked again."""
@@ -324,8 +339,8 @@ class TroubleTests(RedisTestCase):
         self.clock.rightNow += 0.1
         self.clock.advance(0)
         self.assertNoResult(answer)
-        self.server.receive(b":8\r\n")
-        self.assertEqual(self.successResultOf(answer), 8e-6)
+        self.server.receive(b":20008\r\n")
+        self.assertAlmostEqual(self.successResultOf(answer), 8e-6)
         answer = self.asked(buckets)
         self.clock.rightNow += 0.1
         self.clock.advance(0)
@@ -362,7 +377,7 @@ class OptionTests(RedisTestCase):
         limit = self.limit(endpoints="redis.example:6380")
         self.assertEqual(self.server.getPeer().host, "redis.example")
         clients = []
-        for answer in (b":0\r\n", b":4000\r\n", b":2500000\r\n"):
+        for answer in (b":0\r\n", b":14000\r\n", b":-2500001\r\n"):
             exchange = exchange_of()
             clients.append(lead(exchange, limit))
             self.assertEqual(clients[-1].status, 0)

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.limits.interface import Rate
+from swarmgate.limits.local import LocalBuckets
 from swarmgate.limits.shared import SharedLimits
 from swarmgate.limits.token_bucket import TokenBucket
 from swarmgate.middlewares import build, in_flight_req, rate_limit
@@ -96,6 +97,16 @@ class SharedBucketsTests(SharedTestCase):
         for number in range(1000):
             self.assertEqual(first.take(f"other {number}"), 0.0)
         self.assertAlmostEqual(first.take("busy"), 1.0)
+
+    def test_learn(self) -> None:
+        """What somebody who knows better says of a bucket holds for all workers, and for processes of one."""
+        first, second, _ = (one.buckets("l", Rate(1, 3), self.clock) for one in self.open())
+        for buckets, other in ((first, second), (local := LocalBuckets(Rate(1, 3), self.clock), local)):
+            buckets.learn("a", 2.0)
+            self.assertEqual(other.take("a"), 0.0)
+            self.assertAlmostEqual(other.take("a"), 1.0)
+            buckets.learn("a", 0.0)
+            self.assertEqual([other.take("a") for _ in range(3)], [0.0] * 3)
 
     def test_lock_held(self) -> None:
         """While another process has the lock nobody waits, and limits still hold for all as far as they are known."""

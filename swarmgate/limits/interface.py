@@ -35,6 +35,9 @@ class Buckets(Protocol):
         was taken; they then tell when it is worth trying again.
         """
 
+    def learn(self, source: Source, full_in: float) -> None:
+        """Somebody who knows better says that the bucket of *source* is full in so many seconds."""
+
 
 class Counts(Protocol):
     """How many of each source are under way."""

@@ -26,6 +26,9 @@ class LocalBuckets:
     def take(self, source: Source) -> float:
         return self._buckets.reserve(source, self._seconds())
 
+    def learn(self, source: Source, full_in: float) -> None:
+        self._buckets.learn(source, full_in, self._seconds())
+
     def __repr__(self) -> str:
         return f"<LocalBuckets {self._buckets!r}>"
 

@@ -38,8 +38,8 @@ _AGAIN_AT_MOST = 5.0
 #: A late decision may be this process's own fault: if its clock is late too, it gets another turn.
 _ANOTHER_TURN = 0.001
 
-#: KEYS: the bucket. ARGV: seconds for a token, for a full bucket, and that may be waited. Returns the microseconds to
-#: wait; the bucket has given a token if they are no more than those that may be waited.
+#: KEYS: the bucket. ARGV: seconds for a token, for a full bucket, and that may be waited. Returns in how many
+#: microseconds the bucket is full, if it has given a token; if it hasn't, the same below -1.
 _SCRIPT = b"""
 local interval, depth, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -48,13 +48,17 @@ local known = tonumber(redis.call('GET', KEYS[1]) or now) or now
 local before = math.min(math.max(known, now), now + depth + longest)
 local full = before + interval
 local wait = full - now - depth
-if wait < 0.000002 then wait = 0 end
-if wait > longest then full = before end
-if wait <= longest or known > before then
+local given = wait < 0.000002 or wait <= longest
+if not given then full = before end
+if given or known > before then
     redis.call('SET', KEYS[1], string.format('%.6f', full), 'PX', math.ceil((full - now) * 1000))
 end
-return math.floor(wait * 1000000)
+local left = math.floor((full - now) * 1000000)
+if given then return left end
+return -1 - left
 """
+#: Seconds that count as no wait: what the script rounds.
+_AT_ONCE = 2e-6
 _SCRIPT_NAME = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 
@@ -118,11 +122,11 @@ class Redis:
         for link in self._links:
             link.connect()
 
-    def decide(self, key: bytes, arguments: tuple[bytes, ...]) -> Deferred[float]:
-        """Take a token from the bucket *key*. Returns the seconds to wait for it, or fails with :exc:`Unavailable`."""
+    def decide(self, key: bytes, arguments: tuple[bytes, ...]) -> Deferred[int]:
+        """Take a token from the bucket *key*. Returns what the script does, or fails with :exc:`Unavailable`."""
         return self._ask(_Decision(self, key, arguments))
 
-    def _ask(self, decision: _Decision) -> Deferred[float]:
+    def _ask(self, decision: _Decision) -> Deferred[int]:
         answer = decision.answer
         links = self._links
         self._next += 1
@@ -190,7 +194,7 @@ class Redis:
         self._trial_since = now
         self._ask(self._trial).addCallbacks(self._tried, lambda failure: self._tried(None))
 
-    def _tried(self, wait: float | None) -> None:
+    def _tried(self, wait: int | None) -> None:
         self._good_tries = 0 if wait is None else self._good_tries + 1
         if self._good_tries >= _TRIES and not self.is_well:
             self.is_well = True
@@ -307,14 +311,14 @@ class _Link:
 class _Decision:
     """One script that Redis is asked to run.
 
-    :ivar answer: the seconds to wait; fails with :exc:`Unavailable`.
+    :ivar answer: what the script returns; fails with :exc:`Unavailable`.
     :ivar has_come: Redis has answered, in time or not.
     """
 
     __slots__ = ("_arguments", "_call", "_due", "_protocol", "_redis", "answer", "has_come")
 
     def __init__(self, redis: Redis, key: bytes, arguments: tuple[bytes, ...]) -> None:
-        self.answer: Deferred[float] = Deferred(self._cancelled)
+        self.answer: Deferred[int] = Deferred(self._cancelled)
         self.has_come = False
         self._redis = redis
         self._arguments = (b"1", key, *arguments)
@@ -332,13 +336,13 @@ class _Decision:
         asked = maybeDeferred(protocol.execute_command, b"EVALSHA", _SCRIPT_NAME, *self._arguments)
         asked.addCallbacks(self._came, self._failed)
 
-    def _came(self, microseconds: Any) -> None:
+    def _came(self, answer: Any) -> None:
         self.has_come = True
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
             self._redis.was_in_time()
-            self.answer.callback(int(microseconds) / 1e6)
+            self.answer.callback(int(answer))
 
     def _failed(self, failure: Failure) -> None:
         reason = failure.getErrorMessage()
@@ -375,14 +379,14 @@ class _Decision:
         self.has_come = True
         self.answer.errback(Unavailable(reason))
 
-    def _cancelled(self, _: Deferred[float]) -> None:
+    def _cancelled(self, _: Deferred[int]) -> None:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
 
 class RedisBuckets:
-    """A limit's token buckets in Redis.
+    """A limit's token buckets in Redis, and copies of them here, for when Redis does not decide.
 
     :ivar alone: how often it was decided, or given up, without Redis.
     """
@@ -390,14 +394,15 @@ class RedisBuckets:
     def __init__(self, redis: Redis, name: str, rate: Rate, local: Buckets | None) -> None:
         """
         :param name: the same in all gates that share the limit.
-        :param local: decides when Redis doesn't; None: nobody does.
+        :param local: the copies; None: there are none, and nobody decides when Redis doesn't.
         """
         self.redis = redis
         self.alone = 0
         self._local = local
         self._key = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=32).digest()
-        times = (1 / rate.tokens, rate.burst / rate.tokens, rate.longest_wait)
-        self._arguments = tuple(b"%.9f" % seconds for seconds in times)
+        self._interval, self._depth = 1 / rate.tokens, rate.burst / rate.tokens
+        self._longest_wait = rate.longest_wait
+        self._arguments = tuple(b"%.9f" % seconds for seconds in (self._interval, self._depth, self._longest_wait))
 
     def take(self, source: Source) -> float | Deferred[float]:
         """Take a token from the bucket of *source*: the seconds to wait for it, now or a little later.
@@ -410,7 +415,17 @@ class RedisBuckets:
         # Sources may be secrets, such as keys of an API: Redis sees digests alone.
         key = b"swarmgate:rate:" + blake2b(octets, key=self._key, digest_size=16).hexdigest().encode()
         decision = self.redis.decide(key, self._arguments)
-        return decision.addErrback(self._take_alone_after, source)
+        return decision.addCallbacks(self._decided, self._take_alone_after, (source,), errbackArgs=(source,))
+
+    def _decided(self, answer: int, source: Source) -> float:
+        is_given = answer >= 0
+        full_in = (answer if is_given else -1 - answer) / 1e6
+        if self._local is not None:
+            self._local.learn(source, full_in)
+        if is_given:
+            wait = full_in - self._depth
+            return 0.0 if wait < _AT_ONCE else min(wait, self._longest_wait)
+        return max(full_in + self._interval - self._depth, self._longest_wait + _AT_ONCE)
 
     def _take_alone(self, source: Source) -> float:
         self.alone += 1

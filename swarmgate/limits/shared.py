@@ -208,9 +208,22 @@ class SharedBuckets:
         self._depth = rate.burst / rate.tokens
         self._longest_wait = rate.longest_wait
 
-    def take(self, source: Source) -> float:
+    def _digest(self, source: Source) -> bytes:
         octets = source if isinstance(source, bytes) else source.encode("utf-8", "surrogateescape")
-        digest = blake2b(octets, key=self._key, digest_size=_DIGEST).digest()
+        return blake2b(octets, key=self._key, digest_size=_DIGEST).digest()
+
+    def learn(self, source: Source, full_in: float) -> None:
+        digest = self._digest(source)
+        group = int.from_bytes(digest[:4], "little") % self._groups
+        limits = self._limits
+        if limits.lock(group):
+            try:
+                self._times[self._slot(digest, group, True)] = limits.seconds() + full_in
+            finally:
+                limits.unlock(group)
+
+    def take(self, source: Source) -> float:
+        digest = self._digest(source)
         group = int.from_bytes(digest[:4], "little") % self._groups
         limits = self._limits
         if limits.lock(group):
