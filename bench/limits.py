@@ -55,7 +55,7 @@ def in_redis(running: Any) -> Any:
 
     server = RedisServer()
     try:
-        settings = RedisSettings("127.0.0.1", server.port, password=PASSWORD)
+        settings = RedisSettings("127.0.0.1", server.port, password=PASSWORD, decision_timeout=1.0)
         redis = Redis(settings, network_of(running), running, "the benchmark")
         yield deferLater(running, 0.5)
         buckets = RedisBuckets(redis, "b", Rate(1e6, 5, 0.01), None)
