@@ -124,6 +124,7 @@ class Gate:
         self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
+        self._indexes: dict[EntryPointRoot, RouteIndex] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
     def answer(self, name: str, leaf: Leaf) -> None:
@@ -141,9 +142,11 @@ class Gate:
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
             leaves = {name: chain for name, (_, _, chain) in chains.items()}
-            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
-            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
+            for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
+                index = self._indexes[one] = RouteIndex(its, self._indexes.get(one))
+                one.show(index, leaves)
         dropped = self._kept.forget_others()
         retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
         for upstream in retired.values():
@@ -171,7 +174,7 @@ class Gate:
         new: list[Member] = []
         unknown: list[Upstream] = []
         members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
-        if before is not None and before[0] == service:
+        if before is not None and (before[0] is service or before[0] == service):
             return before
         if before is not None and len(new) < len(members):
             # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
@@ -226,7 +229,7 @@ class Gate:
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
             return route, leaf, NOT_FOUND
-        if before is not None and before[0] == route and before[1] is leaf:
+        if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
             return before
         return route, leaf, Chain(route.name, middlewares, leaf)
 
