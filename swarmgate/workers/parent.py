@@ -98,7 +98,7 @@ class Workers:
         self.traffic = traffic_of(configuration)
         self.lag = ReactorLag(reactor)
         # Themselves.
-        self._limits = SharedLimits.open(SharedLimits.create(count))
+        self._limits: SharedLimits | None = SharedLimits.open(SharedLimits.create(count))
         self._workers = [_Worker(self, number) for number in range(count)]
         self._sockets: dict[str, list[socket.socket]] = {}
         self._draining = False
@@ -256,8 +256,10 @@ class Workers:
         self._reception.close()
         self.deadlines.stop()
         self.lag.stop()
-        self._limits.close()
-        os.close(self._limits.descriptor)
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.close()
+            os.close(limits.descriptor)
         return succeed(None)
 
     @staticmethod
@@ -302,6 +304,7 @@ class Workers:
         """Start the process of *worker*."""
         door = self._reception.open()
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", DOOR: door.fileno()}
+        assert self._limits is not None
         descriptors[LIMITS] = self._limits.descriptor
         places: dict[str, list[int]] = {}
         for name, of_one in sockets.items():
@@ -320,7 +323,8 @@ class Workers:
 
     def ended(self, worker: _Worker) -> None:
         """The process of *worker* is no more: what it had under way is over."""
-        self._limits.clear(worker.number)
+        if self._limits is not None:
+            self._limits.clear(worker.number)
 
     def told(self, worker: _Worker, tell: messages.Tell) -> None:
         """A worker says how it does."""
