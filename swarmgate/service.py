@@ -308,6 +308,7 @@ class GateService(Service):
             len(known.draining),
             table.tls.certificates,
             ages[0] if ages else None,
+            report.redis,
             report.refused_share,
         )
 

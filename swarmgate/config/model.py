@@ -193,6 +193,21 @@ class HTTP2:
     )
 
 
+@attrs.frozen
+class InFlightConn:
+    """How many connections clients of one address may have on an entry point; swarmgate's own."""
+
+    amount: int = option(
+        default=0, doc="Connections of one address; one more is closed. 0: no limit.", validator=at_least(0)
+    )
+    ipv6_subnet: int = option(
+        default=64,
+        key="ipv6Subnet",
+        doc="IPv6 addresses whose first bits, so many, are the same are one.",
+        validator=between(1, 128),
+    )
+
+
 @not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
@@ -207,6 +222,10 @@ class EntryPoint:
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
+    in_flight_conn: InFlightConn = option(
+        factory=InFlightConn,
+        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
+    )
 
 
 # ---- connections to servers
