@@ -25,7 +25,6 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
-from swarmgate.acme import resolvers as acme
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
@@ -53,6 +52,7 @@ from swarmgate.middlewares import KINDS
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
+from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
@@ -72,7 +72,7 @@ from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.parent import Workers
 
 if TYPE_CHECKING:
-    pass
+    from swarmgate.acme.resolvers import Resolvers
 
 _log = Logger("swarmgate")
 
@@ -210,10 +210,13 @@ class GateService(Service):
             )
         return providers
 
-    def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
+    def _resolvers(self, configuration: StaticConfiguration) -> Resolvers | None:
         if not configuration.certificates_resolvers:
             return None
-        return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+        # Not everybody has them, and what speaks to authorities takes 25 MB.
+        from swarmgate.acme.resolvers import Resolvers
+
+        return Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.serving.show(challenges)
@@ -306,6 +309,7 @@ class GateService(Service):
             table.tls.certificates,
             ages[0] if ages else None,
             report.redis,
+            report.refused_share,
         )
 
     def _marks(self) -> tuple[object, ...]:
@@ -316,7 +320,7 @@ class GateService(Service):
     def _ping_status(self) -> int:
         if self.is_terminating:
             return self._terminating_status
-        return 200 if self._is_ready() else 503
+        return 200 if self._is_ready() and not self.serving.refuses_all else 503
 
     # Its life.
 
@@ -525,7 +529,15 @@ def fault_of(configuration: StaticConfiguration) -> str:
             try_out(configuration)
         except (OSError, ValueError) as error:
             return f"{key}: {error}"
-    return _tracing_fault(configuration) or acme.fault_of(configuration)
+    return _tracing_fault(configuration) or _acme_fault(configuration)
+
+
+def _acme_fault(configuration: StaticConfiguration) -> str:
+    if not configuration.certificates_resolvers:
+        return ""
+    from swarmgate.acme.resolvers import fault_of as fault_of_resolvers
+
+    return fault_of_resolvers(configuration)
 
 
 def make_service(
@@ -589,6 +601,7 @@ def run(
     except OSError as error:
         print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    raise_descriptor_limit()
     service = make_service(configuration, reactor, swarm, logging, read)
     failed: list[Any] = []
 

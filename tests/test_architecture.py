@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent / "swarmgate"
 ALLOWED = {
     "structure": set(),
     "documents": {"structure"},
+    "overload": set(),
     "transport": set(),
     "config": {"structure", "documents", "dynamic"},
     "dynamic": {"structure", "documents"},
@@ -37,6 +38,7 @@ ALLOWED = {
         "limits",
         "middlewares",
         "observe",
+        "overload",
         "resources",
         "tls",
         "transport",
@@ -67,6 +69,7 @@ ALLOWED = {
         "internal",
         "middlewares",
         "observe",
+        "overload",
         "providers",
         "resources",
         "serving",

@@ -15,7 +15,8 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import Exchange
-from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
+from swarmgate.observe.lag import ReactorLag
+from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
 from swarmgate.observe.traffic import Traffic
 from tests.exchanges import exchange_of
 from tests.pki import authority

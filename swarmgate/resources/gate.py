@@ -22,9 +22,9 @@ from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
-from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.reach import Reaching, settings_of
+from swarmgate.resources.shedding import LoadShedding
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot, SecureEntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -44,7 +44,11 @@ def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]
 
 def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
     """What answers exchanges with *resource*, as the service *name* of the gate's own."""
-    return ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
+    if hasattr(resource, "serve"):
+        return resource
+    from swarmgate.resources.bridge import ResourceLeaf  # with twisted.web's server, which few need
+
+    return ResourceLeaf(name, resource)
 
 
 class Kept:
@@ -89,6 +93,7 @@ class Gate:
 
     :ivar roots: the resource tree of each entry point, by its name.
     :ivar secure_roots: those for requests that came over TLS.
+    :ivar shedding: which of its requests are refused because of overload.
     """
 
     def __init__(
@@ -110,8 +115,11 @@ class Gate:
         :param not_found: answers what no route takes.
         """
         # Given.
-        self.roots = {name: EntryPointRoot(name, not_found) for name in entry_points}
-        self.secure_roots = {name: SecureEntryPointRoot(name, not_found) for name in self.roots}
+        self.shedding = {name: LoadShedding() for name in entry_points}
+        self.roots = {name: EntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()}
+        self.secure_roots = {
+            name: SecureEntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()
+        }
         self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock

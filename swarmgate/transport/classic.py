@@ -39,6 +39,12 @@ class ReactorListening:
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 
+    def pause(self) -> None:
+        self._port.stopReading()
+
+    def resume(self) -> None:
+        self._port.startReading()
+
     def close(self) -> None:
         maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)
 

@@ -26,7 +26,7 @@ from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.limits.shared import SharedLimits
-from swarmgate.observe.prometheus import ReactorLag
+from swarmgate.observe.lag import ReactorLag
 from swarmgate.resources.gate import leaf_of
 from swarmgate.serving import Report, traffic_of
 from swarmgate.tls.certificates import make_default_certificate
@@ -175,6 +175,11 @@ class Workers:
     def processes(self) -> list[int]:
         """The ids of the workers' processes that are there."""
         return [worker.process for worker in self._workers if worker.process]
+
+    @property
+    def refuses_all(self) -> bool:
+        """Each worker says for itself whether it refuses all new requests."""
+        return False
 
     # Its life.
 
@@ -510,4 +515,6 @@ def sum_of(reports: Sequence[Report]) -> Report:
         for *who, count in report.draining:
             key = (who[0], who[1], who[2], who[3])
             draining[key] = draining.get(key, 0) + count
-    return Report(connections, refusals, in_flight, troubles, [(*who, count) for who, count in draining.items()], redis)
+    share = sum(report.refused_share for report in reports) / max(1, len(reports))
+    left = [(*who, count) for who, count in draining.items()]
+    return Report(connections, refusals, in_flight, troubles, left, redis, share)

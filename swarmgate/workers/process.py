@@ -26,6 +26,7 @@ from swarmgate.resources.ping import PingResource
 from swarmgate.serving import Serving, network_of
 from swarmgate.transport.reactor import install_reactor
 from swarmgate.workers import messages
+from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.visits import Visit, parent_upstream
 
 _log = Logger("swarmgate")
@@ -99,6 +100,7 @@ class Worker:
             start.ticket_secret,
             self._staple_of if configuration.ocsp is not None else None,
             limits=SharedLimits.open(self._limits, start.number),
+            processes=configuration.workers or usable_cores(),
         )
         parent = parent_upstream(self._loop, self._door, serving.deadlines)
         for name in start.resources:
@@ -186,7 +188,8 @@ class Worker:
     def _ping_status(self) -> int:
         if self._is_terminating:
             return self._terminating_status
-        return 200 if self._known.is_ready else 503
+        refuses = self._serving is not None and self._serving.refuses_all
+        return 200 if self._known.is_ready and not refuses else 503
 
     def _tell(self) -> None:
         serving = self._serving
