@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
-from swarmgate.dynamic.table import RoutingTable
+from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
@@ -32,6 +32,7 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
+from swarmgate.middlewares.chain import Leaf
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.output import Output
@@ -122,6 +123,7 @@ class Serving:
             Reaching(network, self.deadlines, servers_transport(configuration)),
             None if self._tracing is None else self._tracing.watch,
             NotFound(is_routed),
+            self._traced,
         )
         self._challenges = Challenges()
         self._acceptors = Acceptors(
@@ -146,19 +148,23 @@ class Serving:
             options.address.port,
             settings,
             self.deadlines,
-            self._traced(self.gate.roots[name].serve),
+            self.gate.roots[name].serve,
             self._record(),
             _life_cycle(options),
             options.reuse_port,
-            self._traced(self.gate.secure_roots[name].serve),
-            None if self._access_log is None else self._access_log.record,
+            self.gate.secure_roots[name].serve,
+            self._record_refused(),
         )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
 
-    def _traced(self, serve: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
-        return serve if self._tracing is None else self._tracing.traced(serve)
+    def _traced(self, route: Route, leaf: Leaf) -> Leaf:
+        """*leaf*, which serves *route*, with its requests traced if they are to be."""
+        tracing = self._tracing
+        if tracing is None or not tracing.is_wanted(route.service_name):
+            return leaf
+        return tracing.leaf(leaf)
 
     def _record(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each exchange that has ended; None if nobody wants to know."""
@@ -169,17 +175,16 @@ class Serving:
             wanted.append(self.traffic.record)
         if self._access_log is not None:
             wanted.append(self._access_log.record)
-        if len(wanted) < 2:
-            return wanted[0] if wanted else None
-        first, second, *more = wanted
+        return _in_turn(wanted)
 
-        def record(exchange: Exchange) -> None:
-            first(exchange)
-            second(exchange)
-            for one in more:
-                one(exchange)
-
-        return record
+    def _record_refused(self) -> Callable[[Exchange], None] | None:
+        """The same for what was refused before it was a request; metrics count that by its reason."""
+        wanted: list[Callable[[Exchange], None]] = []
+        if self._tracing is not None:
+            wanted.append(self._tracing.finished)
+        if self._access_log is not None:
+            wanted.append(self._access_log.record)
+        return _in_turn(wanted)
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, **given)
@@ -228,7 +233,7 @@ class Serving:
                 _client_settings(name, options, configuration),
                 _life_cycle(options),
                 self._record(),
-                None if self._access_log is None else self._access_log.record,
+                self._record_refused(),
             )
         if before is not None and before is not self._access_log:
             before.stop()
@@ -308,11 +313,26 @@ class Serving:
         if self._tracing is None or self._sending is None:
             return
         sent: Deferred[None] = Deferred()
-        self._sending.end(self._tracing, lambda: self._reactor.callFromThread(sent.callback, None))
+        self._sending.end(lambda: self._reactor.callFromThread(sent.callback, None))
         too_late: Deferred[None] = deferLater(self._reactor, _LAST_SPANS_WITHIN)
         yield DeferredList([sent, too_late], fireOnOneCallback=True)
         too_late.addErrback(lambda failure: None).cancel()
         self._sending.give_up()
+
+
+def _in_turn(wanted: list[Callable[[Exchange], None]]) -> Callable[[Exchange], None] | None:
+    """What calls all of *wanted*; None if there are none."""
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+    first, second, *more = wanted
+
+    def record(exchange: Exchange) -> None:
+        first(exchange)
+        second(exchange)
+        for one in more:
+            one(exchange)
+
+    return record
 
 
 def network_of(reactor: Any) -> Network:
@@ -402,7 +422,7 @@ def _access_log(configuration: StaticConfiguration, reactor: Any) -> AccessLog |
 
 def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
     # Not everybody has it, and to load it takes its time.
-    from swarmgate.observe.tracing import Collector, Sending, Tracing, TracingSettings
+    from swarmgate.observe.tracing import Collector, Sending, Spans, Tracing, TracingSettings, exporter_of
 
     http = options.otlp.http
     tls = http.tls
@@ -419,8 +439,8 @@ def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
         safe_query=options.safe_query_params,
         internals=options.add_internals,
     )
-    sending = Sending(collector, reactor)
-    return Tracing(settings, sending.processor), sending
+    sending = Sending(exporter_of(collector), Spans(settings), reactor)
+    return Tracing(settings, sending.take), sending
 
 
 def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:

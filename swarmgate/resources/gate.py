@@ -97,11 +97,13 @@ class Gate:
         reaching: Reaching | None = None,
         watch_upstream: Callable[[Upstream], object] | None = None,
         not_found: Leaf = NOT_FOUND,
+        watch_route: Callable[[Route, Leaf], Leaf] | None = None,
     ) -> None:
         """
         :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
         :param watch_upstream: gets each upstream when it is made.
         :param not_found: answers what no route takes.
+        :param watch_route: gets each route with what serves it, and gives what is to serve it instead.
         """
         # Given.
         self.roots = {name: EntryPointRoot(name, not_found) for name in entry_points}
@@ -112,6 +114,7 @@ class Gate:
         self._deadlines = deadlines
         self._context = context
         self._watch_upstream = watch_upstream
+        self._watch_route = watch_route or (lambda route, leaf: leaf)
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
@@ -133,7 +136,7 @@ class Gate:
             before = self._chains[entry_point]
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
-            leaves = {name: chain for name, (_, _, chain) in chains.items()}
+            leaves = {name: self._watch_route(route, chain) for name, (route, _, chain) in chains.items()}
             root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
             secure = [route for route in routes if route.tls is not None]
             self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
