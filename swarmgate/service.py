@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -63,7 +65,11 @@ from swarmgate.resources.ping import PingResource
 from swarmgate.serving import Serving, network_of, path_policy, servers_transport
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
+from swarmgate.transport.sockets import handed_over
+from swarmgate.upgrade import Upgrade, notify
 from swarmgate.why.services import World
+from swarmgate.workers.cores import usable_cores
+from swarmgate.workers.parent import Workers
 
 if TYPE_CHECKING:
     pass
@@ -89,7 +95,14 @@ class GateService(Service):
         reactor: Any,
         swarm: ISwarm | None = None,
         logging: Logging | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+
+        :raises ValueError: something that the configuration wants is not installed.
+        """
+        self._handed = handed or {}
         fault = _tracing_fault(configuration)
         if fault:
             raise ValueError(fault)
@@ -107,15 +120,7 @@ class GateService(Service):
         self.resolvers = self._resolvers(configuration)
         self._stapler = _stapler(configuration, reactor)
         resources = self._resources(configuration, swarm)
-        self.serving = Serving(
-            configuration,
-            reactor,
-            network_of(reactor),
-            resources,
-            self._is_routed,
-            _ticket_secret(configuration),
-            None if self._stapler is None else self._stapler.staple,
-        )
+        self.serving = self._serving(configuration, resources)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
@@ -126,13 +131,31 @@ class GateService(Service):
 
     # What it is made of.
 
+    def _serving(self, configuration: StaticConfiguration, resources: Mapping[str, Any]) -> Serving | Workers:
+        """What serves: this process, or others."""
+        secret = _ticket_secret(configuration)
+        staples = None if self._stapler is None else self._stapler.staple
+        handed = self._handed
+        count = configuration.workers or usable_cores()
+        loop = getattr(self._reactor, "_asyncioEventloop", None)
+        if count > 1 and loop is None:
+            _log.warn("workers: this reactor is not asyncio's, so the process serves alone")
+        elif count > 1 and loop is not None:
+            return Workers(
+                configuration, self._reactor, loop, count, resources, self._is_ready, self._is_routed, secret, staples,
+                handed,
+            )  # fmt: skip
+        network = network_of(self._reactor)
+        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples, handed)
+
     def _resources(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> dict[str, Any]:
         """What answers for the gate's own services."""
         resources: dict[str, Any] = {NOOP: Noop()}
         if configuration.ping is not None:
             resources[PING] = PingResource(self._ping_status)
-        if configuration.metrics is not None and configuration.metrics.prometheus is not None:
-            tell = self._metrics(configuration.metrics.prometheus)
+        metrics = _prometheus(configuration)
+        if metrics is not None:
+            tell = self._metrics(metrics)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
             recent = Recent(self.known, self._marks, self._reactor.seconds)
@@ -244,7 +267,7 @@ class GateService(Service):
             world,
             self._configuration.access_log is not None,
             "" if self._configuration.tracing is None else "OTLP",
-            "Prometheus" if self.serving.lag is not None else "",
+            "Prometheus" if _prometheus(self._configuration) is not None else "",
             self.serving.traffic,
             time.time(),
             self._configuration.api is not None and self._configuration.api.operations,
@@ -260,9 +283,9 @@ class GateService(Service):
         )
 
         def tell() -> Callable[[], Iterable[Metric]]:
-            traffic, lag = self.serving.traffic, self.serving.lag
-            assert traffic is not None and lag is not None
-            state, longest = self._state(), lag.take()
+            traffic = self.serving.traffic
+            assert traffic is not None
+            state, longest = self._state(), self.serving.take_lag()
             return lambda: families(options.prefix, labels, traffic, state, longest)
 
         return tell
@@ -302,6 +325,8 @@ class GateService(Service):
     def start(self) -> Any:
         """Start to serve. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
         self.running = True
+        # The loop has taken the descriptor by which signals wake Twisted up, so that it hears of no child's end.
+        _on_signal(self._reactor, "SIGCHLD", reapAllProcesses)
         self.serving.prepare()
         if self._audit is not None:
             self._audit.start()
@@ -309,6 +334,9 @@ class GateService(Service):
             provider.startService()
         yield self._first_looks()
         yield self.serving.listen()
+        for name in self._handed:
+            _log.warn("LISTEN_FDS: no entry point is for the socket {name}", name=name)
+        notify(os.environ, "READY=1", f"MAINPID={os.getpid()}")
 
     @inlineCallbacks
     def _first_looks(self) -> Any:
@@ -429,6 +457,10 @@ def _tracing_fault(configuration: StaticConfiguration) -> str:
     return ""
 
 
+def _prometheus(configuration: StaticConfiguration) -> PrometheusMetrics | None:
+    return configuration.metrics.prometheus if configuration.metrics is not None else None
+
+
 def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
     return SwarmOptions(
         kinds=KINDS,
@@ -512,8 +544,9 @@ def make_service(
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
-    service = GateService(configuration, reactor, swarm, logging)
+    service = GateService(configuration, reactor, swarm, logging, handed_over(os.environ, os.getpid()))
     _on_signal(reactor, "SIGUSR1", service.reopen_logs)
+    _on_signal(reactor, "SIGUSR2", Upgrade(reactor, service.serving.sockets, reactor.stop).start)
     if read is not None:
         _on_signal(reactor, "SIGHUP", lambda: read_again(service, read))
     return service

@@ -49,6 +49,7 @@ from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
+from swarmgate.transport.sockets import take
 
 if TYPE_CHECKING:
     from swarmgate.observe.tracing import Sending, Tracing
@@ -98,7 +99,12 @@ class Serving:
         is_routed: Callable[[], bool],
         ticket_secret: bytes,
         staples: Staples | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+        """
+        self._handed = handed or {}
         self._configuration = configuration
         self._reactor = reactor
         self.deadlines = Deadlines(reactor)
@@ -108,7 +114,7 @@ class Serving:
         self._sending: Sending | None = None
         if configuration.tracing is not None:
             self._tracing, self._sending = _tracing(configuration.tracing, reactor)
-        self.traffic = _traffic(configuration)
+        self.traffic = traffic_of(configuration)
         measured = configuration.metrics is not None and configuration.metrics.prometheus is not None
         self.lag = ReactorLag(reactor) if measured else None
         # What answers them.
@@ -267,6 +273,14 @@ class Serving:
             ],
         )
 
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """The listening sockets, by entry point."""
+        return {name: entry_point.sockets() for name, entry_point in self.entry_points.items()}
+
+    def take_lag(self) -> float:
+        """The longest that the reactor was late by since this was last asked, in seconds; 0 if nobody measures it."""
+        return 0.0 if self.lag is None else self.lag.take()
+
     # Its life.
 
     def prepare(self) -> None:
@@ -277,15 +291,19 @@ class Serving:
             self.lag.start()
 
     @inlineCallbacks
-    def listen(self) -> Any:
-        """Accept clients. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
-        for entry_point in self.entry_points.values():
+    def listen(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> Any:
+        """Accept clients. Returns a Deferred that fails with :exc:`OSError` if an address can't be had.
+
+        :param sockets: that listen already, by entry point; the others' are made.
+        """
+        for name, entry_point in self.entry_points.items():
             if self._drained:
                 return
             try:
-                yield entry_point.listen()
+                handed = take(self._handed, name, self._configuration.entry_points[name].address.port)
+                yield entry_point.listen((sockets or {}).get(name, handed))
             except OSError as error:
-                raise OSError(f"entry point {entry_point.name}: {error.strerror or error}") from error
+                raise OSError(f"entry point {name}: {error.strerror or error}") from error
         # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.
         gc.collect()
         gc.freeze()
@@ -343,7 +361,7 @@ def network_of(reactor: Any) -> Network:
     return ReactorNetwork(reactor)
 
 
-def _traffic(configuration: StaticConfiguration) -> Traffic | None:
+def traffic_of(configuration: StaticConfiguration) -> Traffic | None:
     """What counts requests; None if nobody wants to know."""
     metrics = configuration.metrics
     if metrics is not None and metrics.prometheus is not None:

@@ -630,6 +630,12 @@ class StaticConfiguration:
     """
 
     entry_points: Mapping[str, EntryPoint] = option(factory=dict, doc="Entry points by name.")
+    workers: int = option(
+        default=0,
+        validator=at_least(0),
+        doc="How many processes serve; 0: one for each core that the gate may use. With 1 the process itself does. "
+        "swarmgate's own.",
+    )
     providers: Providers = option(factory=Providers, doc="Providers.")
     servers_transport: ServersTransport = option(factory=ServersTransport, doc="Connections to servers.")
     certificates_resolvers: Mapping[str, CertificatesResolver] = option(

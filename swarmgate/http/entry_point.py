@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -91,7 +92,7 @@ class EntryPoint(Service):
         self._secure_sites: dict[str, SecureSite] = {}
         self.draining = False
         self.refusals: Counter[str] = Counter()
-        self._listening: ListeningSocket | None = None
+        self._listening: list[ListeningSocket] = []
         self._connections: set[ClientConnection | Greeting] = set()
         self._empty: Deferred[None] | None = None
         self._too_late: Any = None
@@ -147,10 +148,20 @@ class EntryPoint(Service):
     # Its life.
 
     @inlineCallbacks
-    def listen(self) -> Any:
-        """Start to accept clients. Returns a Deferred that fails with :exc:`OSError` if the address can't be had."""
+    def listen(self, bound: Sequence[socket.socket] = ()) -> Any:
+        """Start to accept clients. Returns a Deferred that fails with :exc:`OSError` if the address can't be had.
+
+        :param bound: sockets that listen already; whoever gives them tells of it, and turns clients away from them.
+        """
         host, port = self._address
-        self._listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
+        for one in bound:
+            listening = yield self._network.listen(host, port, self._connection, bound=one)
+            self._listening.append(listening)
+        if bound:
+            self._reuse_port = False
+            return
+        listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
+        self._listening.append(listening)
         _log.info("entry point {name} listens on {host}:{port}", name=self.name, host=host or "*", port=self.port())
 
     def _connection(self) -> Any:
@@ -174,23 +185,28 @@ class EntryPoint(Service):
             site = self._secure_sites[options] = SecureSite(self, options)
         return self.protocols.get(negotiated, ClientConnection)(site, self._secure_settings, self._deadlines)
 
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on."""
+        return [listening.shared() for listening in self._listening]
+
     def port(self) -> int:
         """The port number that it listens on."""
-        assert self._listening is not None
-        return self._listening.port()
+        return self._listening[0].port()
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Drain. Returns a Deferred that fires when the last client has gone, or been sent away."""
         Service.stopService(self)
-        if self._listening is None:
+        if not self._listening:
             return
         self.draining = True
         if self._reuse_port:
-            self._listening.turn_away()
+            for listening in self._listening:
+                listening.turn_away()
         if self._life_cycle.accept_for or self._reuse_port:
             yield deferLater(self._clock, max(self._life_cycle.accept_for, _HALF_MADE_WITHIN * self._reuse_port))
-        self._listening.close()
+        for listening in self._listening:
+            listening.close()
         # Those that the kernel had accepted already come in now.
         yield deferLater(self._clock, _QUEUE_WITHIN)
         for connection in list(self._connections):

@@ -121,6 +121,20 @@ class Traffic:
             tally = self._tallies[key] = Tally(len(self.buckets))
         return tally
 
+    def take(self) -> dict[tuple[object, ...], Tally]:
+        """What was counted since this was last called, which is forgotten here: for another's :meth:`add`."""
+        taken, self._tallies = self._tallies, {}
+        return taken
+
+    def add(self, taken: Mapping[tuple[object, ...], Tally]) -> None:
+        """Count what another process has counted by the same buckets."""
+        for key, tally in taken.items():
+            total = self._tallies.get(key)
+            if total is None:
+                self._tallies[key] = tally
+            else:
+                total.add(tally)
+
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""
         return [(_kind(key), tally) for key, tally in list(self._tallies.items())]

@@ -41,6 +41,11 @@ def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]
     }
 
 
+def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
+    """What answers exchanges with *resource*, as the service *name* of the gate's own."""
+    return ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
+
+
 class Kept:
     """What outlives a table: objects by key, for as long as each new table asks for them."""
 
@@ -118,13 +123,14 @@ class Gate:
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
-        self._internal: dict[str, Leaf] = {
-            name: ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
-            for name, resource in resources.items()
-        }
+        self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
+
+    def answer(self, name: str, leaf: Leaf) -> None:
+        """Have *leaf* answer for the gate's own service of that qualified name, in tables to come."""
+        self._internal[name] = leaf
 
     def apply(self, table: RoutingTable) -> None:
         """Serve by *table* from the next request on; requests under way finish on what they began with."""

@@ -134,8 +134,13 @@ class NativeListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, server: asyncio.AbstractServer, make: Callable[[], NativeTransport]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: asyncio.AbstractServer,
+        make: Callable[[], NativeTransport],
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._loop = loop
         self._server = server
         self._make = make
@@ -148,12 +153,15 @@ class NativeListening:
     def port(self) -> int:
         return self._port
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 
     def close(self) -> None:
         self._server.close()
-        for accepted in rest_of(self._queue):
+        for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
@@ -170,7 +178,13 @@ class NativeNetwork:
         self._connecting: set[asyncio.Task[None]] = set()
 
     def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
     ) -> Deferred[NativeListening]:
         async def start() -> NativeListening:
             def transport() -> NativeTransport:
@@ -178,10 +192,10 @@ class NativeNetwork:
 
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]
-                sock=listening_socket(host, port, reuse_port),
+                sock=bound or listening_socket(host, port, reuse_port),
                 backlog=1024,
             )
-            return NativeListening(self._loop, server, transport)
+            return NativeListening(self._loop, server, transport, bound is not None)
 
         return Deferred.fromFuture(asyncio.ensure_future(start(), loop=self._loop))
 
@@ -210,26 +224,35 @@ class NativeNetwork:
 
 #: Linux's socket(7): which socket of a port gets a connection, as a program of the classic packet filter decides.
 _SO_ATTACH_REUSEPORT_CBPF, _SO_DETACH_REUSEPORT_BPF = 51, 68
-#: "The second": sockets are numbered as they began to listen. Where there is no second, the kernel decides by itself.
-_RETURN_SECOND = struct.pack("=HBBI", 0x06, 0, 0, 1)
 
 
-def steer_to_next(listening: socket.socket) -> None:
-    """Let a port's new connections go to the process that has come second, as long as this one's socket is open.
+def steer_to_next(listening: socket.socket, sockets: int = 1) -> None:
+    """Let a port's new connections go to the process that has come second, as long as this one's sockets are open.
+
+    :param sockets: how many of them this one has.
 
     Closing a socket resets the connections that are half made, which the kernel does not move to another one.
     """
-    program = ctypes.create_string_buffer(_RETURN_SECOND)
+    # "The one after ours": sockets are numbered as they began to listen. Where there is none, the kernel decides.
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, sockets))
     with contextlib.suppress(OSError):  # another system, or a socket that shares its port with nobody
         listening.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, ctypes.addressof(program))
         )
 
 
-def rest_of(listening: socket.socket) -> list[socket.socket]:
+def share_again(listening: socket.socket) -> None:
+    """Undo :func:`steer_to_next`: those who stay share the port among them again."""
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+
+def rest_of(listening: socket.socket, is_shared: bool = False) -> list[socket.socket]:
     """The connections that wait in the queue of a socket, which is closed.
 
     The kernel has made them, so their clients may have sent requests already: closing the socket would reset them.
+
+    :param is_shared: another process has the socket, too, and sees to who shares the port.
     """
     accepted: list[socket.socket] = []
     listening.setblocking(False)
@@ -244,9 +267,8 @@ def rest_of(listening: socket.socket) -> list[socket.socket]:
             connection.setblocking(False)
             accepted.append(connection)
     finally:
-        # Those who stay share the port among them again.
-        with contextlib.suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+        if not is_shared:
+            share_again(listening)
         listening.close()
 
 

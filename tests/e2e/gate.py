@@ -76,7 +76,7 @@ class Gate:
                         f"--entrypoints.web.address=127.0.0.1:{self.port}",
                     ),
                     *(f"--providers.file.filename={home}/routes.yml", f"--accessLog.filePath={self.access_log}"),
-                    *("--ping.entryPoint=web", *options),
+                    *("--ping.entryPoint=web", f"--workers={os.environ.get('E2E_WORKERS', '1')}", *options),
                 ],
                 # Options of whoever runs the tests are not for this gate.
                 env={name: value for name, value in os.environ.items() if not name.startswith("SWARMGATE_")},
