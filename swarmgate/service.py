@@ -422,7 +422,9 @@ def _deferred(result: Any) -> Deferred[Any]:
 
 def _facts(configuration: StaticConfiguration) -> dict[str, EntryPointFacts]:
     return {
-        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik", options.http.tls)
+        name: EntryPointFacts(
+            options.as_default, options.http.middlewares, name == "traefik", options.http.tls, options.observability
+        )
         for name, options in configuration.entry_points.items()
     }
 

@@ -21,12 +21,13 @@ from twisted.internet.threads import deferToThreadPool
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
+from swarmgate.dynamic.observability import Observed
 from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import NOT_COUNTED, NOT_LOGGED, NOT_TRACED, Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits
@@ -40,7 +41,7 @@ from swarmgate.observe.prometheus import ReactorLag
 from swarmgate.observe.traffic import FINE, Traffic
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.reach import Reaching, idle_connections
-from swarmgate.resources.tree import NotFound
+from swarmgate.resources.tree import NotFound, Untold, untold
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges, Shown
@@ -117,6 +118,9 @@ class Serving:
         self.traffic = traffic_of(configuration)
         measured = configuration.metrics is not None and configuration.metrics.prometheus is not None
         self.lag = ReactorLag(reactor) if measured else None
+        self._untold = {
+            name: _flags(options.observability.over(Observed())) for name, options in configuration.entry_points.items()
+        }
         # What answers them.
         self.gate = Gate(
             configuration.entry_points,
@@ -129,7 +133,7 @@ class Serving:
             Reaching(network, self.deadlines, servers_transport(configuration)),
             None if self._tracing is None else self._tracing.watch,
             NotFound(is_routed),
-            self._traced,
+            self._watched,
         )
         self._challenges = Challenges()
         self._acceptors = Acceptors(
@@ -154,23 +158,24 @@ class Serving:
             options.address.port,
             settings,
             self.deadlines,
-            self.gate.roots[name].serve,
+            untold(self.gate.roots[name].serve, self._untold[name]),
             self._record(),
             _life_cycle(options),
             options.reuse_port,
-            self.gate.secure_roots[name].serve,
-            self._record_refused(),
+            untold(self.gate.secure_roots[name].serve, self._untold[name]),
+            self._record_refused(name),
         )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
 
-    def _traced(self, route: Route, leaf: Leaf) -> Leaf:
-        """*leaf*, which serves *route*, with its requests traced if they are to be."""
-        tracing = self._tracing
-        if tracing is None or not tracing.is_wanted(route.service_name):
-            return leaf
-        return tracing.leaf(leaf)
+    def _watched(self, route: Route, leaf: Leaf) -> Leaf:
+        """*leaf*, which serves *route*, with its requests traced if they are to be, and told of as it says."""
+        tracing, observed = self._tracing, route.observed
+        if tracing is not None and observed.tracing and tracing.is_wanted(route.service_name):
+            leaf = tracing.leaf(leaf, observed.detailed)
+        flags = _flags(observed)
+        return leaf if flags == self._untold[route.entry_point] else Untold(leaf, flags)
 
     def _record(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each exchange that has ended; None if nobody wants to know."""
@@ -183,14 +188,15 @@ class Serving:
             wanted.append(self._access_log.record)
         return _in_turn(wanted)
 
-    def _record_refused(self) -> Callable[[Exchange], None] | None:
+    def _record_refused(self, entry_point: str) -> Callable[[Exchange], None] | None:
         """The same for what was refused before it was a request; metrics count that by its reason."""
         wanted: list[Callable[[Exchange], None]] = []
         if self._tracing is not None:
             wanted.append(self._tracing.finished)
         if self._access_log is not None:
             wanted.append(self._access_log.record)
-        return _in_turn(wanted)
+        record = _in_turn(wanted)
+        return None if record is None else untold(record, self._untold[entry_point])
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, **given)
@@ -239,7 +245,7 @@ class Serving:
                 _client_settings(name, options, configuration),
                 _life_cycle(options),
                 self._record(),
-                self._record_refused(),
+                self._record_refused(name),
             )
         if before is not None and before is not self._access_log:
             before.stop()
@@ -367,6 +373,15 @@ def traffic_of(configuration: StaticConfiguration) -> Traffic | None:
     if metrics is not None and metrics.prometheus is not None:
         return Traffic(sorted({*metrics.prometheus.buckets, *FINE}), metrics.add_internals)
     return None if configuration.api is None else Traffic(FINE)
+
+
+def _flags(observed: Observed) -> int:
+    """What is not told."""
+    return (
+        (0 if observed.access_logs else NOT_LOGGED)
+        + (0 if observed.metrics else NOT_COUNTED)
+        + (0 if observed.tracing else NOT_TRACED)
+    )
 
 
 def _life_cycle(options: EntryPointOptions) -> LifeCycle:

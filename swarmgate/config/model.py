@@ -13,6 +13,7 @@ from typing import Any, Literal
 import attrs
 
 from swarmgate.config.acme import CertificatesResolver
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Address,
@@ -193,7 +194,7 @@ class HTTP2:
     )
 
 
-@not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
+@not_yet("proxyProtocol", "http3", "udp", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
     """A listening address, with its own limits and deadlines."""
@@ -207,6 +208,9 @@ class EntryPoint:
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
+    observability: Observability = option(
+        factory=Observability, doc="What is told of requests, unless their routers say otherwise."
+    )
 
 
 # ---- connections to servers

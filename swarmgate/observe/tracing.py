@@ -35,7 +35,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from twisted.logger import Logger
 
-from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, Exchange
+from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, NOT_TRACED, Exchange
 from swarmgate.http.message import Fields, Request, Response, field, field_values
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.http.tries import Chooser
@@ -415,7 +415,7 @@ class Tracing:
         """
         trace = exchange.trace
         if trace is None:
-            if exchange.router or exchange.service:
+            if exchange.router or exchange.service or exchange.untold & NOT_TRACED:
                 return
             self.begin(exchange)
             trace = exchange.trace
