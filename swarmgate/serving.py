@@ -18,8 +18,8 @@ from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
+from swarmgate.config.model import CollectorTLS, StaticConfiguration
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.dynamic.observability import Observed
 from swarmgate.dynamic.table import Route, RoutingTable
@@ -457,12 +457,19 @@ def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
     # Not everybody has it, and to load it takes its time.
     from swarmgate.observe.tracing import Collector, Sending, Spans, Tracing, TracingSettings, exporter_of
 
-    http = options.otlp.http
-    tls = http.tls
-    if tls is None:
-        collector = Collector(http.endpoint, http.headers)
-    else:
-        collector = Collector(http.endpoint, http.headers, tls.ca, tls.cert, tls.key, not tls.insecure_skip_verify)
+    http, grpc = options.otlp.http, options.otlp.grpc
+    chosen = grpc or http
+    tls = chosen.tls or CollectorTLS()
+    collector = Collector(
+        chosen.endpoint,
+        chosen.headers,
+        tls.ca,
+        tls.cert,
+        tls.key,
+        not tls.insecure_skip_verify,
+        grpc is not None,
+        grpc is not None and not grpc.insecure,
+    )
     settings = TracingSettings(
         service_name=options.service_name,
         resource_attributes=options.resource_attributes,

@@ -497,10 +497,23 @@ class WithoutTests(SynchronousTestCase):
         for option, expected in (
             ("otlp.http.endpoint=collector:4318", "a URL, as http://collector:4318/v1/traces"),
             ("sampleRate=1.5", "a number from 0 to 1"),
+            ("otlp.grpc.endpoint=http://collector:4317", "a host and a port, as collector:4317"),
+            ("otlp.grpc.tls.insecureSkipVerify=true", "name the certificate's authority in tls.ca"),
         ):
             error = self.assertRaises(
                 ConfigurationError, load, ["--entryPoints.web.address=:80", f"--tracing.{option}"], {}
             )
             self.assertIn(expected, str(error))
-        options = ["--entryPoints.web.address=:80", "--tracing.otlp.http.tls.ca=/nowhere/ca.pem"]
-        self.assertIn("/nowhere/ca.pem can't be read", service.fault_of(load(options, {})))
+        for protocol in ("http", "grpc"):
+            options = ["--entryPoints.web.address=:80", f"--tracing.otlp.{protocol}.tls.ca=/nowhere/ca.pem"]
+            self.assertEqual(
+                service.fault_of(load(options, {})), f"tracing.otlp.{protocol}.tls.ca: /nowhere/ca.pem can't be read"
+            )
+
+    def test_grpc_not_installed(self) -> None:
+        """Where only the exporter over gRPC is missing, its extra is named, and only to those who want it."""
+        found = service.importlib.util.find_spec
+        self.patch(service.importlib.util, "find_spec", lambda name: None if ".grpc." in name else found(name))
+        options = ["--entryPoints.web.address=:80", "--tracing"]
+        self.assertEqual(service.fault_of(load(options, {})), "")
+        self.assertIn("swarmgate[tracing,grpc]", service.fault_of(load([*options, "--tracing.otlp.grpc"], {})))

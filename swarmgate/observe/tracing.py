@@ -19,8 +19,10 @@ import logging
 import re
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
@@ -34,6 +36,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from twisted.logger import Logger
+from urllib3.exceptions import InsecureRequestWarning
 
 from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, NOT_TRACED, Exchange
 from swarmgate.http.message import Fields, Request, Response, field, field_values
@@ -109,13 +112,14 @@ class TracingSettings:
 
 @attrs.frozen
 class Collector:
-    """Where spans are sent to, by OTLP over HTTP (Traefik ``tracing.otlp.http``).
+    """Where spans are sent to, by OTLP (Traefik ``tracing.otlp``).
 
-    :ivar endpoint: a URL; without a path ``/v1/traces`` is meant.
+    :ivar endpoint: a URL, for OTLP over HTTP; without a path ``/v1/traces`` is meant. Over gRPC: host and port.
     :ivar headers: what is sent with them.
     :ivar ca: file of the authorities that its certificate is checked by, ``""`` for those of Python's certifi.
     :ivar cert: and :ivar key: files of the gate's own certificate, ``""`` for none.
-    :ivar verify: whether its certificate is checked.
+    :ivar verify: whether its certificate is checked; over gRPC it always is.
+    :ivar grpc: it is spoken to over gRPC; :ivar secure: and over TLS.
     """
 
     endpoint: str
@@ -124,6 +128,8 @@ class Collector:
     cert: str = ""
     key: str = ""
     verify: bool = True
+    grpc: bool = False
+    secure: bool = True
 
     @property
     def url(self) -> str:
@@ -693,24 +699,49 @@ class Complaints(logging.Handler):
         )
 
 
+class _Session(requests.Session):
+    """Has the certificates of *collector* in each request: versions of the exporter differ in whether they say so."""
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__()
+        self._certificates: dict[str, Any] = {"verify": (collector.ca or True) if collector.verify else False}
+        if collector.cert:
+            self._certificates["cert"] = (collector.cert, collector.key)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        with warnings.catch_warnings():
+            # Whoever has asked for no verification knows.
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+            return super().send(request, **{**options, **self._certificates})
+
+
 def exporter_of(collector: Collector) -> SpanExporter:
     """What sends spans to *collector*.
 
     :raises ValueError: the endpoint is no URL.
+    :raises OSError: a file of certificates can't be read.
     """
-    session = requests.Session()
-    exporter = OTLPSpanExporter(
-        collector.url,
-        collector.ca or None,
-        collector.key or None,
-        collector.cert or None,
-        dict(collector.headers),
-        _SENT_WITHIN,
-        session=session,
+    if collector.grpc:
+        return _grpc_exporter(collector)
+    return OTLPSpanExporter(
+        collector.url, headers=dict(collector.headers), timeout=_SENT_WITHIN, session=_Session(collector)
     )
-    if not collector.verify:
-        session.verify = False
-    return exporter
+
+
+def _grpc_exporter(collector: Collector) -> SpanExporter:
+    # Large, and in an extra of its own.
+    from grpc import ssl_channel_credentials
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+    credentials = None
+    if collector.secure:
+        ca, key, cert = (
+            Path(path).read_bytes() if path else None for path in (collector.ca, collector.key, collector.cert)
+        )
+        credentials = ssl_channel_credentials(ca, key, cert)
+    # Names of gRPC's metadata are in lower case.
+    headers = tuple((name.lower(), value) for name, value in collector.headers.items())
+    return GrpcExporter(collector.endpoint, not collector.secure, credentials, headers, _SENT_WITHIN)
 
 
 class Sending:
