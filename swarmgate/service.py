@@ -41,7 +41,7 @@ from swarmgate.config.reload import Change, compare
 from swarmgate.dashboard.resource import DashboardResource
 from swarmgate.dynamic.model import Configuration
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, describe_changes
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import TLSConfiguration
 from swarmgate.health.ask import Asker
@@ -123,7 +123,7 @@ class GateService(Service):
         self.serving = self._serving(configuration, resources)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
-        self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
+        self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
         self.providers = self._providers(configuration, swarm)
         if self.resolvers is not None:
             self.providers.append(self.resolvers)
@@ -183,8 +183,6 @@ class GateService(Service):
             default = () if table.tls.default is None else (table.tls.default,)
             self._stapler.watch((*table.tls.certificates, *default))
         self._reloads, self._last_reload = self._reloads + 1, time.time()
-        if self._configuration.api is not None:
-            self.feed.tell(describe_changes(self._aggregator.table, table))
         if self.resolvers is not None:
             self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 

@@ -126,6 +126,7 @@ class Gate:
         self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
+        self._indexes: dict[EntryPointRoot, RouteIndex] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
     def answer(self, name: str, leaf: Leaf) -> None:
@@ -142,10 +143,12 @@ class Gate:
             before = self._chains[entry_point]
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
-            leaves = {name: self._watch_route(route, chain) for name, (route, _, chain) in chains.items()}
-            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            leaves = {name: chain for name, (_, _, chain) in chains.items()}
+            plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
-            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
+            for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
+                index = self._indexes[one] = RouteIndex(its, self._indexes.get(one))
+                one.show(index, leaves)
         dropped = self._kept.forget_others()
         retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
         for upstream in retired.values():
@@ -173,7 +176,7 @@ class Gate:
         new: list[Member] = []
         unknown: list[Upstream] = []
         members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
-        if before is not None and before[0] == service:
+        if before is not None and (before[0] is service or before[0] == service):
             return before
         if before is not None and len(new) < len(members):
             # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
@@ -220,17 +223,17 @@ class Gate:
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:
-            return route, NOT_FOUND, NOT_FOUND
+            return route, NOT_FOUND, self._watch_route(route, NOT_FOUND)
         leaf = self._leaves[route.service_name][1] if route.service else self._internal[route.service_name]
         try:
             # Built even if it will not be used, so that what it keeps is asked for.
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
-            return route, leaf, NOT_FOUND
-        if before is not None and before[0] == route and before[1] is leaf:
+            return route, leaf, self._watch_route(route, NOT_FOUND)
+        if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
             return before
-        return route, leaf, Chain(route.name, middlewares, leaf)
+        return route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf))
 
     def _middleware(self, route: Route, middleware: Any) -> Middleware:
         context = self._context(
