@@ -305,6 +305,7 @@ class GateService(Service):
             len(known.draining),
             table.tls.certificates,
             ages[0] if ages else None,
+            report.redis,
         )
 
     def _marks(self) -> tuple[object, ...]:

@@ -30,10 +30,13 @@ from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.exchange import NOT_COUNTED, NOT_LOGGED, NOT_TRACED, Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.per_address import per_address
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
 from swarmgate.middlewares.chain import Leaf
+from swarmgate.limits.interface import Limits
+from swarmgate.limits.local import LocalLimits
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.output import Output
@@ -71,6 +74,7 @@ class Report:
     :ivar troubles: why servers can't be asked, by URL.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
+    :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     """
 
     connections: Mapping[str, int] = attrs.field(factory=dict)
@@ -78,6 +82,7 @@ class Report:
     in_flight: Mapping[str, int] = attrs.field(factory=dict)
     troubles: Mapping[str, str] = attrs.field(factory=dict)
     draining: Sequence[tuple[str, str, str, str, int]] = ()
+    redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
 
 
 class Serving:
@@ -87,6 +92,7 @@ class Serving:
     :param is_routed: says whether all routers are known; hosts that aren't get 503, and not 404, until they are.
     :param ticket_secret: what the keys of session tickets are made of.
     :param staples: what clients are shown of certificates' authorities; None: nothing.
+    :param limits: what middlewares that limit count with; None: each in this process's memory.
     :ivar traffic: counts requests; None if nobody wants to know.
     :ivar lag: how late the reactor is; None if nobody wants to know.
     """
@@ -101,6 +107,7 @@ class Serving:
         ticket_secret: bytes,
         staples: Staples | None = None,
         handed: dict[str, list[socket.socket]] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """
         :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
@@ -108,6 +115,8 @@ class Serving:
         self._handed = handed or {}
         self._configuration = configuration
         self._reactor = reactor
+        self._network = network
+        self._limits = limits or LocalLimits()
         self.deadlines = Deadlines(reactor)
         # What is told of requests.
         self._access_log = _access_log(configuration, reactor)
@@ -165,6 +174,12 @@ class Serving:
             untold(self.gate.secure_roots[name].serve, self._untold[name]),
             self._record_refused(name),
         )
+        connections = options.in_flight_conn
+        if connections.amount:
+            counts = self._limits.counts(f"inFlightConn {name}")
+            entry_point.limit_connections(
+                per_address(counts, connections.amount, connections.ipv6_subnet, settings.forwarded)
+            )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
@@ -199,7 +214,7 @@ class Serving:
         return None if record is None else untold(record, self._untold[entry_point])
 
     def _context(self, **given: Any) -> Context:
-        return Context(in_thread=self._in_thread, **given)
+        return Context(in_thread=self._in_thread, network=self._network, limits=self._limits, **given)
 
     def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *given, **options)
@@ -277,6 +292,7 @@ class Serving:
                 (name, server.url, server.task, server.node, upstream.in_flight)
                 for name, server, upstream in self.gate.draining()
             ],
+            self.gate.redis(),
         )
 
     def sockets(self) -> dict[str, list[socket.socket]]:

@@ -20,11 +20,12 @@ ALLOWED = {
     "http": {"transport"},
     "http2": {"http", "transport"},
     "balancing": {"dynamic", "http"},
-    "middlewares": {"structure", "http"},
+    "limits": set(),
+    "middlewares": {"structure", "http", "limits"},
     "health": {"dynamic"},
     "observe": {"dynamic", "http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
-    "resources": {"balancing", "dynamic", "http", "http2", "middlewares", "tls", "transport"},
+    "resources": {"balancing", "dynamic", "http", "http2", "limits", "middlewares", "tls", "transport"},
     "tls": {"dynamic", "transport"},
     "testing": {"dynamic", "providers"},
     "internal": {"acme", "config", "dynamic", "middlewares"},
@@ -33,6 +34,7 @@ ALLOWED = {
         "dynamic",
         "http",
         "http2",
+        "limits",
         "middlewares",
         "observe",
         "resources",
@@ -45,6 +47,7 @@ ALLOWED = {
         "dynamic",
         "http",
         "internal",
+        "limits",
         "middlewares",
         "observe",
         "resources",
@@ -90,6 +93,7 @@ RESERVED = {
     "uvloop": {"transport/reactor.py"},
     "treq": {"health/ask.py", "tls/responder.py"},
     "opentelemetry": {"observe/tracing.py"},
+    "txredisapi": {"limits/redis.py"},
 }
 
 

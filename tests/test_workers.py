@@ -194,6 +194,11 @@ class SumTests(SynchronousTestCase):
             Report({"web": 7}, {"web": {"bad": 2, "long": 1}}, {"u": 4}, {"u": "why"}, [("s", "u", "t", "n", 3)]),
         )
 
+    def test_redis(self) -> None:
+        """Redis decides for the gate if it does for every worker."""
+        one, other = Report(redis={"l": (True, 5, 1), "m": (True, 1, 0)}), Report(redis={"l": (False, 2, 4)})
+        self.assertEqual(sum_of([one, other]).redis, {"l": (False, 7, 5), "m": (True, 1, 0)})
+
     def test_traffic(self) -> None:
         """What a worker has counted is taken once, and added to what others have."""
         worker, parent = Traffic((0.1,)), Traffic((0.1,))

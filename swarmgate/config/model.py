@@ -194,6 +194,21 @@ class HTTP2:
     )
 
 
+@attrs.frozen
+class InFlightConn:
+    """How many connections clients of one address may have on an entry point; swarmgate's own."""
+
+    amount: int = option(
+        default=0, doc="Connections of one address; one more is closed. 0: no limit.", validator=at_least(0)
+    )
+    ipv6_subnet: int = option(
+        default=64,
+        key="ipv6Subnet",
+        doc="IPv6 addresses whose first bits, so many, are the same are one.",
+        validator=between(1, 128),
+    )
+
+
 @not_yet("proxyProtocol", "http3", "udp", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
@@ -210,6 +225,10 @@ class EntryPoint:
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
     observability: Observability = option(
         factory=Observability, doc="What is told of requests, unless their routers say otherwise."
+    )
+    in_flight_conn: InFlightConn = option(
+        factory=InFlightConn,
+        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
     )
 
 

@@ -19,6 +19,7 @@ from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
+from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
@@ -113,6 +114,23 @@ class EntryPoint(Service):
             self.finished = record  # type: ignore[method-assign, assignment]
         elif "finished" in self.__dict__:
             del self.finished
+
+    def limit_connections(self, limit: ConnectionsPerAddress) -> None:
+        """Let *limit* decide which connections may be there, from now on."""
+
+        def opened(connection: ClientConnection | Greeting) -> None:
+            self._connections.add(connection)
+            if not limit.opened(connection):
+                self.refusals["too many connections of one address"] += 1
+                connection.abort()
+
+        def closed(connection: ClientConnection | Greeting) -> None:
+            limit.closed(connection)
+            EntryPoint.closed(self, connection)
+
+        # Without a limit, nothing is looked at.
+        self.opened = opened  # type: ignore[method-assign]
+        self.closed = closed  # type: ignore[method-assign]
 
     # http.client's Site.
 

@@ -42,6 +42,7 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     """
 
     reloads: int
@@ -52,6 +53,7 @@ class State:
     draining: int = 0
     certificates: Sequence[Certificate] = ()
     look_age: float | None = None
+    redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -147,6 +149,19 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
         for reason, count in reasons.items():
             refused.add_metric((name, reason), count)
     yield refused
+    if state.redis:
+        up = GaugeMetricFamily(f"{prefix}_rate_limit_redis_up", "Whether Redis decides.", labels=("middleware",))
+        decided = CounterMetricFamily(
+            f"{prefix}_rate_limit_redis_decisions",
+            "Decisions of rate limits that are in Redis, and who has made them.",
+            labels=("middleware", "by"),
+        )
+        for name, (is_up, by_redis, without) in state.redis.items():
+            up.add_metric((name,), float(is_up))
+            decided.add_metric((name, "redis"), by_redis)
+            decided.add_metric((name, "gate"), without)
+        yield up
+        yield decided
     yield GaugeMetricFamily(f"{prefix}_reactor_lag_seconds", "How late the reactor was since the last scrape.", lag)
     if state.look_age is not None:
         yield GaugeMetricFamily(

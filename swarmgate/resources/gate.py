@@ -18,6 +18,7 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
@@ -160,7 +161,7 @@ class Gate:
             if server.url in retired
         ]
         for kept in dropped:
-            if isinstance(kept, WaitingRoom):
+            if isinstance(kept, WaitingRoom | RedisBuckets):
                 kept.close()
         for name, (service, leaf) in self._leaves.items():
             known = before_leaves.get(name)
@@ -263,6 +264,14 @@ class Gate:
         """Servers that are in the table no longer and still answer requests, with the service that each was of."""
         self._left = [one for one in self._left if one[2].in_flight]
         return list(self._left)
+
+    def redis(self) -> dict[str, tuple[bool, int, int]]:
+        """By rate limit: whether its Redis decides, how often it has, and how often it had to be done without."""
+        return {
+            name: (kept.redis.is_well, kept.redis.decided, kept.alone)
+            for (name, *_), kept in self._kept.items()
+            if isinstance(kept, RedisBuckets)
+        }
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

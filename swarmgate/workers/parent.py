@@ -25,6 +25,7 @@ from swarmgate.dynamic.difference import difference
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.deadlines import Deadlines
+from swarmgate.limits.shared import SharedLimits
 from swarmgate.observe.prometheus import ReactorLag
 from swarmgate.resources.gate import leaf_of
 from swarmgate.serving import Report, traffic_of
@@ -33,14 +34,14 @@ from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
 from swarmgate.workers import messages
-from swarmgate.workers.process import DOOR, FROM_PARENT, TO_PARENT, digest_of
+from swarmgate.workers.process import DOOR, FROM_PARENT, LIMITS, TO_PARENT, digest_of
 from swarmgate.workers.restarts import Restarts
 from swarmgate.workers.visits import Reception
 
 _log = Logger("swarmgate")
 
 #: Where a worker finds its listening sockets.
-_FIRST_SOCKET = DOOR + 1
+_FIRST_SOCKET = LIMITS + 1
 #: Seconds between two looks at what workers have to know.
 _TEND_EVERY = 0.2
 #: Seconds that connections which are half made have to be made, before their socket is closed.
@@ -97,6 +98,7 @@ class Workers:
         self.traffic = traffic_of(configuration)
         self.lag = ReactorLag(reactor)
         # Themselves.
+        self._limits: SharedLimits | None = SharedLimits.open(SharedLimits.create(count))
         self._workers = [_Worker(self, number) for number in range(count)]
         self._sockets: dict[str, list[socket.socket]] = {}
         self._draining = False
@@ -254,6 +256,10 @@ class Workers:
         self._reception.close()
         self.deadlines.stop()
         self.lag.stop()
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.close()
+            os.close(limits.descriptor)
         return succeed(None)
 
     @staticmethod
@@ -298,6 +304,8 @@ class Workers:
         """Start the process of *worker*."""
         door = self._reception.open()
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", DOOR: door.fileno()}
+        assert self._limits is not None
+        descriptors[LIMITS] = self._limits.descriptor
         places: dict[str, list[int]] = {}
         for name, of_one in sockets.items():
             for one in of_one:
@@ -312,6 +320,11 @@ class Workers:
         door.close()
         for message in (*self.briefing(worker.number), messages.Listen(places)):
             worker.send(message)
+
+    def ended(self, worker: _Worker) -> None:
+        """The process of *worker* is no more: what it had under way is over."""
+        if self._limits is not None:
+            self._limits.clear(worker.number)
 
     def told(self, worker: _Worker, tell: messages.Tell) -> None:
         """A worker says how it does."""
@@ -419,6 +432,7 @@ class _Worker(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         process, self.process, self.report = self.process, 0, Report()
+        self._parent.ended(self)
         if self._ended is not None:
             if self._timer.active():
                 self._timer.cancel()
@@ -479,6 +493,7 @@ def sum_of(reports: Sequence[Report]) -> Report:
     in_flight: dict[str, int] = {}
     troubles: dict[str, str] = {}
     draining: dict[tuple[str, str, str, str], int] = {}
+    redis: dict[str, tuple[bool, int, int]] = {}
     for report in reports:
         for name, count in report.connections.items():
             connections[name] = connections.get(name, 0) + count
@@ -489,7 +504,10 @@ def sum_of(reports: Sequence[Report]) -> Report:
         for url, count in report.in_flight.items():
             in_flight[url] = in_flight.get(url, 0) + count
         troubles.update(report.troubles)
+        for name, (is_well, decided, alone) in report.redis.items():
+            others = redis.get(name, (True, 0, 0))
+            redis[name] = (is_well and others[0], decided + others[1], alone + others[2])
         for *who, count in report.draining:
             key = (who[0], who[1], who[2], who[3])
             draining[key] = draining.get(key, 0) + count
-    return Report(connections, refusals, in_flight, troubles, [(*who, count) for who, count in draining.items()])
+    return Report(connections, refusals, in_flight, troubles, [(*who, count) for who, count in draining.items()], redis)
