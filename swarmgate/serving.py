@@ -34,9 +34,9 @@ from swarmgate.http.per_address import per_address
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
-from swarmgate.middlewares.chain import Leaf
 from swarmgate.limits.interface import Limits
 from swarmgate.limits.local import LocalLimits
+from swarmgate.middlewares.chain import Leaf
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.output import Output
