@@ -425,7 +425,9 @@ def _deferred(result: Any) -> Deferred[Any]:
 
 def _facts(configuration: StaticConfiguration) -> dict[str, EntryPointFacts]:
     return {
-        name: EntryPointFacts(options.as_default, options.http.middlewares, name == "traefik", options.http.tls)
+        name: EntryPointFacts(
+            options.as_default, options.http.middlewares, name == "traefik", options.http.tls, options.observability
+        )
         for name, options in configuration.entry_points.items()
     }
 
@@ -446,18 +448,27 @@ def _normaliser(options: EntryPointOptions) -> Callable[[bytes], bytes]:
 def _tracing_fault(configuration: StaticConfiguration) -> str:
     if configuration.tracing is None:
         return ""
-    try:
-        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
+    otlp = configuration.tracing.otlp
+    if not _is_installed("opentelemetry.exporter.otlp.proto.http.trace_exporter"):
         return "tracing: OpenTelemetry is not installed; it comes with the extra: pip install 'swarmgate[tracing]'"
-    tls = configuration.tracing.otlp.http.tls
+    if otlp.grpc is not None and not _is_installed("opentelemetry.exporter.otlp.proto.grpc.trace_exporter"):
+        return (
+            "tracing.otlp.grpc: OpenTelemetry's exporter over gRPC is not installed; it comes with the extra:"
+            " pip install 'swarmgate[tracing,grpc]'. Collectors take OTLP over HTTP, too: tracing.otlp.http"
+        )
+    name, tls = ("http", otlp.http.tls) if otlp.grpc is None else ("grpc", otlp.grpc.tls)
     for key in ("ca", "cert", "key"):
         path = getattr(tls, key, "")
         if path and not os.access(path, os.R_OK):
-            return f"tracing.otlp.http.tls.{key}: {path} can't be read"
+            return f"tracing.otlp.{name}.tls.{key}: {path} can't be read"
     return ""
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _prometheus(configuration: StaticConfiguration) -> PrometheusMetrics | None:

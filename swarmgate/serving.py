@@ -19,16 +19,17 @@ from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
+from swarmgate.config.model import CollectorTLS, StaticConfiguration
 from swarmgate.config.model import EntryPoint as EntryPointOptions
-from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
-from swarmgate.dynamic.table import RoutingTable
+from swarmgate.dynamic.observability import Observed
+from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
 from swarmgate.http.admission import Admission, make_room, room_for
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import NOT_COUNTED, NOT_LOGGED, NOT_TRACED, Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.per_address import per_address
@@ -37,6 +38,7 @@ from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
 from swarmgate.limits.interface import Limits
 from swarmgate.limits.local import LocalLimits
+from swarmgate.middlewares.chain import Leaf
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.lag import ReactorLag
@@ -54,7 +56,7 @@ from swarmgate.overload import (
 )
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.reach import Reaching, idle_connections
-from swarmgate.resources.tree import NotFound
+from swarmgate.resources.tree import NotFound, Untold, untold
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges, Shown
@@ -145,6 +147,9 @@ class Serving:
         self.traffic = traffic_of(configuration)
         measured = configuration.metrics is not None and configuration.metrics.prometheus is not None
         self.lag = ReactorLag(reactor) if measured else None
+        self._untold = {
+            name: _flags(options.observability.over(Observed())) for name, options in configuration.entry_points.items()
+        }
         # What answers them.
         self.gate = Gate(
             configuration.entry_points,
@@ -157,6 +162,7 @@ class Serving:
             Reaching(network, self.deadlines, servers_transport(configuration)),
             None if self._tracing is None else self._tracing.watch,
             NotFound(is_routed),
+            self._watched,
         )
         self._challenges = Challenges()
         self._acceptors = Acceptors(
@@ -186,12 +192,12 @@ class Serving:
             options.address.port,
             settings,
             self.deadlines,
-            self._traced(self.gate.roots[name].serve),
+            untold(self.gate.roots[name].serve, self._untold[name]),
             self._record(),
             _life_cycle(options),
             options.reuse_port,
-            self._traced(self.gate.secure_roots[name].serve),
-            None if self._access_log is None else self._access_log.record,
+            untold(self.gate.secure_roots[name].serve, self._untold[name]),
+            self._record_refused(name),
             self._admission,
         )
         connections = options.in_flight_conn
@@ -204,8 +210,13 @@ class Serving:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
 
-    def _traced(self, serve: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
-        return serve if self._tracing is None else self._tracing.traced(serve)
+    def _watched(self, route: Route, leaf: Leaf) -> Leaf:
+        """*leaf*, which serves *route*, with its requests traced if they are to be, and told of as it says."""
+        tracing, observed = self._tracing, route.observed
+        if tracing is not None and observed.tracing and tracing.is_wanted(route.service_name):
+            leaf = tracing.leaf(leaf, observed.detailed)
+        flags = _flags(observed)
+        return leaf if flags == self._untold[route.entry_point] else Untold(leaf, flags)
 
     def _record(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each exchange that has ended; None if nobody wants to know."""
@@ -216,17 +227,17 @@ class Serving:
             wanted.append(self.traffic.record)
         if self._access_log is not None:
             wanted.append(self._access_log.record)
-        if len(wanted) < 2:
-            return wanted[0] if wanted else None
-        first, second, *more = wanted
+        return _in_turn(wanted)
 
-        def record(exchange: Exchange) -> None:
-            first(exchange)
-            second(exchange)
-            for one in more:
-                one(exchange)
-
-        return record
+    def _record_refused(self, entry_point: str) -> Callable[[Exchange], None] | None:
+        """The same for what was refused before it was a request; metrics count that by its reason."""
+        wanted: list[Callable[[Exchange], None]] = []
+        if self._tracing is not None:
+            wanted.append(self._tracing.finished)
+        if self._access_log is not None:
+            wanted.append(self._access_log.record)
+        record = _in_turn(wanted)
+        return None if record is None else untold(record, self._untold[entry_point])
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, network=self._network, limits=self._limits, **given)
@@ -300,7 +311,7 @@ class Serving:
                 _client_settings(name, options, configuration),
                 _life_cycle(options),
                 self._record(),
-                None if self._access_log is None else self._access_log.record,
+                self._record_refused(name),
             )
         if before is not None and before is not self._access_log:
             before.stop()
@@ -402,11 +413,26 @@ class Serving:
         if self._tracing is None or self._sending is None:
             return
         sent: Deferred[None] = Deferred()
-        self._sending.end(self._tracing, lambda: self._reactor.callFromThread(sent.callback, None))
+        self._sending.end(lambda: self._reactor.callFromThread(sent.callback, None))
         too_late: Deferred[None] = deferLater(self._reactor, _LAST_SPANS_WITHIN)
         yield DeferredList([sent, too_late], fireOnOneCallback=True)
         too_late.addErrback(lambda failure: None).cancel()
         self._sending.give_up()
+
+
+def _in_turn(wanted: list[Callable[[Exchange], None]]) -> Callable[[Exchange], None] | None:
+    """What calls all of *wanted*; None if there are none."""
+    if len(wanted) < 2:
+        return wanted[0] if wanted else None
+    first, second, *more = wanted
+
+    def record(exchange: Exchange) -> None:
+        first(exchange)
+        second(exchange)
+        for one in more:
+            one(exchange)
+
+    return record
 
 
 def network_of(reactor: Any) -> Network:
@@ -433,6 +459,15 @@ def traffic_of(configuration: StaticConfiguration) -> Traffic | None:
     if metrics is not None and metrics.prometheus is not None:
         return Traffic(sorted({*metrics.prometheus.buckets, *FINE}), metrics.add_internals)
     return None if configuration.api is None else Traffic(FINE)
+
+
+def _flags(observed: Observed) -> int:
+    """What is not told."""
+    return (
+        (0 if observed.access_logs else NOT_LOGGED)
+        + (0 if observed.metrics else NOT_COUNTED)
+        + (0 if observed.tracing else NOT_TRACED)
+    )
 
 
 def _life_cycle(options: EntryPointOptions) -> LifeCycle:
@@ -506,14 +541,21 @@ def _access_log(configuration: StaticConfiguration, reactor: Any) -> AccessLog |
 
 def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
     # Not everybody has it, and to load it takes its time.
-    from swarmgate.observe.tracing import Collector, Sending, Tracing, TracingSettings
+    from swarmgate.observe.tracing import Collector, Sending, Spans, Tracing, TracingSettings, exporter_of
 
-    http = options.otlp.http
-    tls = http.tls
-    if tls is None:
-        collector = Collector(http.endpoint, http.headers)
-    else:
-        collector = Collector(http.endpoint, http.headers, tls.ca, tls.cert, tls.key, not tls.insecure_skip_verify)
+    http, grpc = options.otlp.http, options.otlp.grpc
+    chosen = grpc or http
+    tls = chosen.tls or CollectorTLS()
+    collector = Collector(
+        chosen.endpoint,
+        chosen.headers,
+        tls.ca,
+        tls.cert,
+        tls.key,
+        not tls.insecure_skip_verify,
+        grpc is not None,
+        grpc is not None and not grpc.insecure,
+    )
     settings = TracingSettings(
         service_name=options.service_name,
         resource_attributes=options.resource_attributes,
@@ -523,8 +565,8 @@ def _tracing(options: TracingOptions, reactor: Any) -> tuple[Tracing, Sending]:
         safe_query=options.safe_query_params,
         internals=options.add_internals,
     )
-    sending = Sending(collector, reactor)
-    return Tracing(settings, sending.processor), sending
+    sending = Sending(exporter_of(collector), Spans(settings), reactor)
+    return Tracing(settings, sending.take), sending
 
 
 def _upstream_settings(configuration: StaticConfiguration) -> UpstreamSettings:

@@ -42,7 +42,7 @@ _ROUTER = _object(
         "using": _TEXTS,
         "provider": _TEXT,
     },
-    {"ruleSyntax": _TEXT, "middlewares": _TEXTS, "tls": _ANYTHING, "error": _TEXTS},
+    {"ruleSyntax": _TEXT, "middlewares": _TEXTS, "tls": _ANYTHING, "observability": _ANYTHING, "error": _TEXTS},
 )
 _SERVICE = _object(
     {"type": _TEXT, "status": _STATUS, "usedBy": _TEXTS, "provider": _TEXT},

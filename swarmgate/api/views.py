@@ -160,6 +160,14 @@ def routers(known: Known) -> list[dict[str, JSON]]:
                 item["middlewares"] = [one if "@" in one else f"{one}@{provider}" for one in router.middlewares]
             if router.tls is not None:
                 item["tls"] = settings_of(router.tls)
+            if routes_of:
+                observed = routes_of[0].observed
+                item["observability"] = {
+                    "accessLogs": observed.access_logs,
+                    "metrics": observed.metrics,
+                    "tracing": observed.tracing,
+                    "traceVerbosity": "detailed" if observed.detailed else "minimal",
+                }
             errors = _errors(known, f"router {name}") or ([problem] if problem else [])
             _with_status(item, errors, bool(problem) or not routes_of)
             items.append({**item, "using": using, "name": name, "provider": provider})

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import attrs
 
 from swarmgate.config.acme import CertificatesResolver
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Address,
@@ -208,7 +209,7 @@ class InFlightConn:
     )
 
 
-@not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
+@not_yet("proxyProtocol", "http3", "udp", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
     """A listening address, with its own limits and deadlines."""
@@ -222,6 +223,9 @@ class EntryPoint:
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
+    observability: Observability = option(
+        factory=Observability, doc="What is told of requests, unless their routers say otherwise."
+    )
     in_flight_conn: InFlightConn = option(
         factory=InFlightConn,
         doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
@@ -504,12 +508,37 @@ class OtlpHttp:
     tls: CollectorTLS | None = option(default=None, doc="How its certificate is checked, and which it is shown.")
 
 
-@not_yet("grpc")
+def _host_and_port(text: str) -> str:
+    if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", text) is None:
+        raise ValueError("a host and a port, as collector:4317")
+    return text
+
+
+@attrs.frozen
+class OtlpGrpc:
+    """A collector that is spoken to over gRPC."""
+
+    endpoint: str = option(default="localhost:4317", doc="Its host and port.", parse=_host_and_port)
+    insecure: bool = option(default=False, doc="Speak to it without TLS.")
+    headers: Mapping[str, str] = option(factory=dict, doc="A header that is sent to it.", secret=True)
+    tls: CollectorTLS | None = option(default=None, doc="How its certificate is checked, and which it is shown.")
+
+    def __attrs_post_init__(self) -> None:
+        if self.tls is not None and self.tls.insecure_skip_verify:
+            raise ValueError(
+                "tls.insecureSkipVerify is there for http only, since gRPC's library always verifies: name the"
+                " certificate's authority in tls.ca, or use insecure=true for a collector without TLS"
+            )
+
+
 @attrs.frozen
 class TracingOtlp:
     """The collector of traces."""
 
     http: OtlpHttp = option(factory=OtlpHttp, doc="A collector that is spoken to over HTTP.")
+    grpc: OtlpGrpc | None = option(
+        default=None, doc="A collector that is spoken to over gRPC, in place of HTTP; needs the extra ``grpc``."
+    )
 
 
 @not_yet("globalAttributes")

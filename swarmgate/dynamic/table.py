@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import attrs
 
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.observability import Observability, Observed
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule, RuleError, parse_rule
 from swarmgate.dynamic.tls import Certificate, RouterTLS, ServersTransport, TLSOptions
 from swarmgate.structure import nearest_of
@@ -41,6 +42,7 @@ class EntryPointFacts:
     :ivar as_default: routers that name no entry points are on it (Traefik ``entryPoints.X.asDefault``).
     :ivar middlewares: names, each with ``@provider``, that come before those of each router.
     :ivar tls: of all routers that have no own (Traefik ``entryPoints.X.http.tls``).
+    :ivar observability: what is told of requests, unless their routers say otherwise.
     :ivar internal: made by the gate for itself, so that no router is on it that doesn't name it.
     """
 
@@ -48,6 +50,7 @@ class EntryPointFacts:
     middlewares: tuple[str, ...] = ()
     internal: bool = False
     tls: RouterTLS | None = None
+    observability: Observability = attrs.field(factory=Observability)
 
 
 @attrs.frozen
@@ -63,6 +66,7 @@ class Route:
     :ivar problem: why the route must not be passed, None if it may. It still matches, so that no less specific router
         gets its requests: they are answered 404.
     :ivar tls: it takes requests that came over TLS; None: only others.
+    :ivar observed: what is told of its requests.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Route:
     provider: str
     problem: str | None = None
     tls: RouterTLS | None = None
+    observed: Observed = attrs.field(factory=Observed)
 
 
 @attrs.frozen
@@ -325,6 +330,9 @@ class _World:
                 provider=provider,
                 problem=problem,
                 tls=tls,
+                observed=(router.observability or Observability()).over(
+                    self._entry_points[entry_point].observability.over(Observed())
+                ),
             )
 
     def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:
@@ -470,6 +478,8 @@ def _differences(was: Route, now: Route) -> Iterator[str]:
                 yield f"other settings of middleware {one.name}"
     if was.tls != now.tls:
         yield "no TLS" if now.tls is None else f"TLS with options {now.tls.options}"
+    if was.observed != now.observed:
+        yield "other things are told of its requests"
     if was.problem != now.problem:
         yield f"answers 404: {now.problem}" if now.problem else "in force again"
 

@@ -167,6 +167,7 @@ class EntryPoint(Service):
         request = error.request
         if request is not None and self._record_refused is not None:
             request.client_ip = connection.client_ip
+            request.reason = error.reason
             exchange = Exchange(connection, request, self._settings.entry_point)
             exchange.status = error.status
             exchange.sent = error.sent

@@ -25,6 +25,8 @@ _log = Logger()
 
 PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 NO_SNIFFING = (b"X-Content-Type-Options", b"nosniff")
+#: What is not told of an exchange, as flags that are added up.
+NOT_LOGGED, NOT_COUNTED, NOT_TRACED = 1, 2, 4
 #: What is answered for a server that has not answered.
 _OF_SERVERS = (502, 504)
 #: What is logged for a request whose client left before the answer began (nginx, Traefik).
@@ -132,6 +134,7 @@ class Exchange:
     :ivar retrying: what may have the request asked again, None for nothing.
     :ivar places: what it holds for as long as it is under way, None for nothing; see :meth:`hold`.
     :ivar trace: what is recorded of it in traces, None if nothing is.
+    :ivar untold: what is not told of it: :data:`NOT_LOGGED` and so on.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
     :ivar sent: octets of the answer's body so far.
@@ -177,6 +180,7 @@ class Exchange:
         "trace",
         "trailers",
         "tried",
+        "untold",
         "user",
         "wait_until",
     )
@@ -199,6 +203,7 @@ class Exchange:
         self.retries = 0
         self.retrying: Retrying | None = None
         self.trace: Any = None  # a Traced
+        self.untold = 0
         self.places: list[tuple[Places, Any]] | None = None
         self.wait_until = 0.0
         self.tls_options = ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import NOT_COUNTED, Exchange
 
 #: Upper bounds in seconds, fine enough to tell quantiles by.
 FINE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -95,6 +95,8 @@ class Traffic:
 
     def record(self, exchange: Exchange) -> None:
         """Count *exchange*, which has ended."""
+        if exchange.untold & NOT_COUNTED:
+            return
         request = exchange.request
         status = exchange.status
         service = exchange.service

@@ -108,11 +108,13 @@ class Gate:
         reaching: Reaching | None = None,
         watch_upstream: Callable[[Upstream], object] | None = None,
         not_found: Leaf = NOT_FOUND,
+        watch_route: Callable[[Route, Leaf], Leaf] | None = None,
     ) -> None:
         """
         :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
         :param watch_upstream: gets each upstream when it is made.
         :param not_found: answers what no route takes.
+        :param watch_route: gets each route with what serves it, and gives what is to serve it instead.
         """
         # Given.
         self.shedding = {name: LoadShedding() for name in entry_points}
@@ -126,6 +128,7 @@ class Gate:
         self._deadlines = deadlines
         self._context = context
         self._watch_upstream = watch_upstream
+        self._watch_route = watch_route or (lambda route, leaf: leaf)
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
@@ -229,17 +232,17 @@ class Gate:
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:
-            return route, NOT_FOUND, NOT_FOUND
+            return route, NOT_FOUND, self._watch_route(route, NOT_FOUND)
         leaf = self._leaves[route.service_name][1] if route.service else self._internal[route.service_name]
         try:
             # Built even if it will not be used, so that what it keeps is asked for.
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
-            return route, leaf, NOT_FOUND
+            return route, leaf, self._watch_route(route, NOT_FOUND)
         if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
             return before
-        return route, leaf, Chain(route.name, middlewares, leaf)
+        return route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf))
 
     def _middleware(self, route: Route, middleware: Any) -> Middleware:
         context = self._context(

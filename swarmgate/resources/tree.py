@@ -43,6 +43,32 @@ class _Nothing:
         return None
 
 
+class Untold:
+    """*leaf*, with exchanges of which *flags* are not told (:data:`~swarmgate.http.exchange.NOT_LOGGED` and so on)."""
+
+    __slots__ = ("_flags", "_leaf")
+
+    def __init__(self, leaf: Leaf, flags: int) -> None:
+        self._leaf = leaf
+        self._flags = flags
+
+    def serve(self, exchange: Exchange) -> None:
+        exchange.untold = self._flags
+        self._leaf.serve(exchange)
+
+
+def untold(take: Callable[[Exchange], None], flags: int) -> Callable[[Exchange], None]:
+    """What *flags* are not told of the exchanges that *take* gets; nothing stands in between if there are none."""
+    if not flags:
+        return take
+
+    def mark_and_take(exchange: Exchange) -> None:
+        exchange.untold = flags
+        take(exchange)
+
+    return mark_and_take
+
+
 class EntryPointRoot(Resource):
     """Leads each request to the chain of its route; replaced routes do not touch exchanges under way."""
 
