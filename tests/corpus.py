@@ -369,9 +369,8 @@ _LINES = (
     refuse("C03", first_line(b"GET  / HTTP/1.1"), "two spaces (RFC 9112 3)"),
     refuse("C04", first_line(b"GET\t/\tHTTP/1.1"), "tabs for spaces"),
     refuse("C05", first_line(b" GET / HTTP/1.1"), "space first"),
-    either(
-        "C06", b"\r\n" + get(b"X: y"), "empty line first: should be ignored (RFC 9112 2.2)", Forwarded(), REFUSED_400
-    ),
+    forward("C06", b"\r\n" + get(b"X: y"), "empty line first: is to be ignored (RFC 9112 2.2)", Forwarded()),
+    refuse("C06a", b"\r\n\r\n" + get(b"X: y"), "two empty lines, which are a head without a request"),
     refuse("C07", first_line(b"GET / HTTP/1.1 "), "space last"),
     refuse("C08", first_line(b"GET / HTTP/1.1 x"), "four words"),
     refuse("C09", first_line(b"GET /a b HTTP/1.1"), "space in the target"),
@@ -393,6 +392,19 @@ _LINES = (
     refuse("C24", target(b"/a\x00b"), "NUL in the target"),
     refuse("C24a", target(b"/a%00b"), "NUL as an escape"),
     refuse("C25", first_line(b"GET * HTTP/1.1"), "asterisk, but not OPTIONS (RFC 9112 3.2.4)"),
+    answer(
+        "C26a",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nAAAAA",
+        "about the gate itself, with a body: no server gets it",
+        200,
+    ),
+    answer(
+        "C26b",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nAAAAA\r\n0\r\n\r\n",
+        "the same, in chunks",
+        200,
+    ),
+    refuse("C16a", first_line(b"PRI / HTTP/1.1"), "PRI is the preface of HTTP/2, and no method (RFC 9113 11.6)", 501),
     answer("C26", first_line(b"OPTIONS * HTTP/1.1"), "about the gate itself (RFC 9110 9.3.7)", 200),
     answer("C27", first_line(b"CONNECT a:80 HTTP/1.1"), "no tunnels (RFC 9110 9.3.6)", 501),
     answer("C28", first_line(b"TRACE / HTTP/1.1"), "no loop-back of what was sent (RFC 9110 9.3.8)", 405),

@@ -267,7 +267,7 @@ class ClientConnection:
         if exchange is None:
             if self._closing or self._lingering >= 0:
                 self.transport.abortConnection()
-            elif self._buffer:
+            elif self._buffer and not self.is_idle():
                 self._refuse(BadRequest("head not complete in time", 408), self._buffer)
             else:
                 self.close()
@@ -295,8 +295,8 @@ class ClientConnection:
         self._reading = True
         try:
             while data and self._exchange is None and not self._closing:
-                if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
-                    # An empty line before a request is forgiven (RFC 9112, 2.2), one alone is not yet a request.
+                if data[:2] == b"\r\n" and data[2:3] not in (b"", b"\r"):
+                    # One empty line before a request is forgiven (RFC 9112, 2.2), however it is cut to pieces.
                     data = data[2:]
                     seen = max(0, seen - 2)
                     continue
@@ -597,7 +597,7 @@ class ClientConnection:
 
     def is_idle(self) -> bool:
         """Whether it waits for a request of which nothing has come."""
-        return self._exchange is None and not self._buffer
+        return self._exchange is None and self._buffer in (b"", b"\r\n")
 
     def close_when_idle(self) -> None:
         """Close soon if nothing is under way, else after the answer.

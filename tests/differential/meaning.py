@@ -76,7 +76,7 @@ def meaning(data: bytes, cut: bool = False) -> Meaning:
         return Meaning(tuple(requests), tuple(methods), refused, begun, closes, missing)
 
     while data:
-        if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
+        if data[:2] == b"\r\n" and data[2:3] not in (b"", b"\r"):
             data = data[2:]
             continue
         begun = False

@@ -50,6 +50,7 @@ _HAPROXY = """
 global
   nbthread 1
   maxconn 500
+  tune.bufsize 65536
 defaults
   mode http
   timeout connect 5s
