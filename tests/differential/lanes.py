@@ -44,8 +44,9 @@ class Finding:
 class _Side(asyncio.Protocol):
     """One of the two connections of a relay: what comes goes to the other one."""
 
-    def __init__(self, kept: bytearray | None, other: Any = None) -> None:
+    def __init__(self, kept: bytearray | None, other: Any = None, relay: Any = None) -> None:
         self._kept = kept
+        self._relay = relay
         self.other = other
         self.transport: Any = None
         self.early = b""
@@ -56,6 +57,8 @@ class _Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._kept is not None:
             self._kept += data
+        elif self._relay.change is not None:
+            data = self._relay.change(data)
         if self.other is None or self.other.transport is None:
             self.early += data
         elif not self.other.transport.is_closing():
@@ -70,10 +73,12 @@ class Relay:
     """Stands between the gate and a server.
 
     :ivar sent: what the gate has sent since it was emptied.
+    :ivar change: makes something else of what the server says, for tests of the test.
     """
 
     def __init__(self, port: int, to: int) -> None:
         self.sent = bytearray()
+        self.change: Any = None
         self.port = port
         self._to = to
         self._server: Any = None
@@ -91,7 +96,7 @@ class Relay:
         return gate
 
     async def _connect(self, gate: _Side) -> None:
-        server = _Side(None, gate)
+        server = _Side(None, gate, self)
         await asyncio.get_running_loop().create_connection(lambda: server, "127.0.0.1", self._to)
         gate.other = server
         server.transport.write(gate.early)
