@@ -86,7 +86,9 @@ def main() -> None:
                 total.update({f"{lane.origin.name} {name}": count for name, count in lane.tally.items()})
                 print(f"{lane.origin.name:9} {dict(sorted(lane.tally.items()))}")
             done = sum(count for name, count in total.items() if name.endswith(" requests"))
-            print(f"{done} requests so far, {took:.0f} s, {len(findings)} findings, seed {options.seed}, next {following}")
+            print(
+                f"{done} requests so far, {took:.0f} s, {len(findings)} findings, seed {options.seed}, next {following}"
+            )
             by_name = {lane.origin.name: lane for lane in lanes}
             for finding in findings[:20]:
                 print(finding)

@@ -11,22 +11,104 @@ from random import Random
 import attrs
 
 METHODS = (b"GET", b"GET", b"GET", b"POST", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH")
-ODD_METHODS = (b"get", b"PRI", b"CONNECT", b"TRACE", b"PROPFIND", b"G", b"M-SEARCH", b"GE\tT", b"G\x00T", b"", b"POST,", b"!")
-SEGMENTS = (b"a", b"admin", b"x.y", b"~u", b"a;b=c", b"@", b"a,b", b"a:b", b"!$&'()*+", b"%20", b"%C3%A4", b"%41", b"%3F")
+ODD_METHODS = (
+    b"get",
+    b"PRI",
+    b"CONNECT",
+    b"TRACE",
+    b"PROPFIND",
+    b"G",
+    b"M-SEARCH",
+    b"GE\tT",
+    b"G\x00T",
+    b"",
+    b"POST,",
+    b"!",
+)
+SEGMENTS = (
+    b"a",
+    b"admin",
+    b"x.y",
+    b"~u",
+    b"a;b=c",
+    b"@",
+    b"a,b",
+    b"a:b",
+    b"!$&'()*+",
+    b"%20",
+    b"%C3%A4",
+    b"%41",
+    b"%3F",
+)
 ODD_SEGMENTS = (
     b"..", b".", b"", b"%2e%2e", b"%2E", b"%2f", b"%2F..%2f", b"%5c", b"\\", b"%00", b"%", b"%4", b"%zz", b"%25", b"%252e%252e",
     b"..;", b";", b"..%00", b"#", b"%23", b"\xc3\xa4", b"%0d%0a", b"%0A", b"%7f", b"%ff", b"%c0%ae", b"[", b"{", b"|", b"^", b'"', b"<",
     b"%3b", b"%09", b"..%2e", b"*", b"http:", b"?", b"??", b"%u002e", b"+",
 )  # fmt: skip
-QUERIES = (b"", b"?", b"?a=b", b"?a=b&c=%20", b"?/../x", b"??", b"?a=http://b/", b"?%", b"?%zz", b"?#", b"?a;b", b"?\xff", b"?[]|")
+QUERIES = (
+    b"",
+    b"?",
+    b"?a=b",
+    b"?a=b&c=%20",
+    b"?/../x",
+    b"??",
+    b"?a=http://b/",
+    b"?%",
+    b"?%zz",
+    b"?#",
+    b"?a;b",
+    b"?\xff",
+    b"?[]|",
+)
 HOSTS = (b"a", b"b", b"a.example", b"a:80", b"A", b"127.0.0.1", b"[::1]", b"[::1]:8080")
 ODD_HOSTS = (
     b"", b" ", b"a b", b"a,b", b"a/b", b"u@a", b"a:99999", b"a:", b":80", b"a:x", b"[::1", b"::1", b"a\x00", b"a\tb", b"a?b", b"a#b", b"a.",
     b"a..b", b"_a", b"-a", b"a%20b", b"xn--a", b"\xc3\xa4", b"a;b", b"a\\b", b"[v1.a]", b"a:080", b"a:0", b"*", b"'a'", b"a:80:80", b"http://a",
 )  # fmt: skip
-VERSIONS = (b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/1.10", b"http/1.1", b"HTTP/1.1 ", b"HTTP/01.1", b"", b"HTTP/1", b"HTTP/1,1", b"HTTP/1.1\x00")
-LINE_ENDS = (b"\n", b"\r", b"\r\r\n", b"\n\r\n", b"", b"\r\n\r\n", b" \r\n", b"\r\n ", b"\r\n\t", b"\x00\r\n", b"\x85", b"\x0b\r\n")
-SEPARATORS = (b":", b":  ", b":\t", b" : ", b"\t: ", b": \x0b", b":\r\n ", b"", b" ", b"::", b"\x00:", b": \x0c", b":\xa0", b"=", b":\n")
+VERSIONS = (
+    b"HTTP/1.0",
+    b"HTTP/1.2",
+    b"HTTP/2.0",
+    b"HTTP/1.10",
+    b"http/1.1",
+    b"HTTP/1.1 ",
+    b"HTTP/01.1",
+    b"",
+    b"HTTP/1",
+    b"HTTP/1,1",
+    b"HTTP/1.1\x00",
+)
+LINE_ENDS = (
+    b"\n",
+    b"\r",
+    b"\r\r\n",
+    b"\n\r\n",
+    b"",
+    b"\r\n\r\n",
+    b" \r\n",
+    b"\r\n ",
+    b"\r\n\t",
+    b"\x00\r\n",
+    b"\x85",
+    b"\x0b\r\n",
+)
+SEPARATORS = (
+    b":",
+    b":  ",
+    b":\t",
+    b" : ",
+    b"\t: ",
+    b": \x0b",
+    b":\r\n ",
+    b"",
+    b" ",
+    b"::",
+    b"\x00:",
+    b": \x0c",
+    b":\xa0",
+    b"=",
+    b":\n",
+)
 LENGTHS = (
     b"+%d", b"-%d", b"0%d", b"%d,%d", b"%d, %d", b"0x%x", b"%d ", b"%d.0", b"%d\x00", b"%d;", b"1_%d", b"00000000000000000%d", b"",
     b" ", b"\t%d\t", b"%d %d", b'"%d"', b"18446744073709551616", b"99999999999999999999999", b"%de0", b"%d\x0b", b"0", b"4", b"\xb2",
@@ -42,7 +124,20 @@ CHUNK_SIZES = (
     b"1_%x", b"0000000000000000%x", b"00000000000000000000000000000%x", b"%x,%x", b"", b"f%x", b"FFFFFFFFFFFFFFF%x", b"1000000000000000%x", b"%x\x0b",
     b"%x;" + b"e" * 200, b"%x;" + b"e" * 300, b"%x\xa0", b"\t%x", b"%x; \x7f", b"%x;\xff", b"%x#", b"%x:", b"\n%x", b"\r\n%x",
 )  # fmt: skip
-CHUNK_ENDS = (b"\n", b"\r", b"", b"\r\r\n", b"XX", b"X\r\n", b"\r\n\r\n", b" \r\n", b"\r\nX", b"\n\r", b"\x00\x00", b"\r\x00")
+CHUNK_ENDS = (
+    b"\n",
+    b"\r",
+    b"",
+    b"\r\r\n",
+    b"XX",
+    b"X\r\n",
+    b"\r\n\r\n",
+    b" \r\n",
+    b"\r\nX",
+    b"\n\r",
+    b"\x00\x00",
+    b"\r\x00",
+)
 TRAILERS = (
     b"X: y\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"X:POST / HTTP/1.1\r\n", b"GET /smuggled HTTP/1.1\r\n",
     b"X : y\r\n", b" X: y\r\n", b"X: a\r\n b\r\n", b"X: y\n", b": y\r\n", b"X\r\n", b"X: \x00\r\n", b"X: y\r", b"Authorization: a\r\n", b"X_Y: z\r\n",
@@ -106,7 +201,8 @@ class Draft:
 
 def _path(random: Random, odd: float) -> bytes:
     segments = (
-        random.choice(ODD_SEGMENTS) if random.random() < odd else random.choice(SEGMENTS) for _ in range(random.randint(0, 4))
+        random.choice(ODD_SEGMENTS) if random.random() < odd else random.choice(SEGMENTS)
+        for _ in range(random.randint(0, 4))
     )
     return b"/" + b"/".join(segments)
 
@@ -177,7 +273,14 @@ def _target(random: Random, draft: Draft) -> None:
 def _form(random: Random, draft: Draft) -> None:
     scheme = random.choice((b"http://", b"https://", b"ftp://", b"http:/", b"http:", b"//", b"HTTP://", b"ws://", b""))
     draft.target = random.choice(
-        (scheme + random.choice(HOSTS + ODD_HOSTS) + draft.target, b"*", b"", b"a:80", draft.target[1:], scheme + random.choice(HOSTS))
+        (
+            scheme + random.choice(HOSTS + ODD_HOSTS) + draft.target,
+            b"*",
+            b"",
+            b"a:80",
+            draft.target[1:],
+            scheme + random.choice(HOSTS),
+        )
     )
 
 
@@ -186,7 +289,9 @@ def _version(random: Random, draft: Draft) -> None:
 
 
 def _gap(random: Random, draft: Draft) -> None:
-    draft.gaps[random.randrange(2)] = random.choice((b"  ", b"\t", b"", b" \t", b"\x0b", b"\r ", b"\x00", b"\xa0", b"%20"))
+    draft.gaps[random.randrange(2)] = random.choice(
+        (b"  ", b"\t", b"", b" \t", b"\x0b", b"\r ", b"\x00", b"\xa0", b"%20")
+    )
 
 
 def _host(random: Random, draft: Draft) -> None:
@@ -230,8 +335,12 @@ def _field(random: Random, draft: Draft) -> None:
 
 
 def _upgrade(random: Random, draft: Draft) -> None:
-    draft.fields.append([b"Connection", b": ", random.choice((b"Upgrade", b"upgrade, close", b"keep-alive, Upgrade")), b"\r\n"])
-    draft.fields.append([b"Upgrade", b": ", random.choice((b"websocket", b"h2c", b"WEBSOCKET", b"websocket, h2c")), b"\r\n"])
+    draft.fields.append(
+        [b"Connection", b": ", random.choice((b"Upgrade", b"upgrade, close", b"keep-alive, Upgrade")), b"\r\n"]
+    )
+    draft.fields.append(
+        [b"Upgrade", b": ", random.choice((b"websocket", b"h2c", b"WEBSOCKET", b"websocket, h2c")), b"\r\n"]
+    )
     if random.random() < 0.5:
         draft.fields.append([b"Sec-WebSocket-Version", b": ", b"13", b"\r\n"])
         draft.fields.append([b"Sec-WebSocket-Key", b": ", b"dGhlIHNhbXBsZSBub25jZQ==", b"\r\n"])
@@ -267,7 +376,14 @@ def _spell(random: Random, draft: Draft) -> None:
     if draft.fields:
         line = random.choice(draft.fields)
         form: Callable[[bytes], bytes] = random.choice(
-            (bytes.upper, bytes.lower, bytes.swapcase, lambda name: name.replace(b"-", b"_"), lambda name: name + b" ", lambda name: b"\t" + name)
+            (
+                bytes.upper,
+                bytes.lower,
+                bytes.swapcase,
+                lambda name: name.replace(b"-", b"_"),
+                lambda name: name + b" ",
+                lambda name: b"\t" + name,
+            )
         )
         line[0] = form(line[0])
 
@@ -281,8 +397,40 @@ def _after(random: Random, draft: Draft) -> None:
 
 
 MUTATIONS = (
-    *(_method, _target, _target, _target, _form, _form, _version, _gap, _host, _host, _no_host, _length, _length, _coding, _coding),
-    *(_chunks, _chunks, _chunks, _field, _field, _field, _field, _upgrade, _line_end, _separator, _fold, _twice, _spell, _before, _after),
+    *(
+        _method,
+        _target,
+        _target,
+        _target,
+        _form,
+        _form,
+        _version,
+        _gap,
+        _host,
+        _host,
+        _no_host,
+        _length,
+        _length,
+        _coding,
+        _coding,
+    ),
+    *(
+        _chunks,
+        _chunks,
+        _chunks,
+        _field,
+        _field,
+        _field,
+        _field,
+        _upgrade,
+        _line_end,
+        _separator,
+        _fold,
+        _twice,
+        _spell,
+        _before,
+        _after,
+    ),
 )
 
 

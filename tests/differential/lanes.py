@@ -254,7 +254,9 @@ class Lane:
             self.drop()
         return [*self._judge(number, meant, answers, bytes(sent), client.received, cuts is not None)]
 
-    def _judge(self, number: int, meant: Meaning, answers: list[Message], sent: bytes, rest: bytes, is_cut: bool) -> Iterator[str]:
+    def _judge(
+        self, number: int, meant: Meaning, answers: list[Message], sent: bytes, rest: bytes, is_cut: bool
+    ) -> Iterator[str]:
         expected = [request for request in meant.requests if request is not None]
         if rest:
             yield f"the client got more than the answers: {rest[:200]!r}"

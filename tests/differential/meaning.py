@@ -121,7 +121,9 @@ def _filling(reader: ChunkedBody | SizedBody) -> bytes:
     remaining = reader._remaining
     if remaining > _LONGEST_FILLING:
         return b""
-    return b"f" * max(0, remaining - 2) + b"\r\n"[2 - min(remaining, 2) :] + (b"0\r\n\r\n" if remaining else b"\r\n\r\n")
+    return (
+        b"f" * max(0, remaining - 2) + b"\r\n"[2 - min(remaining, 2) :] + (b"0\r\n\r\n" if remaining else b"\r\n\r\n")
+    )
 
 
 def completed(data: bytes, cut: bool = False) -> tuple[bytes, Meaning] | None:

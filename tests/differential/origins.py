@@ -79,7 +79,9 @@ class Origin:
         self.log = log
         self._errors = home / f"{name}.stderr"
         with open(self._errors, "wb") as errors:
-            self.process = subprocess.Popen(command, cwd=PROGRAMS, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+            self.process = subprocess.Popen(
+                command, cwd=PROGRAMS, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+            )
         atexit.register(self.stop)
 
     def wait(self) -> None:
@@ -121,7 +123,13 @@ def _go(home: Path, port: int) -> Origin | None:
     if not program.exists() or program.stat().st_mtime < (PROGRAMS / "origin.go").stat().st_mtime:
         if not compiler.exists():
             return None
-        settings = {"GOCACHE": str(home / "go"), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GO111MODULE": "off", "CGO_ENABLED": "0"}
+        settings = {
+            "GOCACHE": str(home / "go"),
+            "GOTOOLCHAIN": "local",
+            "GOFLAGS": "-mod=mod",
+            "GO111MODULE": "off",
+            "CGO_ENABLED": "0",
+        }
         subprocess.run(
             [str(compiler), "build", "-p", "1", "-o", str(program), str(PROGRAMS / "origin.go")],
             env={**os.environ, **settings},

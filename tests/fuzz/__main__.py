@@ -16,7 +16,14 @@ import atheris
 CORPUS = Path(__file__).parent / "corpus"
 
 with atheris.instrument_imports(
-    include=["swarmgate.http", "swarmgate.http2", "swarmgate.dynamic", "swarmgate.transport.client_hello", "swarmgate.balancing", "swarmgate.middlewares"]
+    include=[
+        "swarmgate.http",
+        "swarmgate.http2",
+        "swarmgate.dynamic",
+        "swarmgate.transport.client_hello",
+        "swarmgate.balancing",
+        "swarmgate.middlewares",
+    ]
 ):
     from tests.fuzz.targets import TARGETS
 

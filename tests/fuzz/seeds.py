@@ -61,4 +61,10 @@ def of(target: str) -> Iterator[bytes]:
     elif target == "cookies":
         yield from (b"s=abc; t=d", b's="x"', b"=; s = y;;s=z")
     else:
-        yield from {"response_head": _RESPONSES, "rule": _RULES, "labels": _LABELS, "forwarded": _FORWARDED, "path": _PATHS}[target]
+        yield from {
+            "response_head": _RESPONSES,
+            "rule": _RULES,
+            "labels": _LABELS,
+            "forwarded": _FORWARDED,
+            "path": _PATHS,
+        }[target]

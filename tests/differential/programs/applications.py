@@ -28,9 +28,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
     saw = told(number, scope["method"].encode(), target, host, body)
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"x-saw", saw), (b"content-length", b"0")]}
-    )
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-saw", saw), (b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -43,6 +41,12 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = source.read()
     else:
         body = source.read(int(environ.get("CONTENT_LENGTH") or 0))
-    saw = told(number, environ["REQUEST_METHOD"].encode(), target.encode("latin-1"), environ.get("HTTP_HOST", "").encode("latin-1"), body)
+    saw = told(
+        number,
+        environ["REQUEST_METHOD"].encode(),
+        target.encode("latin-1"),
+        environ.get("HTTP_HOST", "").encode("latin-1"),
+        body,
+    )
     start_response("200 OK", [("X-Saw", saw.decode("latin-1")), ("Content-Length", "0")])
     return [b""]

@@ -38,7 +38,9 @@ def h11_server(port: int) -> None:
                     event = self.state.next_event()
                 except h11.RemoteProtocolError as error:
                     status = error.error_status_hint
-                    self.transport.write(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+                    self.transport.write(
+                        b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
+                    )
                     self.transport.close()
                     return
                 if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
@@ -79,7 +81,13 @@ def aiohttp_server(port: int) -> None:
         body = await request.read()
         host = ",".join(request.headers.getall("Host", []))
         target = request._message.path
-        saw = told(number, request.method.encode(), target.encode("latin-1", "surrogateescape"), host.encode("latin-1", "replace"), body)
+        saw = told(
+            number,
+            request.method.encode(),
+            target.encode("latin-1", "surrogateescape"),
+            host.encode("latin-1", "replace"),
+            body,
+        )
         return web.Response(headers={"X-Saw": saw.decode("latin-1")})
 
     async def run() -> None:
@@ -95,7 +103,14 @@ def uvicorn_server(port: int) -> None:
     import uvicorn
 
     uvicorn.run(
-        asgi, port=port, http="httptools", ws="none", lifespan="off", access_log=False, log_level="critical", timeout_keep_alive=_LONG
+        asgi,
+        port=port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        timeout_keep_alive=_LONG,
     )
 
 
@@ -107,4 +122,6 @@ def waitress_server(port: int) -> None:
 
 
 if __name__ == "__main__":
-    {"h11": h11_server, "aiohttp": aiohttp_server, "uvicorn": uvicorn_server, "waitress": waitress_server}[sys.argv[1]](int(sys.argv[2]))
+    {"h11": h11_server, "aiohttp": aiohttp_server, "uvicorn": uvicorn_server, "waitress": waitress_server}[sys.argv[1]](
+        int(sys.argv[2])
+    )
