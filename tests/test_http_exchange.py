@@ -485,7 +485,8 @@ class MutatedTests(SynchronousTestCase):
         gate = MemoryGate()
         client = gate.client()
         client.receive(
-            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5g\r\nAAAAA\r\n0\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5g\r\nAAAAA\r\n0\r\n\r\n"
         )
         self.assertEqual(gate.network.servers, [])
         self.assertTrue(client.take().startswith(b"HTTP/1.1 400 "))
@@ -503,7 +504,7 @@ class MutatedTests(SynchronousTestCase):
         self.assertEqual(client.closed, "lost")
 
     def test_empty_line_alone(self) -> None:
-        """An empty line behind a request is no request: the connection is closed without an answer when its time is over."""
+        """An empty line behind a request is no request: in time the connection is closed, without an answer."""
         gate = MemoryGate()
         client = gate.client()
         client.receive(GET)
@@ -529,7 +530,7 @@ class MutatedTests(SynchronousTestCase):
                 self.assertEqual(client.take().split(b" ")[1], status, (lines, cut))
 
     def test_connection_that_breaks_while_it_is_written_to(self) -> None:
-        """Whichever side breaks at the moment that it is written to, the other gets what is due and nothing is raised."""
+        """Whichever side breaks as it is written to, the other gets what is due, and nothing is raised."""
         for is_client in (True, False):
             gate = MemoryGate()
             client = gate.client()

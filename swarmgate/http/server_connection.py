@@ -213,7 +213,7 @@ class ServerConnection:
         try:
             self.transport.write(data)
         except RuntimeError:
-            # The server broke it this very moment. ``connectionLost`` is about to be called, and decides what comes now.
+            # The server broke it this very moment. connectionLost is about to be called, and decides what comes now.
             return
         if done:
             self._answer_by, self.deadline = answer_due(self._upstream)

@@ -3,6 +3,8 @@
 The same seed and number give the same octets, so a finding can be repeated, and a run can go on where it was ended.
 """
 
+# ruff: noqa: E501 (tables)
+
 from __future__ import annotations
 
 from collections.abc import Callable

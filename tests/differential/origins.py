@@ -61,8 +61,9 @@ defaults
 frontend seen
   bind 127.0.0.1:{port}
   http-request wait-for-body time 10s
-  http-request return status 200 hdr X-Saw "%rt|%[method]|%[pathq]|%[req.fhdr(host)]|%[req.body_len]|%[req.body,sha1,hex,lower]"
+  http-request return status 200 hdr X-Saw {saw}
 """
+_SAW = '"%rt|%[method]|%[pathq]|%[req.fhdr(host)]|%[req.body_len]|%[req.body,sha1,hex,lower]"'
 
 
 class Origin:
@@ -113,7 +114,7 @@ def _nginx(home: Path, port: int) -> Origin:
 
 
 def _haproxy(home: Path, port: int) -> Origin:
-    (home / "haproxy.cfg").write_text(_HAPROXY.format(port=port))
+    (home / "haproxy.cfg").write_text(_HAPROXY.format(port=port, saw=_SAW))
     return Origin("haproxy", port, ["haproxy", "-db", "-f", str(home / "haproxy.cfg")], home)
 
 

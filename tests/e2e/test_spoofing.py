@@ -1,5 +1,7 @@
 """What clients say about themselves, and paths that seem to lead elsewhere: tables of both, to a backend that tells."""
 
+# ruff: noqa: E501 (tables)
+
 from __future__ import annotations
 
 import re

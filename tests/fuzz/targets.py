@@ -19,7 +19,6 @@ from swarmgate.dynamic.rules import RuleError, parse_rule
 from swarmgate.http.bodies import ChunkedBody, chunk, last_chunk
 from swarmgate.http.errors import BadRequest, BadResponse, MessageError
 from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.message import UNKNOWN
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits, RequestHeads, write_request
 from swarmgate.http.response_head import CHUNKED, parse_response, write_response
@@ -27,7 +26,7 @@ from swarmgate.http2.compression import Decoder
 from swarmgate.middlewares import KINDS
 from swarmgate.transport.client_hello import NotTLS, read_client_hello
 from tests.http2_peers import HEAD, POST, frame, gate_of
-from tests.memory_network import OK, MemoryGate, MemoryTransport
+from tests.memory_network import OK, MemoryGate
 from tests.wire import Malformed, Message, read_request
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
@@ -69,8 +68,10 @@ def request_head(data: bytes) -> None:
 
 def request_stream(data: bytes) -> None:
     """What a client sends, in one piece and in three: the same is forwarded, and the same refused."""
-    if b"xpect" in data.lower() or data.startswith(b"PRI"):
-        return  # Whether a 100 is due depends on what comes with the head; HTTP/2 has a target of its own.
+    if b"xpect" in data.lower() or data.startswith(b"PRI") or b"OPTIONS *" in data:
+        # Whether a 100 is due depends on what comes with the head. HTTP/2 has a target of its own. What the gate itself
+        # is asked it answers before the body has ended, and closes.
+        return
     cuts = sorted({len(data) // 3, len(data) * 2 // 3})
     whole = _through([data])
     _same(_through([data[: cuts[0]], data[cuts[0] : cuts[-1]], data[cuts[-1] :]]), whole, "in three pieces")
