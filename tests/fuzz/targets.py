@@ -80,6 +80,10 @@ def request_stream(data: bytes) -> None:
 
 
 _DATE = re.compile(rb"Date: [^\r]*\r\n")
+#: For what it is refused may depend on how much of it was there to look at.
+_REFUSAL = re.compile(
+    rb"HTTP/1\.1 [45][^\r]*\r\nContent-Type: text/plain; charset=utf-8\r\n[^\n]*\r\nConnection: close.*", re.S
+)
 
 
 def _through(pieces: list[bytes]) -> tuple[bytes, list[tuple[object, ...]], bool]:
@@ -93,7 +97,7 @@ def _through(pieces: list[bytes]) -> tuple[bytes, list[tuple[object, ...]], bool
             client.receive(piece)
             _answer(gate, seen, left)
     client.settle()
-    received = _DATE.sub(b"", client.take())
+    received = _REFUSAL.sub(b"refused", _DATE.sub(b"", client.take()))
     if any(left.values()) and not client.closed and not client.half_closed:
         left = {}  # A body that is still to come.
     closed = bool(client.closed or client.half_closed)
