@@ -45,7 +45,7 @@ class _Side(asyncio.Protocol):
     """One of the two connections of a relay: what comes goes to the other one."""
 
     def __init__(self, kept: bytearray | None, other: Any = None, relay: Any = None) -> None:
-        self._kept = kept
+        self.kept = kept
         self._relay = relay
         self.other = other
         self.transport: Any = None
@@ -55,8 +55,8 @@ class _Side(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._kept is not None:
-            self._kept += data
+        if self.kept is not None:
+            self.kept += data
         elif self._relay.change is not None:
             data = self._relay.change(data)
         if self.other is None or self.other.transport is None:
@@ -72,12 +72,12 @@ class _Side(asyncio.Protocol):
 class Relay:
     """Stands between the gate and a server.
 
-    :ivar sent: what the gate has sent since it was emptied.
     :ivar change: makes something else of what the server says, for tests of the test.
     """
 
     def __init__(self, port: int, to: int) -> None:
-        self.sent = bytearray()
+        #: The gate's connections that are open, or were since the last look.
+        self._sides: list[_Side] = []
         self.change: Any = None
         self.port = port
         self._to = to
@@ -89,7 +89,8 @@ class Relay:
         self._server = await asyncio.get_running_loop().create_server(self._accepted, "127.0.0.1", self.port)
 
     def _accepted(self) -> _Side:
-        gate = _Side(self.sent)
+        gate = _Side(bytearray())
+        self._sides.append(gate)
         task = asyncio.ensure_future(self._connect(gate))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -102,6 +103,14 @@ class Relay:
         server.transport.write(gate.early)
         if gate.transport.is_closing():
             server.transport.close()
+
+    def taken(self) -> list[bytes]:
+        """What the gate has sent over each of its connections since the last call."""
+        taken = [bytes(side.kept) for side in self._sides if side.kept]
+        self._sides = [side for side in self._sides if side.transport is None or not side.transport.is_closing()]
+        for side in self._sides:
+            side.kept = bytearray()
+        return taken
 
     def stop(self) -> None:
         """Listen no more."""
@@ -217,8 +226,7 @@ class Lane:
             self._client = client = _Client()
             await asyncio.get_running_loop().create_connection(lambda: client, "127.0.0.1", self.port)
         client.received = b""
-        sent = self.relay.sent
-        sent.clear()
+        self.relay.taken()
         if cuts is not None and len(octets) > 1:
             at = 0
             for place in sorted(cuts.sample(range(1, len(octets)), min(len(octets) - 1, cuts.randint(1, 3)))):
@@ -252,20 +260,23 @@ class Lane:
                 return [f"{len(answers)} of {len(methods)} answers after {PATIENCE:.0f} s, then silence; {meant}"]
         if client.ended or closes:
             self.drop()
-        return [*self._judge(number, meant, answers, bytes(sent), client.received, cuts is not None)]
+        return [*self._judge(number, meant, answers, self.relay.taken(), client.received, cuts is not None)]
 
     def _judge(
-        self, number: int, meant: Meaning, answers: list[Message], sent: bytes, rest: bytes, is_cut: bool
+        self, number: int, meant: Meaning, answers: list[Message], sent: list[bytes], rest: bytes, is_cut: bool
     ) -> Iterator[str]:
         expected = [request for request in meant.requests if request is not None]
         if rest:
             yield f"the client got more than the answers: {rest[:200]!r}"
         # What the gate has sent.
         written: list[tuple[Any, ...]] = []
+        partly = b""
         try:
-            while (read := read_request(sent)) is not None:
-                message, sent = read
-                written.append((*message.start[:2], b",".join(message.values(b"host")), fingerprint(message.body)))
+            for left in sent:
+                while (read := read_request(left)) is not None:
+                    message, left = read
+                    written.append((*message.start[:2], b",".join(message.values(b"host")), fingerprint(message.body)))
+                partly = partly or left
         except Malformed as error:
             yield f"the gate sent something malformed: {error}"
             return
@@ -291,8 +302,8 @@ class Lane:
             else:
                 self.tally["forwarded"] += 1
                 seen.append(saw[0])
-        if sent and not meant.is_begun and not refused_by_origin:
-            yield f"the gate sent part of a request: {sent[:200]!r}"
+        if partly and not meant.is_begun and not refused_by_origin:
+            yield f"the gate sent part of a request: {partly[:200]!r}"
         asked = [request.seen for request in expected]
         if refused_by_origin:
             # The server may have answered, and closed the connection, before it was sent all.
