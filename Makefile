@@ -6,7 +6,8 @@ SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.
 	tests.swarm.suite_certificates tests.swarm.suite_api
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm test-browser test-tls test-differential fuzz bench bench-rollout docs clean
+.PHONY: help install run test lint test-swarm test-browser test-tls test-differential fuzz bench bench-rollout bench-attacks docs \
+	clean
 
 help:
 	@echo "make install     makes $(VENV)"
@@ -19,6 +20,7 @@ help:
 	@echo "make fuzz TARGET=request_head SECONDS=300  a parser, or what stands behind it, fed by atheris; tests/fuzz/targets.py has all"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
+	@echo "make bench-attacks  what slow, idle and hostile clients and servers do to a gate; needs root for one row"
 	@echo "make docs        the documentation, in docs/_build/"
 	@echo "make clean       removes what the others have made, $(VENV) included"
 
@@ -89,6 +91,9 @@ bench-rollout: install
 	@test "$$(id -u)" = 0 || { echo "the Swarm of the benchmark has its engines in network namespaces: it needs root"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench.rollout $(BENCH)
+
+bench-attacks: install
+	$(BIN)/python -m bench.attacks $(BENCH)
 
 docs: install
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build

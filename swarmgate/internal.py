@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from swarmgate.acme import resolvers as acme
 from swarmgate.acme.answers import PATH as CHALLENGE_PATH
 from swarmgate.config.model import EntryPointRedirection, StaticConfiguration
 from swarmgate.dynamic.model import Configuration, Middleware, Router
@@ -65,7 +64,12 @@ def internal(configuration: StaticConfiguration) -> Configuration:
                 priority=_HIGHEST_PRIORITY - 2,
                 origin="api.insecure",
             )
-    challenged = acme.challenge_entry_points(configuration)
+    challenged: tuple[str, ...] = ()
+    if configuration.certificates_resolvers:
+        # Not everybody has them, and what speaks to authorities takes 25 MB.
+        from swarmgate.acme.resolvers import challenge_entry_points
+
+        challenged = challenge_entry_points(configuration)
     if challenged:
         routers["acme-http"] = Router(
             name="acme-http",

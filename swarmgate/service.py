@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from swarmgate import __version__
-from swarmgate.acme import resolvers as acme
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
@@ -39,7 +40,7 @@ from swarmgate.config.reload import Change, compare
 from swarmgate.dashboard.resource import DashboardResource
 from swarmgate.dynamic.model import Configuration
 from swarmgate.dynamic.rules import RuleError
-from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, describe_changes
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import TLSConfiguration
 from swarmgate.health.ask import Asker
@@ -51,6 +52,7 @@ from swarmgate.middlewares import KINDS
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
+from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
@@ -64,12 +66,13 @@ from swarmgate.serving import Serving, network_of, path_policy, servers_transpor
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
+from swarmgate.upgrade import Upgrade, notify
 from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.parent import Workers
 
 if TYPE_CHECKING:
-    pass
+    from swarmgate.acme.resolvers import Resolvers
 
 _log = Logger("swarmgate")
 
@@ -92,7 +95,14 @@ class GateService(Service):
         reactor: Any,
         swarm: ISwarm | None = None,
         logging: Logging | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+
+        :raises ValueError: something that the configuration wants is not installed.
+        """
+        self._handed = handed or {}
         fault = _tracing_fault(configuration)
         if fault:
             raise ValueError(fault)
@@ -113,7 +123,7 @@ class GateService(Service):
         self.serving = self._serving(configuration, resources)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
-        self._aggregator = Aggregator(_facts(configuration), resources, self._apply)
+        self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
         self.providers = self._providers(configuration, swarm)
         if self.resolvers is not None:
             self.providers.append(self.resolvers)
@@ -125,7 +135,7 @@ class GateService(Service):
         """What serves: this process, or others."""
         secret = _ticket_secret(configuration)
         staples = None if self._stapler is None else self._stapler.staple
-        handed = handed_over(os.environ, os.getpid())
+        handed = self._handed
         count = configuration.workers or usable_cores()
         loop = getattr(self._reactor, "_asyncioEventloop", None)
         if count > 1 and loop is None:
@@ -136,7 +146,7 @@ class GateService(Service):
                 handed,
             )  # fmt: skip
         network = network_of(self._reactor)
-        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples)
+        return Serving(configuration, self._reactor, network, resources, self._is_routed, secret, staples, handed)
 
     def _resources(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> dict[str, Any]:
         """What answers for the gate's own services."""
@@ -173,8 +183,6 @@ class GateService(Service):
             default = () if table.tls.default is None else (table.tls.default,)
             self._stapler.watch((*table.tls.certificates, *default))
         self._reloads, self._last_reload = self._reloads + 1, time.time()
-        if self._configuration.api is not None:
-            self.feed.tell(describe_changes(self._aggregator.table, table))
         if self.resolvers is not None:
             self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 
@@ -202,10 +210,13 @@ class GateService(Service):
             )
         return providers
 
-    def _resolvers(self, configuration: StaticConfiguration) -> acme.Resolvers | None:
+    def _resolvers(self, configuration: StaticConfiguration) -> Resolvers | None:
         if not configuration.certificates_resolvers:
             return None
-        return acme.Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+        # Not everybody has them, and what speaks to authorities takes 25 MB.
+        from swarmgate.acme.resolvers import Resolvers
+
+        return Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.serving.show(challenges)
@@ -297,6 +308,8 @@ class GateService(Service):
             len(known.draining),
             table.tls.certificates,
             ages[0] if ages else None,
+            report.redis,
+            report.refused_share,
         )
 
     def _marks(self) -> tuple[object, ...]:
@@ -307,7 +320,7 @@ class GateService(Service):
     def _ping_status(self) -> int:
         if self.is_terminating:
             return self._terminating_status
-        return 200 if self._is_ready() else 503
+        return 200 if self._is_ready() and not self.serving.refuses_all else 503
 
     # Its life.
 
@@ -315,6 +328,8 @@ class GateService(Service):
     def start(self) -> Any:
         """Start to serve. Returns a Deferred that fails with :exc:`OSError` if an address can't be had."""
         self.running = True
+        # The loop has taken the descriptor by which signals wake Twisted up, so that it hears of no child's end.
+        _on_signal(self._reactor, "SIGCHLD", reapAllProcesses)
         self.serving.prepare()
         if self._audit is not None:
             self._audit.start()
@@ -322,6 +337,9 @@ class GateService(Service):
             provider.startService()
         yield self._first_looks()
         yield self.serving.listen()
+        for name in self._handed:
+            _log.warn("LISTEN_FDS: no entry point is for the socket {name}", name=name)
+        notify(os.environ, "READY=1", f"MAINPID={os.getpid()}")
 
     @inlineCallbacks
     def _first_looks(self) -> Any:
@@ -511,7 +529,15 @@ def fault_of(configuration: StaticConfiguration) -> str:
             try_out(configuration)
         except (OSError, ValueError) as error:
             return f"{key}: {error}"
-    return _tracing_fault(configuration) or acme.fault_of(configuration)
+    return _tracing_fault(configuration) or _acme_fault(configuration)
+
+
+def _acme_fault(configuration: StaticConfiguration) -> str:
+    if not configuration.certificates_resolvers:
+        return ""
+    from swarmgate.acme.resolvers import fault_of as fault_of_resolvers
+
+    return fault_of_resolvers(configuration)
 
 
 def make_service(
@@ -529,8 +555,9 @@ def make_service(
     """
     for notice in configuration.notices:
         _log.warn("{notice}", notice=notice)
-    service = GateService(configuration, reactor, swarm, logging)
+    service = GateService(configuration, reactor, swarm, logging, handed_over(os.environ, os.getpid()))
     _on_signal(reactor, "SIGUSR1", service.reopen_logs)
+    _on_signal(reactor, "SIGUSR2", Upgrade(reactor, service.serving.sockets, reactor.stop).start)
     if read is not None:
         _on_signal(reactor, "SIGHUP", lambda: read_again(service, read))
     return service
@@ -574,6 +601,7 @@ def run(
     except OSError as error:
         print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    raise_descriptor_limit()
     service = make_service(configuration, reactor, swarm, logging, read)
     failed: list[Any] = []
 

@@ -7,6 +7,7 @@ provider: tables, and what health checks say, are given to it.
 from __future__ import annotations
 
 import gc
+import resource
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,20 +24,34 @@ from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.model import Tracing as TracingOptions
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import ServersTransport, is_pem
+from swarmgate.http.admission import Admission, make_room, room_for
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.forwarded import ForwardedPolicy
 from swarmgate.http.paths import PathPolicy
+from swarmgate.http.per_address import per_address
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
+from swarmgate.limits.interface import Limits
+from swarmgate.limits.local import LocalLimits
 from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
+from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.output import Output
-from swarmgate.observe.prometheus import ReactorLag
 from swarmgate.observe.traffic import FINE, Traffic
+from swarmgate.overload import (
+    Bounds,
+    Guard,
+    State,
+    container_memory,
+    descriptors_in_use,
+    give_back_memory,
+    memory_bound,
+    resident_memory,
+)
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.resources.tree import NotFound
@@ -48,12 +63,15 @@ from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
+from swarmgate.transport.sockets import take
 
 if TYPE_CHECKING:
     from swarmgate.observe.tracing import Sending, Tracing
 
 #: What is spoken over TLS, best first, as ALPN calls it.
 PROTOCOLS = ("h2", "http/1.1")
+#: Seconds between two attempts to have less memory, while there is too little.
+_MAKE_ROOM_EVERY = 5.0
 #: Seconds that the last spans have to be sent in.
 _LAST_SPANS_WITHIN = 3.0
 
@@ -64,10 +82,12 @@ class Report:
 
     :ivar connections: open ones, by entry point.
     :ivar refusals: requests that were refused before they were one, by entry point and reason.
+    :ivar refused_share: of new requests, from 0 to 1, because of overload.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar troubles: why servers can't be asked, by URL.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
+    :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     """
 
     connections: Mapping[str, int] = attrs.field(factory=dict)
@@ -75,6 +95,8 @@ class Report:
     in_flight: Mapping[str, int] = attrs.field(factory=dict)
     troubles: Mapping[str, str] = attrs.field(factory=dict)
     draining: Sequence[tuple[str, str, str, str, int]] = ()
+    redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
+    refused_share: float = 0.0
 
 
 class Serving:
@@ -83,8 +105,11 @@ class Serving:
     :param resources: what answers for services of the gate's own, by their qualified names.
     :param is_routed: says whether all routers are known; hosts that aren't get 503, and not 404, until they are.
     :param ticket_secret: what the keys of session tickets are made of.
+    :param processes: how many of these the gate has: what is limited for all of them is shared.
     :param staples: what clients are shown of certificates' authorities; None: nothing.
+    :param limits: what middlewares that limit count with; None: each in this process's memory.
     :ivar traffic: counts requests; None if nobody wants to know.
+    :ivar guard: decides what is refused because of overload.
     :ivar lag: how late the reactor is; None if nobody wants to know.
     """
 
@@ -97,9 +122,19 @@ class Serving:
         is_routed: Callable[[], bool],
         ticket_secret: bytes,
         staples: Staples | None = None,
+        handed: dict[str, list[socket.socket]] | None = None,
+        limits: Limits | None = None,
+        processes: int = 1,
     ) -> None:
+        """
+        :param handed: listening sockets that the process was started with, see :mod:`swarmgate.transport.sockets`.
+        """
+        self._handed = handed or {}
         self._configuration = configuration
+        self._processes = processes
         self._reactor = reactor
+        self._network = network
+        self._limits = limits or LocalLimits()
         self.deadlines = Deadlines(reactor)
         # What is told of requests.
         self._access_log = _access_log(configuration, reactor)
@@ -131,6 +166,11 @@ class Serving:
             self._challenges,
         )
         # Who asks.
+        self._admission = Admission(self.deadlines, _room(), self._part(configuration.overload.max_connections))
+        self.guard = Guard(reactor, _bounds(configuration, processes), resident_memory, self._overloaded, self._looked)
+        self._room_made = -_MAKE_ROOM_EVERY
+        #: Entry points with routers of the gate's own, ping above all: those go on.
+        self._own: set[str] = set()
         self.entry_points = {
             name: self._entry_point(name, options, network) for name, options in configuration.entry_points.items()
         }
@@ -152,7 +192,14 @@ class Serving:
             options.reuse_port,
             self._traced(self.gate.secure_roots[name].serve),
             None if self._access_log is None else self._access_log.record,
+            self._admission,
         )
+        connections = options.in_flight_conn
+        if connections.amount:
+            counts = self._limits.counts(f"inFlightConn {name}")
+            entry_point.limit_connections(
+                per_address(counts, connections.amount, connections.ipv6_subnet, settings.forwarded)
+            )
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
@@ -182,7 +229,7 @@ class Serving:
         return record
 
     def _context(self, **given: Any) -> Context:
-        return Context(in_thread=self._in_thread, **given)
+        return Context(in_thread=self._in_thread, network=self._network, limits=self._limits, **given)
 
     def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *given, **options)
@@ -193,6 +240,8 @@ class Serving:
         """Serve by *table* from the next request on."""
         self.gate.apply(table)
         self._accept(table)
+        self._own = {name for name, routes in table.routes.items() if any(not route.service for route in routes)}
+        self._overloaded(self.guard.state)
         if self.traffic is not None:
             routers = {route.name for routes in table.routes.values() for route in routes}
             servers = {name: {one.url for one in service.servers} for name, service in table.services.items()}
@@ -202,6 +251,29 @@ class Serving:
         acceptors = self._acceptors.of(table.tls)
         for name, entry_point in self.entry_points.items():
             entry_point.acceptor = acceptors.get(name)
+
+    def _overloaded(self, state: State) -> None:
+        """Refuse what *state* says."""
+        for name, shedding in self.gate.shedding.items():
+            shedding.share, shedding.reason = state.share, state.reason
+            self.entry_points[name].turns_away = state.refuses_all and name not in self._own
+
+    def _looked(self) -> None:
+        self._admission.look()
+        now = self._reactor.seconds()
+        if self.guard.state.for_memory and now - self._room_made >= _MAKE_ROOM_EVERY:
+            self._room_made = now
+            make_room(self.entry_points.values())
+            give_back_memory()
+
+    def _part(self, count: int) -> int:
+        """This process's part of a number that is meant for all."""
+        return -(-count // self._processes)
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether all new requests are refused because of overload."""
+        return self.guard.state.refuses_all
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""
@@ -233,6 +305,8 @@ class Serving:
         if before is not None and before is not self._access_log:
             before.stop()
         self.gate.reconfigure(_upstream_settings(configuration))
+        self.guard.bounds = _bounds(configuration, self._processes)
+        self._admission.clients_at_most = self._part(configuration.overload.max_connections)
         self._configuration = configuration
 
     def reopen_logs(self) -> None:
@@ -253,14 +327,23 @@ class Serving:
                 troubles[upstream.url] = "connections to it fail"
         return Report(
             {name: len(entry_point) for name, entry_point in self.entry_points.items()},
-            {name: dict(entry_point.refusals) for name, entry_point in self.entry_points.items()},
+            {
+                name: dict(entry_point.refusals + self.gate.shedding[name].refusals)
+                for name, entry_point in self.entry_points.items()
+            },
             in_flight,
             troubles,
             [
                 (name, server.url, server.task, server.node, upstream.in_flight)
                 for name, server, upstream in self.gate.draining()
             ],
+            self.gate.redis(),
+            self.guard.state.share,
         )
+
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """The listening sockets, by entry point."""
+        return {name: entry_point.sockets() for name, entry_point in self.entry_points.items()}
 
     def take_lag(self) -> float:
         """The longest that the reactor was late by since this was last asked, in seconds; 0 if nobody measures it."""
@@ -274,6 +357,8 @@ class Serving:
             self._access_log.start()
         if self.lag is not None:
             self.lag.start()
+        self._admission.sockets_at_most = _room()
+        self.guard.start()
 
     @inlineCallbacks
     def listen(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> Any:
@@ -285,7 +370,8 @@ class Serving:
             if self._drained:
                 return
             try:
-                yield entry_point.listen((sockets or {}).get(name, ()))
+                handed = take(self._handed, name, self._configuration.entry_points[name].address.port)
+                yield entry_point.listen((sockets or {}).get(name, handed))
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
         # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.
@@ -304,6 +390,7 @@ class Serving:
         for upstream in self.gate.upstreams():
             upstream.retire()
         self.deadlines.stop()
+        self.guard.stop()
         if self.lag is not None:
             self.lag.stop()
         if self._access_log is not None:
@@ -328,6 +415,16 @@ def network_of(reactor: Any) -> Network:
     if loop is not None and type(loop).__module__.startswith("uvloop"):
         return NativeNetwork(loop)
     return ReactorNetwork(reactor)
+
+
+def _room() -> int:
+    """How many sockets there may be before nobody is accepted."""
+    return room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors_in_use())
+
+
+def _bounds(configuration: StaticConfiguration, processes: int) -> Bounds:
+    options = configuration.overload
+    return Bounds(options.max_reactor_lag, memory_bound(options.max_memory, container_memory(), processes))
 
 
 def traffic_of(configuration: StaticConfiguration) -> Traffic | None:

@@ -193,6 +193,21 @@ class HTTP2:
     )
 
 
+@attrs.frozen
+class InFlightConn:
+    """How many connections clients of one address may have on an entry point; swarmgate's own."""
+
+    amount: int = option(
+        default=0, doc="Connections of one address; one more is closed. 0: no limit.", validator=at_least(0)
+    )
+    ipv6_subnet: int = option(
+        default=64,
+        key="ipv6Subnet",
+        doc="IPv6 addresses whose first bits, so many, are the same are one.",
+        validator=between(1, 128),
+    )
+
+
 @not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
@@ -207,6 +222,10 @@ class EntryPoint:
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
+    in_flight_conn: InFlightConn = option(
+        factory=InFlightConn,
+        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
+    )
 
 
 # ---- connections to servers
@@ -603,6 +622,28 @@ class OCSP:
 
 
 @attrs.frozen
+class Overload:
+    """What the gate does when there is more to do than it can."""
+
+    max_reactor_lag: Duration = option(
+        default=Duration(0.5),
+        doc="How late the gate may come to what is due; beyond that it refuses a growing share of new requests with "
+        "503; 0: no limit. swarmgate's own.",
+    )
+    max_memory: int = option(
+        default=0,
+        doc="Bytes that a process, each worker, may take; beyond that new requests are refused with 503; 0: 85 % of "
+        "what the container may take, if that is limited, shared among workers; negative: no limit. swarmgate's own.",
+    )
+    max_connections: int = option(
+        default=0,
+        doc="Most clients that are connected at once; more wait with the kernel; 0: as many as there are file "
+        "descriptors for. swarmgate's own.",
+        validator=at_least(0),
+    )
+
+
+@attrs.frozen
 class Global:
     """What Traefik may tell its makers; swarmgate tells nobody anything."""
 
@@ -653,6 +694,7 @@ class StaticConfiguration:
     ocsp: OCSP | None = option(
         default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."
     )
+    overload: Overload = option(factory=Overload, doc="More to do than can be done. swarmgate's own.")
     global_: Global = option(factory=Global, doc="Taken.", key="global")
 
     @property

@@ -7,6 +7,7 @@ which is how "nothing has changed" is told.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -23,6 +24,9 @@ HIGHEST_USER_PRIORITY = HIGHEST_PRIORITY - 1000
 
 INTERNAL = "internal"
 """The provider of what the gate brings itself."""
+
+K = TypeVar("K", bound=Any)
+V = TypeVar("V")
 
 _PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
 _SHOWN = 5  # Names in a line of the log.
@@ -398,7 +402,7 @@ def describe_changes(old: RoutingTable, new: RoutingTable) -> tuple[str, ...]:
 
 def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
     before, after = _by_name(old), _by_name(new)
-    for key in sorted({*before, *after}):
+    for key in _changed(before, after):
         was, now = before.get(key), after.get(key)
         at = f"route {key[1]} on {key[0]}"
         if was is None and now is not None:
@@ -409,6 +413,13 @@ def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
             differences = "; ".join(_differences(was, now))
             if differences:
                 yield f"{at} changed: {differences}"
+
+
+def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
+    """The keys under which there is something else, sorted. Nearly all of a large table is the very same."""
+    gone = [key for key in before if key not in after]
+    other = [key for key, now in after.items() if (was := before.get(key)) is not now and was != now]
+    return sorted([*gone, *other])
 
 
 def _tls_changes(was: TLSTable, now: TLSTable) -> Iterator[str]:
@@ -464,7 +475,7 @@ def _differences(was: Route, now: Route) -> Iterator[str]:
 
 
 def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
-    for name in sorted({*old.services, *new.services}):
+    for name in _changed(old.services, new.services):
         was, now = old.services.get(name), new.services.get(name)
         if was is None and now is not None:
             yield f"service {name} added: {_servers(now.servers)}"

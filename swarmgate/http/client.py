@@ -573,6 +573,8 @@ class ClientConnection:
     def _answered(self, exchange: Exchange) -> None:
         self._exchange = None
         exchange.ended = True
+        if exchange.places is not None:
+            exchange.leave()
         self._site.finished(exchange)
         if not self._keep_alive:
             if self._reader is not None or self._buffer or self._paused:

@@ -142,6 +142,10 @@ class Greeting:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         self.abort()
 
+    def is_idle(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._data
+
     def close_when_idle(self) -> None:
         """Close soon: what is said now is still heard, and the connection's first answer its last."""
         self.deadline = min(self.deadline, self._deadlines.now + _LAST_WORDS_WITHIN)

@@ -18,12 +18,13 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
-from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.reach import Reaching, settings_of
+from swarmgate.resources.shedding import LoadShedding
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot, SecureEntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
@@ -43,7 +44,11 @@ def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]
 
 def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
     """What answers exchanges with *resource*, as the service *name* of the gate's own."""
-    return ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
+    if hasattr(resource, "serve"):
+        return resource
+    from swarmgate.resources.bridge import ResourceLeaf  # with twisted.web's server, which few need
+
+    return ResourceLeaf(name, resource)
 
 
 class Kept:
@@ -88,6 +93,7 @@ class Gate:
 
     :ivar roots: the resource tree of each entry point, by its name.
     :ivar secure_roots: those for requests that came over TLS.
+    :ivar shedding: which of its requests are refused because of overload.
     """
 
     def __init__(
@@ -109,8 +115,11 @@ class Gate:
         :param not_found: answers what no route takes.
         """
         # Given.
-        self.roots = {name: EntryPointRoot(name, not_found) for name in entry_points}
-        self.secure_roots = {name: SecureEntryPointRoot(name, not_found) for name in self.roots}
+        self.shedding = {name: LoadShedding() for name in entry_points}
+        self.roots = {name: EntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()}
+        self.secure_roots = {
+            name: SecureEntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()
+        }
         self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock
@@ -123,6 +132,7 @@ class Gate:
         self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
+        self._indexes: dict[EntryPointRoot, RouteIndex] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
 
     def answer(self, name: str, leaf: Leaf) -> None:
@@ -140,9 +150,11 @@ class Gate:
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
             leaves = {name: chain for name, (_, _, chain) in chains.items()}
-            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
-            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
+            for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
+                index = self._indexes[one] = RouteIndex(its, self._indexes.get(one))
+                one.show(index, leaves)
         dropped = self._kept.forget_others()
         retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
         for upstream in retired.values():
@@ -154,7 +166,7 @@ class Gate:
             if server.url in retired
         ]
         for kept in dropped:
-            if isinstance(kept, WaitingRoom):
+            if isinstance(kept, WaitingRoom | RedisBuckets):
                 kept.close()
         for name, (service, leaf) in self._leaves.items():
             known = before_leaves.get(name)
@@ -170,7 +182,7 @@ class Gate:
         new: list[Member] = []
         unknown: list[Upstream] = []
         members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
-        if before is not None and before[0] == service:
+        if before is not None and (before[0] is service or before[0] == service):
             return before
         if before is not None and len(new) < len(members):
             # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
@@ -225,7 +237,7 @@ class Gate:
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
             return route, leaf, NOT_FOUND
-        if before is not None and before[0] == route and before[1] is leaf:
+        if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
             return before
         return route, leaf, Chain(route.name, middlewares, leaf)
 
@@ -257,6 +269,14 @@ class Gate:
         """Servers that are in the table no longer and still answer requests, with the service that each was of."""
         self._left = [one for one in self._left if one[2].in_flight]
         return list(self._left)
+
+    def redis(self) -> dict[str, tuple[bool, int, int]]:
+        """By rate limit: whether its Redis decides, how often it has, and how often it had to be done without."""
+        return {
+            name: (kept.redis.is_well, kept.redis.decided, kept.alone)
+            for (name, *_), kept in self._kept.items()
+            if isinstance(kept, RedisBuckets)
+        }
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

@@ -33,8 +33,17 @@ class ReactorListening:
     def port(self) -> int:
         return self._number
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
+
+    def pause(self) -> None:
+        self._port.stopReading()
+
+    def resume(self) -> None:
+        self._port.startReading()
 
     def close(self) -> None:
         maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)

@@ -24,6 +24,8 @@ from twisted.python.failure import Failure
 from swarmgate.transport.network import ConnectTimeout
 
 _DONE = Failure(ConnectionDone())
+#: How many connections wait with the kernel at most until they are accepted.
+_QUEUE = 1024
 
 
 def _address(name: Any) -> IAddress:
@@ -142,9 +144,11 @@ class NativeListening:
     ) -> None:
         self._is_shared = is_shared
         self._loop = loop
-        self._server = server
+        self._servers = [server]
         self._make = make
         self._adopting: set[asyncio.Task[None]] = set()
+        self._paused = self._closed = False
+        self._spare: socket.socket | None = None
         bound = server.sockets[0]  # type: ignore[attr-defined]
         self._port = int(bound.getsockname()[1])
         # The same socket once more: what waits in its queue can be taken after the server has been closed.
@@ -153,11 +157,62 @@ class NativeListening:
     def port(self) -> int:
         return self._port
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 
+    def pause(self) -> None:
+        if not self._paused and not self._closed:
+            # The loop can't be told to accept nobody, but to close. The socket lives on in its duplicates, and so does
+            # its queue. The one for later is made now: later there may be no descriptor for it.
+            if self._spare is None:
+                try:
+                    self._spare = self._queue.dup()
+                except OSError:
+                    return
+            self._paused = True
+            # Not at once: the loop may be about to hand over a connection.
+            for server in self._servers:
+                self._loop.call_soon(server.close)
+            self._servers = []
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            task = self._loop.create_task(self._accept_again())
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _accept_again(self) -> None:
+        if self._paused or self._spare is None:
+            return
+        spare, self._spare = self._spare, None
+        if self._closed:
+            spare.close()
+            return
+        server = await self._loop.create_server(
+            self._make,  # type: ignore[arg-type]
+            sock=spare,
+            backlog=_QUEUE,
+        )
+        if self._accepts():
+            self._servers.append(server)
+        else:
+            server.close()
+
+    def _accepts(self) -> bool:
+        return not self._paused and not self._closed
+
     def close(self) -> None:
-        self._server.close()
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        if self._spare is not None:
+            # As long as one duplicate is open, the socket listens.
+            self._spare.close()
+            self._spare = None
         for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)
@@ -190,7 +245,7 @@ class NativeNetwork:
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]
                 sock=bound or listening_socket(host, port, reuse_port),
-                backlog=1024,
+                backlog=_QUEUE,
             )
             return NativeListening(self._loop, server, transport, bound is not None)
 
@@ -276,7 +331,7 @@ def listening_socket(host: str, port: int, reuse_port: bool) -> socket.socket:
     """
     if host == "" and socket.has_dualstack_ipv6():
         return socket.create_server(
-            ("", port), family=socket.AF_INET6, backlog=1024, reuse_port=reuse_port, dualstack_ipv6=True
+            ("", port), family=socket.AF_INET6, backlog=_QUEUE, reuse_port=reuse_port, dualstack_ipv6=True
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=reuse_port)
+    return socket.create_server((host, port), family=family, backlog=_QUEUE, reuse_port=reuse_port)

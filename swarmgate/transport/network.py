@@ -20,8 +20,17 @@ class ListeningSocket(Protocol):
     def port(self) -> int:
         """The port number it is bound to."""
 
+    def shared(self) -> socket.socket:
+        """The same socket, to be handed on to another process."""
+
     def turn_away(self) -> None:
         """Leave new connections to another process that listens on the port (``reuse_port``), if there is one."""
+
+    def pause(self) -> None:
+        """Accept nobody for now; new connections wait with the kernel, as many as its queue is long."""
+
+    def resume(self) -> None:
+        """Accept again."""
 
     def close(self) -> None:
         """Accept no more connections; those that were accepted live on."""

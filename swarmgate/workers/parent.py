@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.error import ProcessDone
-from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -26,7 +25,8 @@ from swarmgate.dynamic.difference import difference
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.deadlines import Deadlines
-from swarmgate.observe.prometheus import ReactorLag
+from swarmgate.limits.shared import SharedLimits
+from swarmgate.observe.lag import ReactorLag
 from swarmgate.resources.gate import leaf_of
 from swarmgate.serving import Report, traffic_of
 from swarmgate.tls.certificates import make_default_certificate
@@ -34,14 +34,14 @@ from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
 from swarmgate.workers import messages
-from swarmgate.workers.process import DOOR, FROM_PARENT, TO_PARENT, digest_of
+from swarmgate.workers.process import DOOR, FROM_PARENT, LIMITS, TO_PARENT, digest_of
 from swarmgate.workers.restarts import Restarts
 from swarmgate.workers.visits import Reception
 
 _log = Logger("swarmgate")
 
 #: Where a worker finds its listening sockets.
-_FIRST_SOCKET = DOOR + 1
+_FIRST_SOCKET = LIMITS + 1
 #: Seconds between two looks at what workers have to know.
 _TEND_EVERY = 0.2
 #: Seconds that connections which are half made have to be made, before their socket is closed.
@@ -98,6 +98,7 @@ class Workers:
         self.traffic = traffic_of(configuration)
         self.lag = ReactorLag(reactor)
         # Themselves.
+        self._limits: SharedLimits | None = SharedLimits.open(SharedLimits.create(count))
         self._workers = [_Worker(self, number) for number in range(count)]
         self._sockets: dict[str, list[socket.socket]] = {}
         self._draining = False
@@ -166,10 +167,19 @@ class Workers:
             worker.lag = 0.0
         return max(lags)
 
+    def sockets(self) -> dict[str, list[socket.socket]]:
+        """The listening sockets, by entry point."""
+        return dict(self._sockets)
+
     @property
     def processes(self) -> list[int]:
         """The ids of the workers' processes that are there."""
         return [worker.process for worker in self._workers if worker.process]
+
+    @property
+    def refuses_all(self) -> bool:
+        """Each worker says for itself whether it refuses all new requests."""
+        return False
 
     # Its life.
 
@@ -191,8 +201,6 @@ class Workers:
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
         self._known = messages.Know(self._is_ready(), self._is_routed())
-        # The loop has taken the descriptor by which a signal wakes Twisted up, which would not hear of workers' ends.
-        signal.signal(signal.SIGCHLD, lambda *_: self._reactor.callFromThread(reapAllProcesses))
         dealt_out = dealt(self._sockets, len(self._workers))
         ready = [worker.start(sockets) for worker, sockets in zip(self._workers, dealt_out, strict=True)]
         try:
@@ -253,6 +261,10 @@ class Workers:
         self._reception.close()
         self.deadlines.stop()
         self.lag.stop()
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.close()
+            os.close(limits.descriptor)
         return succeed(None)
 
     @staticmethod
@@ -297,6 +309,8 @@ class Workers:
         """Start the process of *worker*."""
         door = self._reception.open()
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", DOOR: door.fileno()}
+        assert self._limits is not None
+        descriptors[LIMITS] = self._limits.descriptor
         places: dict[str, list[int]] = {}
         for name, of_one in sockets.items():
             for one in of_one:
@@ -311,6 +325,11 @@ class Workers:
         door.close()
         for message in (*self.briefing(worker.number), messages.Listen(places)):
             worker.send(message)
+
+    def ended(self, worker: _Worker) -> None:
+        """The process of *worker* is no more: what it had under way is over."""
+        if self._limits is not None:
+            self._limits.clear(worker.number)
 
     def told(self, worker: _Worker, tell: messages.Tell) -> None:
         """A worker says how it does."""
@@ -418,6 +437,7 @@ class _Worker(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         process, self.process, self.report = self.process, 0, Report()
+        self._parent.ended(self)
         if self._ended is not None:
             if self._timer.active():
                 self._timer.cancel()
@@ -478,6 +498,7 @@ def sum_of(reports: Sequence[Report]) -> Report:
     in_flight: dict[str, int] = {}
     troubles: dict[str, str] = {}
     draining: dict[tuple[str, str, str, str], int] = {}
+    redis: dict[str, tuple[bool, int, int]] = {}
     for report in reports:
         for name, count in report.connections.items():
             connections[name] = connections.get(name, 0) + count
@@ -488,7 +509,12 @@ def sum_of(reports: Sequence[Report]) -> Report:
         for url, count in report.in_flight.items():
             in_flight[url] = in_flight.get(url, 0) + count
         troubles.update(report.troubles)
+        for name, (is_well, decided, alone) in report.redis.items():
+            others = redis.get(name, (True, 0, 0))
+            redis[name] = (is_well and others[0], decided + others[1], alone + others[2])
         for *who, count in report.draining:
             key = (who[0], who[1], who[2], who[3])
             draining[key] = draining.get(key, 0) + count
-    return Report(connections, refusals, in_flight, troubles, [(*who, count) for who, count in draining.items()])
+    share = sum(report.refused_share for report in reports) / max(1, len(reports))
+    left = [(*who, count) for who, count in draining.items()]
+    return Report(connections, refusals, in_flight, troubles, left, redis, share)

@@ -19,18 +19,21 @@ from swarmgate.dynamic.difference import applied
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.internal import NOOP, PING
+from swarmgate.limits.shared import SharedLimits
 from swarmgate.observe.logs import start_logging
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
 from swarmgate.serving import Serving, network_of
 from swarmgate.transport.reactor import install_reactor
 from swarmgate.workers import messages
+from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.visits import Visit, parent_upstream
 
 _log = Logger("swarmgate")
 
-#: Descriptors that a worker is started with: messages of its parent and to it, and the socket for visits.
-FROM_PARENT, TO_PARENT, DOOR = 3, 4, 5
+#: Descriptors that a worker is started with: messages of its parent and to it, the socket for visits, and the memory
+#: of limits.
+FROM_PARENT, TO_PARENT, DOOR, LIMITS = 3, 4, 5, 6
 #: Seconds between two reports.
 _TELL_EVERY = 0.5
 
@@ -40,12 +43,14 @@ class Worker:
 
     :param loop: the reactor's asyncio loop.
     :param door: see :mod:`swarmgate.workers.visits`.
+    :param limits: the descriptor of limits that all workers share, see :mod:`swarmgate.limits.shared`.
     """
 
-    def __init__(self, reactor: Any, loop: asyncio.AbstractEventLoop, door: socket.socket) -> None:
+    def __init__(self, reactor: Any, loop: asyncio.AbstractEventLoop, door: socket.socket, limits: int) -> None:
         self._reactor = reactor
         self._loop = loop
         self._door = door
+        self._limits = limits
         self._messages: messages.Messages | None = None
         self._serving: Serving | None = None
         self._table = RoutingTable()
@@ -94,6 +99,8 @@ class Worker:
             lambda: self._known.is_routed,
             start.ticket_secret,
             self._staple_of if configuration.ocsp is not None else None,
+            limits=SharedLimits.open(self._limits, start.number),
+            processes=configuration.workers or usable_cores(),
         )
         parent = parent_upstream(self._loop, self._door, serving.deadlines)
         for name in start.resources:
@@ -181,7 +188,8 @@ class Worker:
     def _ping_status(self) -> int:
         if self._is_terminating:
             return self._terminating_status
-        return 200 if self._known.is_ready else 503
+        refuses = self._serving is not None and self._serving.refuses_all
+        return 200 if self._known.is_ready and not refuses else 503
 
     def _tell(self) -> None:
         serving = self._serving
@@ -210,7 +218,7 @@ def main() -> None:
     from twisted.internet import reactor
 
     running: Any = reactor
-    worker = Worker(running, running._asyncioEventloop, socket.socket(fileno=DOOR))
+    worker = Worker(running, running._asyncioEventloop, socket.socket(fileno=DOOR), LIMITS)
     to_parent = messages.Messages(worker.receive, worker.drain)
     worker.talk(to_parent)
     stdio.StandardIO(to_parent, FROM_PARENT, TO_PARENT, running)  # type: ignore[call-arg]
