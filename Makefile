@@ -80,7 +80,7 @@ test-differential: install $(VENV)/origins/installed
 TARGET ?= request_head
 SECONDS ?= 60
 fuzz: install
-	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris >= 3.0'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS) --work $(VENV)/fuzz/$(TARGET)
 
 bench: install

@@ -26,7 +26,7 @@ def _slowest_hundredth(times: list[float]) -> float:
 
 
 async def _ask(port: int) -> list[float]:
-    """How long requests take over a connection that is kept, over TLS, sent at their times whatever becomes of others."""
+    """How long requests take over kept connections, over TLS, from the times on when they were due."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
