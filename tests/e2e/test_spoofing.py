@@ -106,7 +106,7 @@ class SpoofingTests(SynchronousTestCase):
         kind = type(self)
         if kind.trusted:
             return
-        kind.trusted = free_port()
+        trusted = free_port()
         routers, middlewares = [], ["    nobody: {ipAllowList: {sourceRange: [192.0.2.1]}}"]
         for host, (middleware, _) in REWRITES.items():
             uses = f", middlewares: [{host}]" if middleware else ""
@@ -120,9 +120,10 @@ class SpoofingTests(SynchronousTestCase):
         text = "\n".join(["http:", "  routers:", *routers, "  middlewares:", *middlewares, "  services:", server, ""])
         kind.gate = Gate(
             text,
-            f"--entrypoints.trusted.address=127.0.0.1:{kind.trusted}",
+            f"--entrypoints.trusted.address=127.0.0.1:{trusted}",
             "--entrypoints.trusted.forwardedHeaders.trustedIPs=127.0.0.0/8",
         )
+        kind.trusted = trusted
 
     def ask(self, octets: bytes, port: int = 0) -> tuple[int, bytes]:
         """The status, and the head that the backend saw, empty if it saw none."""
