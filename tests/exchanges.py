@@ -70,6 +70,7 @@ class MemoryClient:
         self.done, self.trailers = True, trailers
         assert self.exchange is not None
         self.exchange.ended = True
+        self.exchange.leave()
 
     def abort(self) -> None:
         self.aborted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from io import BytesIO
@@ -24,14 +25,25 @@ from swarmgate.api.resource import DOCUMENTS, LISTS, ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.tls import Certificate
 from swarmgate.middlewares import KINDS
 from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
+from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
 from swarmgate.why.services import World
 from tests.exchanges import exchange_of
+from tests.pki import START, authority
+
+
+@functools.cache
+def certificate(name: str, days: int) -> Certificate:
+    """A certificate that ends *days* after START."""
+    pair = authority().issue(name, f"www.{name}", days=90, start=START)
+    read = read_certificate(pair.chain, pair.key, f"{name}.crt")
+    return attrs.evolve(read, not_after=START.timestamp() + days * 86400)
 
 
 def known() -> Known:
@@ -54,7 +66,9 @@ def known() -> Known:
         },
     )
     down = ("web@swarm", "http://10.0.0.1:80")
+    served = tuple(certificate(name, days) for name, days in (("c.example", 60), ("b.example", 5), ("a.example", 0)))
     world = World.of(snapshot(good, bad, task(good), task(good, 2)), Options(kinds=KINDS), {"web": EntryPointFacts()})
+    table = attrs.evolve(world.table, tls=attrs.evolve(world.table.tls, certificates=served, default=served[0]))
     clock = Clock()
     traffic = Traffic(BOUNDS, now=clock.seconds)
     for status in (200, 200, 502):
@@ -64,7 +78,7 @@ def known() -> Known:
         traffic.record(exchange)
     busy = InFlight({"web": 3}, {("web@swarm", "http://10.0.0.2:80"): 3})
     return Known(
-        world.table,
+        table,
         {"swarm": world.decision.configuration},
         {"web": ":80"},
         "1",
@@ -202,11 +216,29 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual(asked["router"], "web@swarm")
         self.assertIn("no such middleware", json.dumps(get("/api/why", service="bad")))
 
+    def test_certificates(self) -> None:
+        """Certificates are shown by their end: that one has expired or is about to is said, a key is not."""
+        now = attrs.evolve(known(), at=START.timestamp() + 60)
+        _, items, _ = answer("/api/certificates", {}, now)
+        self.assertEqual(
+            [(one["name"], one["status"], one["isDefault"]) for one in items],
+            [("a.example", "disabled", False), ("b.example", "warning", False), ("c.example", "enabled", True)],
+        )
+        self.assertIn("it has expired on", items[0]["error"][0])
+        self.assertIn("in less than 5 days", items[1]["error"][0])
+        self.assertEqual((items[2]["issuer"], items[2]["origin"]), ("test root", "c.example.crt"))
+        self.assertNotIn("PRIVATE", json.dumps(items))
+        _, found, _ = answer("/api/certificates", {"search": ["www.b."]}, now)
+        self.assertEqual([one["name"] for one in found], ["b.example"])
+        early = attrs.evolve(now, at=START.timestamp() - 60)
+        self.assertIn("not valid before", answer("/api/certificates/c.example", {}, early)[1]["error"][0])
+
     def test_openapi(self) -> None:
         """All that the document tells of is served, and what it does not tell of is not."""
         for path in openapi()["paths"]:
             if path not in ("/api/events", "/api/operations", "/api/swarm/services/{name}/logs"):
-                name = "web" if "entrypoints" in path else "auth@swarm" if "middlewares" in path else "web@swarm"
+                names = {"entrypoints": "web", "middlewares": "auth@swarm", "certificates": "a.example"}
+                name = names.get(path.split("/")[-2], "web@swarm")
                 get(path.replace("{name}", name), url="http://web.example/")
         self.assertEqual(answer("/api/nothing", {}, known())[0], 404)
 
@@ -497,7 +529,8 @@ class FeedTests(SynchronousTestCase):
         meter = SimpleNamespace(
             begin=lambda: asked.append("begin"), lately=lambda: [asked.append("lately"), len(asked)]
         )
-        self.feed = Feed(self.clock, meter)
+        self.feed = Feed(self.clock)
+        self.feed.measure(meter)
         self.clock.advance(5)
         self.assertEqual(asked, [])
         first, second = self.view(), self.view()
@@ -512,7 +545,8 @@ class FeedTests(SynchronousTestCase):
     def test_slow_traffic(self) -> None:
         """A viewer that does not read gets no traffic of seconds that are over, but every change."""
         numbers = iter(range(100))
-        self.feed = Feed(self.clock, SimpleNamespace(begin=lambda: None, lately=lambda: next(numbers)))
+        self.feed = Feed(self.clock)
+        self.feed.measure(SimpleNamespace(begin=lambda: None, lately=lambda: next(numbers)))
         request = self.view()
         request.viewer.pauseProducing()
         self.feed.tell(["one"])

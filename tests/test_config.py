@@ -300,7 +300,7 @@ class FaultTests(SynchronousTestCase):
             "providers.consulCatalog",
             "providers.kubernetesCRD",
             "metrics.statsD",
-            "tracing.otlp.grpc",
+            "tracing.globalAttributes",
             "certificatesResolvers.le.tailscale",
             "experimental.fastProxy",
             "hostResolver.cnameFlattening",

@@ -20,7 +20,7 @@ from swarmgate.health.checker import Checker
 from swarmgate.health.grpc import GrpcQuestion
 from swarmgate.health.probe import Outcome, outcome_of, outcome_of_failure, outcome_of_grpc, probe_of
 from swarmgate.http.upstream import UpstreamSettings
-from swarmgate.resources.gate import Gate
+from swarmgate.resources.gate import Gate, checks_of
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
 
 ONE, TWO = "http://10.0.0.1:80", "http://10.0.0.2:80"
@@ -196,18 +196,15 @@ class GateTests(SynchronousTestCase):
         self.memory = MemoryGate()
         self.network = MemoryNetwork()
         self.watched: Any = None
-        self.gate = Gate(
-            ("web",), self.network, self.memory.clock, self.memory.deadlines, UpstreamSettings(), {}, watch=self.watch
-        )
+        self.gate = Gate(("web",), self.network, self.memory.clock, self.memory.deadlines, UpstreamSettings(), {})
         self.memory.leaf = self.gate.roots["web"]
-
-    def watch(self, checks: Any) -> None:
-        self.watched = dict(checks)
 
     def apply(self, *urls: str, check: HealthCheck | None = CHECK) -> None:
         service = Service("app", tuple(map(Server, urls)), Balancing(health_check=check))
         configuration = Configuration({"a": Router("a", "PathPrefix(`/`)", "app")}, {"app": service})
-        self.gate.apply(compile_table({"file": configuration}, {"web": EntryPointFacts()}, ()))
+        table = compile_table({"file": configuration}, {"web": EntryPointFacts()}, ())
+        self.gate.apply(table)
+        self.watched = checks_of(table)
 
     def servers(self, count: int) -> set[str]:
         """Who answers so many requests."""

@@ -475,3 +475,82 @@ class ConnectionTests(SynchronousTestCase):
         gate.server.receive(OK)
         self.assertIn(b"Connection: close\r\n", client.take())
         self.assertEqual(client.closed, "lost")
+
+
+class MutatedTests(SynchronousTestCase):
+    """What mutated requests have found."""
+
+    def test_bad_chunks_that_nobody_waits_for(self) -> None:
+        """Who expects a 100, but sends bad chunks without waiting for it, gets 400; the server gets nothing."""
+        gate = MemoryGate()
+        client = gate.client()
+        client.receive(
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5g\r\nAAAAA\r\n0\r\n\r\n"
+        )
+        self.assertEqual(gate.network.servers, [])
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 400 "))
+
+    def test_answer_before_what_else_was_sent(self) -> None:
+        """Octets behind a last request don't break the connection before its answer has arrived."""
+        gate = MemoryGate()
+        client = gate.client()
+        client.receive(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + GET)
+        gate.server.receive(OK)
+        self.assertIn(b"Connection: close", client.take())
+        self.assertTrue(client.half_closed)
+        self.assertIsNone(client.closed)
+        client.end()
+        self.assertEqual(client.closed, "lost")
+
+    def test_empty_line_alone(self) -> None:
+        """An empty line behind a request is no request: in time the connection is closed, without an answer."""
+        gate = MemoryGate()
+        client = gate.client()
+        client.receive(GET)
+        gate.server.receive(OK)
+        client.receive(b"\r\n")
+        client.take()
+        gate.advance(200)
+        self.assertEqual(client.take(), b"")
+        self.assertIsNotNone(client.closed)
+
+    def test_empty_line_in_pieces(self) -> None:
+        """One empty line before a request is forgiven and two are refused, wherever they are cut."""
+        for lines, status in ((b"\r\n", b"200"), (b"\r\n\r\n", b"400")):
+            octets = lines + GET
+            for cut in range(len(octets)):
+                gate = MemoryGate()
+                client = gate.client()
+                client.receive(octets[:cut])
+                if not client.half_closed:
+                    client.receive(octets[cut:])
+                for server in gate.network.servers:
+                    server.receive(OK)
+                self.assertEqual(client.take().split(b" ")[1], status, (lines, cut))
+
+    def test_connection_that_breaks_while_it_is_written_to(self) -> None:
+        """Whichever side breaks as it is written to, the other gets what is due, and nothing is raised."""
+        for is_client in (True, False):
+            gate = MemoryGate()
+            client = gate.client()
+            client.receive(GET)
+            server = gate.server
+            server.receive(OK)
+            client.take()
+            server.take()
+
+            def broken(data: bytes) -> None:
+                raise RuntimeError("the handler is closed")
+
+            (client if is_client else server).write = broken  # type: ignore[method-assign]
+            client.receive(GET)
+            if is_client:
+                server.receive(OK)
+                client.reset()
+                self.assertEqual(gate.upstreams[0].in_flight, 0)
+            else:
+                server.reset()
+                self.assertEqual(len(gate.network.servers), 2)
+                gate.network.servers[1].receive(OK)
+                self.assertEqual(client.take(), OK)

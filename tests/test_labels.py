@@ -19,6 +19,7 @@ from swarmgate.dynamic.model import (
     Router,
     StickyCookie,
 )
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import Domain, RouterTLS
 from swarmgate.structure import option
 
@@ -198,16 +199,32 @@ class FaultTests(SynchronousTestCase):
         """What swarmgate lacks without harm is told, and the rest works."""
         labelled = read(
             "traefik.http.routers.web.rule=Path(`/a`)",
-            "traefik.http.routers.web.observability.accesslogs=false",
             "traefik.http.services.s.loadbalancer.server.port=80",
             "traefik.http.services.s.loadbalancer.server.preservepath=true",
             "traefik.http.services.s.loadbalancer.responseforwarding.flushinterval=1s",
         )
         self.assertEqual(labelled.routers["web"].fault, "")
         self.assertEqual(labelled.services["s"], LabelledService("s", 80))
-        self.assertEqual(len(labelled.problems), 3)
+        self.assertEqual(len(labelled.problems), 2)
         for problem in labelled.problems:
             self.assertIn("does not have yet", problem.reason)
+
+    def test_observability(self) -> None:
+        """What is told of a router's requests can be said in part; a misspelt option is named."""
+        start = "traefik.http.routers.web."
+        labelled = read(
+            f"{start}rule=Path(`/a`)",
+            f"{start}observability.accesslogs=false",
+            f"{start}observability.metrics=true",
+            f"{start}observability.traceverbosity=detailed",
+        )
+        self.assertEqual(labelled.problems, ())
+        self.assertEqual(
+            labelled.routers["web"].observability,
+            Observability(access_logs=False, metrics=True, trace_verbosity="detailed"),
+        )
+        labelled = read(f"{start}rule=Path(`/a`)", f"{start}observability.acceslogs=false")
+        self.assertEqual(self.problem(labelled).nearest, "accessLogs")
 
     def test_balancing(self) -> None:
         """All that can be said of how a service's tasks are used is read, spelled as Traefik spells it."""

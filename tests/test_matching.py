@@ -133,9 +133,8 @@ class PrecedenceTests(SynchronousTestCase):
     """Which of several matching routers gets the request."""
 
     def winner(self, *routes: Route) -> str:
-        found = RouteIndex(routes).find(request(target=b"/x/y"))
+        found = RouteIndex(sorted(routes, key=precedence)).find(request(target=b"/x/y"))
         assert found is not None
-        self.assertEqual(RouteIndex(reversed(routes)).find(request(target=b"/x/y")), found)
         return found.name
 
     def test_longer_rule_first(self) -> None:
@@ -254,8 +253,13 @@ class IndexTests(SynchronousTestCase):
         priorities = data.draw(st.lists(st.integers(1, 4), min_size=len(texts), max_size=len(texts)))
         pairs = zip(texts, priorities, strict=True)
         routes = [route(text, f"r{number}", priority) for number, (text, priority) in enumerate(pairs)]
-        index = RouteIndex(routes)
-        in_order = [(compile_rule(one.rule), one) for one in sorted(routes, key=precedence)]
+        routes.sort(key=precedence)
+        before = RouteIndex(
+            sorted(data.draw(st.lists(st.sampled_from(routes), unique=True)) if routes else [], key=precedence)
+        )
+        before.find(request("s.a.example"))
+        index = RouteIndex(routes, before)
+        in_order = [(compile_rule(one.rule), one) for one in routes]
         for host in [*hosts, *hosts]:
             for path in (b"/x", b"/y"):
                 one = request(host, path)

@@ -19,10 +19,10 @@ PARTS = {
     "fields",
     "interface",
     "patterns",
+    "redis_option",
     "reference",
     "rewriting",
     "source",
-    "token_bucket",
 }
 
 

@@ -127,13 +127,6 @@ class RateLimitTests(SynchronousTestCase):
         # Not even when there is nothing to limit.
         self.assertRaises(ValueError, self.limit, sourceCriterion={"requestHost": "true", "requestHeaderName": "X-Key"})
 
-    def test_redis_is_refused_by_name(self) -> None:
-        """redis is an option that is known and not there yet, which is said."""
-        with self.assertRaises(StructureError) as caught:
-            settings_of(average="1", redis={"endpoints": "r:6379"})
-        self.assertIn("redis", str(caught.exception))
-        self.assertIn("not have yet", str(caught.exception))
-
     def test_negative(self) -> None:
         """A negative period, average or burst is refused."""
         for tree in ({"period": "-1s"}, {"average": "-1"}, {"burst": "-1"}):

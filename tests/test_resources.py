@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import attrs
@@ -14,14 +15,17 @@ from twisted.web.test.requesthelper import DummyChannel
 
 from swarmgate.balancing.strategies import in_turns
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
+from swarmgate.dynamic.model import Middleware as ConfiguredMiddleware
 from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.http.upstream import UpstreamSettings
+from swarmgate.middlewares import rate_limit
 from swarmgate.middlewares.chain import Chain
-from swarmgate.middlewares.interface import Middleware
+from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.gate import Gate
 from swarmgate.resources.ping import PingResource
 from swarmgate.resources.tree import NotFound
+from swarmgate.structure import structure
 from tests.exchanges import exchange_of
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
 
@@ -199,6 +203,36 @@ class GateTests(SynchronousTestCase):
             b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\n"
             b"X-Content-Type-Options: nosniff\r\nContent-Length: 19\r\n\r\n404 page not found\n",
         )
+
+    def test_limits(self) -> None:
+        """What a limit keeps stays with it from table to table, and its Redis is left when the limit is gone."""
+        gate = Gate(
+            ("web",),
+            self.network,
+            self.memory.clock,
+            self.memory.deadlines,
+            UpstreamSettings(),
+            {},
+            functools.partial(Context, network=self.network),
+        )
+        tree = {"average": "1", "redis": {"endpoints": "redis:6379"}}
+        limit = structure(rate_limit.Settings, tree, "rateLimit")
+        limited = Configuration(
+            routers={"a": Router("a", "Host(`a.example`)", "app", middlewares=("limit",))},
+            services={"app": Service("app", (Server("http://10.0.0.1:80"),))},
+            middlewares={"limit": ConfiguredMiddleware("limit", "ratelimit", limit)},
+        )
+        facts = {"web": EntryPointFacts()}
+        for number in range(2):
+            other = Configuration(services={f"other{number}": Service("other", ())})
+            gate.apply(compile_table({"file": limited, "swarm": other}, facts, ()))
+            self.assertEqual([one.getPeer().host for one in self.network.servers], ["redis"])
+            self.assertEqual(gate.redis(), {"limit@file": (True, 0, 0)})
+        gate.apply(compile_table({}, facts, ()))
+        self.assertEqual((self.network.servers[0].closed, gate.redis()), ("lost", {}))
+        self.network.servers[0].settle()
+        self.memory.clock.advance(60)
+        self.assertEqual(len(self.network.servers), 1)
 
     def test_draining(self) -> None:
         """A server that has left the table is told of as draining until its last request is answered."""

@@ -1,4 +1,4 @@
-"""Tests for swarmgate.middlewares.token_bucket."""
+"""Tests for swarmgate.limits.token_bucket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.middlewares.token_bucket import TokenBucket, TokenBuckets
+from swarmgate.limits.token_bucket import TokenBucket, TokenBuckets
 
 
 class PlainBucket:

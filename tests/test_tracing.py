@@ -10,7 +10,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from twisted.internet.task import Clock
@@ -23,7 +22,7 @@ from swarmgate.http import exchange as exchange_module
 from swarmgate.http.message import field_values
 from swarmgate.middlewares import retry
 from swarmgate.middlewares.chain import Chain
-from swarmgate.observe.tracing import Collector, Complaints, Tracing, TracingSettings
+from swarmgate.observe.tracing import Collector, Complaints, Spans, Tracing, TracingSettings
 from swarmgate.transport.network import ConnectTimeout
 from tests.exchanges import context_of, exchange_of
 from tests.http2_peers import HEAD, Http2Client, Http2Server, gate_of
@@ -54,13 +53,15 @@ class TracingCase(SynchronousTestCase):
         """Trace what *gate* does."""
         # Exchanges and spans have the test's clock.
         self.patch(exchange_module, "perf_counter", gate.clock.seconds)
+        wanted = TracingSettings(**settings)
+        spans = Spans(wanted)
         tracing = Tracing(
-            TracingSettings(**settings),
-            SimpleSpanProcessor(self.exporter),
+            wanted,
+            lambda noted: self.exporter.export(spans.of(noted)),
             wall=lambda: 10**18 + int(gate.clock.seconds() * 1e9),
             now=gate.clock.seconds,
         )
-        gate.serve = tracing.traced(gate.serve)  # type: ignore[method-assign]
+        gate.serve = tracing.leaf(gate).serve  # type: ignore[method-assign]
         gate.finished = tracing.finished  # type: ignore[method-assign, assignment]
         for upstream in gate.upstreams:
             tracing.watch(upstream)
@@ -205,6 +206,54 @@ class RequestTests(TracingCase):
             self.assertEqual(header(request, "tracestate"), [])
             self.exporter.clear()
 
+    def test_parents(self) -> None:
+        """What is a client's trace, and what is none, is as W3C Trace Context has it."""
+        later = "cc" + PARENT[2:]
+        for sent, is_read in (
+            (PARENT, True),
+            (UNSAMPLED, True),
+            (PARENT[:-2] + "ff", True),
+            (PARENT + "-more", False),
+            (PARENT + "-", False),
+            (later, True),
+            (later + "-more", True),
+            (later + "more", False),
+            ("ff" + PARENT[2:], False),
+            (PARENT.upper(), False),
+            (PARENT[:-1], False),
+            (PARENT.replace("b7ad6b7169203331", "0" * 16), False),
+        ):
+            gate = self.gate()
+            gate.client().receive(asked(f"TraceParent: {sent}"))
+            [told] = header(gate.server.take(), "traceparent")
+            gate.server.receive(OK)
+            self.assertEqual(told[3:35] == f"{TRACE:032x}", is_read, sent)
+            self.assertEqual(told[:3], "00-")
+            self.assertIn(told[-3:], ("-00", "-01"))
+
+    def test_states(self) -> None:
+        """The state of a trace is passed on as one field, if it can be read; the trace is gone on with in any case."""
+        many = [f"k{number}={number}" for number in range(33)]
+        for lines, expected in (
+            (["a=1"], ["a=1"]),
+            (["a=1", "b=2"], ["a=1,b=2"]),
+            (["a=1 , b=2,,", ""], ["a=1,b=2"]),
+            (["t@v=x y"], ["t@v=x y"]),
+            ([",".join(many[:32])], [",".join(many[:32])]),
+            ([",".join(many)], []),
+            (["A=1"], []),
+            (["a"], []),
+            (["a=1=2"], []),
+        ):
+            for parent in (PARENT, UNSAMPLED):
+                gate = self.gate()
+                gate.client().receive(asked(*(f"tracestate: {one}" for one in lines), f"traceparent: {parent}"))
+                request = gate.server.take()
+                gate.server.receive(OK)
+                self.assertEqual(header(request, "tracestate"), expected, lines)
+                [told] = header(request, "traceparent")
+                self.assertEqual(told[3:35], f"{TRACE:032x}")
+
     def test_rate(self) -> None:
         """At a rate of 0 nothing is recorded; the servers still get one trace, and the log its number."""
         gate = self.gate(sample_rate=0.0)
@@ -281,8 +330,9 @@ class RequestTests(TracingCase):
         """Whatever a client sends as its trace, the request is served, with one trace and no second field."""
         exchange = exchange_of("/", ("X", "y"))
         exchange.request.fields += [(b"Traceparent", text.encode("latin-1")), (b"tracestate", text.encode("latin-1"))]
-        tracing = Tracing(TracingSettings(), SimpleSpanProcessor(self.exporter))
-        tracing.traced(lambda one: None)(exchange)
+        spans = Spans(TracingSettings())
+        tracing = Tracing(TracingSettings(), lambda noted: self.exporter.export(spans.of(noted)))
+        tracing.begin(exchange)
         self.assertEqual(len(exchange.trace.trace_id), 32)
         exchange.status = 200
         tracing.finished(exchange)
@@ -447,10 +497,23 @@ class WithoutTests(SynchronousTestCase):
         for option, expected in (
             ("otlp.http.endpoint=collector:4318", "a URL, as http://collector:4318/v1/traces"),
             ("sampleRate=1.5", "a number from 0 to 1"),
+            ("otlp.grpc.endpoint=http://collector:4317", "a host and a port, as collector:4317"),
+            ("otlp.grpc.tls.insecureSkipVerify=true", "name the certificate's authority in tls.ca"),
         ):
             error = self.assertRaises(
                 ConfigurationError, load, ["--entryPoints.web.address=:80", f"--tracing.{option}"], {}
             )
             self.assertIn(expected, str(error))
-        options = ["--entryPoints.web.address=:80", "--tracing.otlp.http.tls.ca=/nowhere/ca.pem"]
-        self.assertIn("/nowhere/ca.pem can't be read", service.fault_of(load(options, {})))
+        for protocol in ("http", "grpc"):
+            options = ["--entryPoints.web.address=:80", f"--tracing.otlp.{protocol}.tls.ca=/nowhere/ca.pem"]
+            self.assertEqual(
+                service.fault_of(load(options, {})), f"tracing.otlp.{protocol}.tls.ca: /nowhere/ca.pem can't be read"
+            )
+
+    def test_grpc_not_installed(self) -> None:
+        """Where only the exporter over gRPC is missing, its extra is named, and only to those who want it."""
+        found = service.importlib.util.find_spec
+        self.patch(service.importlib.util, "find_spec", lambda name: None if ".grpc." in name else found(name))
+        options = ["--entryPoints.web.address=:80", "--tracing"]
+        self.assertEqual(service.fault_of(load(options, {})), "")
+        self.assertIn("swarmgate[tracing,grpc]", service.fault_of(load([*options, "--tracing.otlp.grpc"], {})))

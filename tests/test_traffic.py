@@ -19,7 +19,8 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import Exchange
-from swarmgate.observe.prometheus import Labels, MetricsResource, ReactorLag, State, families
+from swarmgate.observe.lag import ReactorLag
+from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
 from swarmgate.observe.summary import BOUNDS as FINE
 from swarmgate.observe.summary import InFlight, Meter, quantiles, summary
 from swarmgate.observe.traffic import Kind, Traffic
@@ -269,6 +270,7 @@ class FamiliesTests(TrafficCase):
             1,
             [certificate],
             0.25,
+            {"limit@swarm": (True, 40, 2)},
         )
         told = self.told(state, lag=0.5)
         server = (("service", "app@swarm"), ("url", "http://10.0.0.1:80"))
@@ -279,6 +281,10 @@ class FamiliesTests(TrafficCase):
         self.assertEqual(told["traefik_service_server_up", server], 0)
         self.assertEqual(told["traefik_service_server_in_flight", server], 4)
         self.assertEqual(told["traefik_draining_servers", ()], 1)
+        self.assertEqual(told["traefik_rate_limit_redis_up", (("middleware", "limit@swarm"),)], 1)
+        for by, count in (("redis", 40), ("gate", 2)):
+            key = (("by", by), ("middleware", "limit@swarm"))
+            self.assertEqual(told["traefik_rate_limit_redis_decisions_total", key], count)
         self.assertEqual(told["traefik_reactor_lag_seconds", ()], 0.5)
         self.assertEqual(told["traefik_swarm_look_age_seconds", ()], 0.25)
         ((labels, value),) = [(key[1], value) for key, value in told.items() if key[0] == "traefik_tls_certs_not_after"]

@@ -172,7 +172,7 @@ def cut(stage: Stage) -> str:
         time.sleep(seconds)
     finally:
         run(*link, "up")
-    wait_until(lambda: len(stage.lab.ready_nodes()) == len(stage.lab.engines), "all nodes to be back", 60)
+    wait_until(stage.lab.is_settled, "all managers to be back", 120)
     return f"for {seconds} s"
 
 

@@ -31,20 +31,25 @@ class Feed:
     """The last changes, in one ring for all viewers: one that is slow costs no memory.
 
     :param clock: the reactor's clock.
-    :param traffic: measured once a second while there are viewers, once for all of them; what a viewer can't take at
-        that moment it does not get later.
     """
 
-    def __init__(self, clock: IReactorTime, traffic: Traffic | None = None) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
         self._clock = clock
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
-        self._traffic = traffic
+        self._traffic: Traffic | None = None
         self._pulse = LoopingCall(self._tell_traffic)
         self._pulse.clock = clock
+
+    def measure(self, traffic: Traffic) -> None:
+        """Tell viewers of *traffic* once a second: measured once for all of them, and only while there are any.
+
+        What a viewer can't take at that moment it does not get later.
+        """
+        self._traffic = traffic
 
     def tell(self, lines: Sequence[str]) -> None:
         """Tell all viewers of a change, each line of it an event."""

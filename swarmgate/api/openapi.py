@@ -55,7 +55,7 @@ _ROUTER = _object(
         "using": _TEXTS,
         "provider": _TEXT,
     },
-    {"ruleSyntax": _TEXT, "middlewares": _TEXTS, "tls": _ANYTHING, "error": _TEXTS},
+    {"ruleSyntax": _TEXT, "middlewares": _TEXTS, "tls": _ANYTHING, "observability": _ANYTHING, "error": _TEXTS},
 )
 _SERVICE = _object(
     {"type": _TEXT, "status": _STATUS, "usedBy": _TEXTS, "provider": _TEXT},
@@ -69,6 +69,19 @@ _SERVICE = _object(
     },
 )
 _MIDDLEWARE = _object({"type": _TEXT, "status": _STATUS, "usedBy": _TEXTS, "provider": _TEXT}, {"error": _TEXTS})
+_CERTIFICATE = _object(
+    {
+        "names": _TEXTS,
+        "issuer": _TEXT,
+        "notBefore": {"type": "number"},
+        "notAfter": {"type": "number"},
+        "kind": {"enum": ["EC", "RSA", "Ed25519"]},
+        "origin": _TEXT,
+        "isDefault": _FLAG,
+        "status": _STATUS,
+    },
+    {"error": _TEXTS},
+)
 _ENTRY_POINT = _object({"name": _TEXT, "address": _TEXT})
 _COUNTS = _object({"total": _COUNT, "warnings": _COUNT, "errors": _COUNT})
 _OVERVIEW = _object(
@@ -187,6 +200,7 @@ LISTS: dict[str, tuple[str, JSON]] = {
     "/api/http/routers": ("HTTP routers", _named(_ROUTER)),
     "/api/http/services": ("HTTP services", _named(_SERVICE)),
     "/api/http/middlewares": ("HTTP middlewares", _named(_MIDDLEWARE)),
+    "/api/certificates": ("certificates that TLS clients may get", _named(_CERTIFICATE)),
 }
 
 

@@ -31,6 +31,7 @@ LISTS: dict[str, Callable[[Known], list[dict[str, Any]]]] = {
     "/api/http/routers": views.routers,
     "/api/http/services": views.services,
     "/api/http/middlewares": views.middlewares,
+    "/api/certificates": views.certificates,
 }
 """What is given in pages, and item by item."""
 

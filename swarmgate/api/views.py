@@ -6,14 +6,18 @@ authentication, and the values of fields that are added to messages.
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import attrs
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
+from swarmgate.dynamic.tls import Certificate
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
@@ -24,6 +28,8 @@ _REDACTED = "redacted"
 _SECRETS = ("users", "headers", "password", "secret", "token", "key")
 _MOST_FAILED = 5  # Tasks of a service that have failed.
 _PAGE = 100  # Items of a page by default (Traefik ``per_page``).
+_DAY = 86400.0  # Seconds.
+_EXPIRES_SOON = 14 * _DAY
 
 
 @attrs.frozen
@@ -35,6 +41,7 @@ class Known:
     :ivar reasons: why servers can't be asked, by qualified service and URL.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar world: the Swarm, None without one.
+    :ivar at: when all this was so, in seconds since 1970.
     :ivar operations: the Swarm can be changed by the API; ``logs``: what services log can be read.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
@@ -54,6 +61,7 @@ class Known:
     access_log: bool = False
     tracing: str = ""
     metrics: str = ""
+    at: float = 0.0
     operations: bool = False
     logs: bool = False
     draining: Sequence[tuple[str, str, str, str, int]] = ()
@@ -152,6 +160,14 @@ def routers(known: Known) -> list[dict[str, JSON]]:
                 item["middlewares"] = [one if "@" in one else f"{one}@{provider}" for one in router.middlewares]
             if router.tls is not None:
                 item["tls"] = settings_of(router.tls)
+            if routes_of:
+                observed = routes_of[0].observed
+                item["observability"] = {
+                    "accessLogs": observed.access_logs,
+                    "metrics": observed.metrics,
+                    "tracing": observed.tracing,
+                    "traceVerbosity": "detailed" if observed.detailed else "minimal",
+                }
             errors = _errors(known, f"router {name}") or ([problem] if problem else [])
             _with_status(item, errors, bool(problem) or not routes_of)
             items.append({**item, "using": using, "name": name, "provider": provider})
@@ -217,6 +233,57 @@ def middlewares(known: Known) -> list[dict[str, JSON]]:
             _with_status(item, _errors(known, f"middleware {name}"), disabled=False)
             items.append({**item, "usedBy": sorted(used.get(name, ())), "name": name, "provider": provider})
     return sorted(items, key=lambda item: str(item["name"]))
+
+
+def certificates(known: Known) -> list[dict[str, JSON]]:
+    """All certificates that TLS clients may get, the one that ends first before the others; keys are not shown.
+
+    The one that the gate makes itself where none is configured is not among them.
+    """
+    tls = known.table.tls
+    found = list(dict.fromkeys((*((tls.default,) if tls.default is not None else ()), *tls.certificates)))
+    items = [_certificate(one, one == tls.default, known.at) for one in found]
+    return sorted(items, key=lambda item: (float(item["notAfter"]), str(item["name"])))
+
+
+def _certificate(certificate: Certificate, is_default: bool, now: float) -> dict[str, JSON]:
+    left = certificate.not_after - now
+    errors = []
+    if certificate.not_before > now:
+        errors.append(f"it is not valid before {_day(certificate.not_before)}")
+    elif left <= 0:
+        errors.append(f"it has expired on {_day(certificate.not_after)}")
+    elif left < _EXPIRES_SOON:
+        errors.append(f"it expires on {_day(certificate.not_after)}, in less than {int(left / _DAY) + 1} days")
+    item: dict[str, JSON] = {
+        "name": certificate.names[0] if certificate.names else certificate.origin,
+        "names": list(certificate.names),
+        "issuer": _issuer(certificate.chain),
+        "notBefore": certificate.not_before,
+        "notAfter": certificate.not_after,
+        "kind": certificate.kind,
+        "origin": "given as it is" if "-----BEGIN" in certificate.origin else certificate.origin,
+        "isDefault": is_default,
+    }
+    _with_status(item, errors, disabled=left <= 0 or certificate.not_before > now)
+    return item
+
+
+def _day(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
+
+
+@functools.lru_cache(10_000)
+def _issuer(chain: str) -> str:
+    """Who has issued the first certificate of *chain*: its common name, else its organisation, or "" for neither."""
+    try:
+        issuer = x509.load_pem_x509_certificate(chain.encode()).issuer
+    except ValueError:
+        return ""
+    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for one in issuer.get_attributes_for_oid(kind):
+            return str(one.value)
+    return ""
 
 
 def entry_points(known: Known) -> list[dict[str, JSON]]:
@@ -420,7 +487,10 @@ def page(items: Sequence[dict[str, JSON]], query: Mapping[str, str]) -> tuple[li
         if (not status or item.get("status") == status)
         and (
             not search
-            or any(search in str(item.get(key, "")).lower() for key in ("name", "rule", "service", "type", "address"))
+            or any(
+                search in str(item.get(key, "")).lower()
+                for key in ("name", "names", "rule", "service", "type", "address", "issuer")
+            )
         )
     ]
     key, is_descending = query.get("sortBy", ""), query.get("direction", "") == "desc"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import attrs
 
 from swarmgate.config.acme import CertificatesResolver
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Address,
@@ -193,7 +194,22 @@ class HTTP2:
     )
 
 
-@not_yet("proxyProtocol", "http3", "udp", "observability", "allowACMEByPass")
+@attrs.frozen
+class InFlightConn:
+    """How many connections clients of one address may have on an entry point; swarmgate's own."""
+
+    amount: int = option(
+        default=0, doc="Connections of one address; one more is closed. 0: no limit.", validator=at_least(0)
+    )
+    ipv6_subnet: int = option(
+        default=64,
+        key="ipv6Subnet",
+        doc="IPv6 addresses whose first bits, so many, are the same are one.",
+        validator=between(1, 128),
+    )
+
+
+@not_yet("proxyProtocol", "http3", "udp", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
     """A listening address, with its own limits and deadlines."""
@@ -207,6 +223,13 @@ class EntryPoint:
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
+    observability: Observability = option(
+        factory=Observability, doc="What is told of requests, unless their routers say otherwise."
+    )
+    in_flight_conn: InFlightConn = option(
+        factory=InFlightConn,
+        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
+    )
 
 
 # ---- connections to servers
@@ -485,12 +508,37 @@ class OtlpHttp:
     tls: CollectorTLS | None = option(default=None, doc="How its certificate is checked, and which it is shown.")
 
 
-@not_yet("grpc")
+def _host_and_port(text: str) -> str:
+    if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", text) is None:
+        raise ValueError("a host and a port, as collector:4317")
+    return text
+
+
+@attrs.frozen
+class OtlpGrpc:
+    """A collector that is spoken to over gRPC."""
+
+    endpoint: str = option(default="localhost:4317", doc="Its host and port.", parse=_host_and_port)
+    insecure: bool = option(default=False, doc="Speak to it without TLS.")
+    headers: Mapping[str, str] = option(factory=dict, doc="A header that is sent to it.", secret=True)
+    tls: CollectorTLS | None = option(default=None, doc="How its certificate is checked, and which it is shown.")
+
+    def __attrs_post_init__(self) -> None:
+        if self.tls is not None and self.tls.insecure_skip_verify:
+            raise ValueError(
+                "tls.insecureSkipVerify is there for http only, since gRPC's library always verifies: name the"
+                " certificate's authority in tls.ca, or use insecure=true for a collector without TLS"
+            )
+
+
 @attrs.frozen
 class TracingOtlp:
     """The collector of traces."""
 
     http: OtlpHttp = option(factory=OtlpHttp, doc="A collector that is spoken to over HTTP.")
+    grpc: OtlpGrpc | None = option(
+        default=None, doc="A collector that is spoken to over gRPC, in place of HTTP; needs the extra ``grpc``."
+    )
 
 
 @not_yet("globalAttributes")
@@ -603,6 +651,28 @@ class OCSP:
 
 
 @attrs.frozen
+class Overload:
+    """What the gate does when there is more to do than it can."""
+
+    max_reactor_lag: Duration = option(
+        default=Duration(0.5),
+        doc="How late the gate may come to what is due; beyond that it refuses a growing share of new requests with "
+        "503; 0: no limit. swarmgate's own.",
+    )
+    max_memory: int = option(
+        default=0,
+        doc="Bytes that a process, each worker, may take; beyond that new requests are refused with 503; 0: 85 % of "
+        "what the container may take, if that is limited, shared among workers; negative: no limit. swarmgate's own.",
+    )
+    max_connections: int = option(
+        default=0,
+        doc="Most clients that are connected at once; more wait with the kernel; 0: as many as there are file "
+        "descriptors for. swarmgate's own.",
+        validator=at_least(0),
+    )
+
+
+@attrs.frozen
 class Global:
     """What Traefik may tell its makers; swarmgate tells nobody anything."""
 
@@ -630,6 +700,12 @@ class StaticConfiguration:
     """
 
     entry_points: Mapping[str, EntryPoint] = option(factory=dict, doc="Entry points by name.")
+    workers: int = option(
+        default=0,
+        validator=at_least(0),
+        doc="How many processes serve; 0: one for each core that the gate may use. With 1 the process itself does. "
+        "swarmgate's own.",
+    )
     providers: Providers = option(factory=Providers, doc="Providers.")
     servers_transport: ServersTransport = option(factory=ServersTransport, doc="Connections to servers.")
     certificates_resolvers: Mapping[str, CertificatesResolver] = option(
@@ -647,6 +723,7 @@ class StaticConfiguration:
     ocsp: OCSP | None = option(
         default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."
     )
+    overload: Overload = option(factory=Overload, doc="More to do than can be done. swarmgate's own.")
     global_: Global = option(factory=Global, doc="Taken.", key="global")
 
     @property

@@ -27,6 +27,7 @@ LIVE = (
     "entryPoints.*.http.underscoreHeadersStrategy",
     "serversTransport.maxIdleConnsPerHost",
     "serversTransport.forwardingTimeouts",
+    "overload",
     "ping.terminatingStatusCode",
     "providers.swarm.refreshSeconds",
     "providers.swarm.exposedByDefault",

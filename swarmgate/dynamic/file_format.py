@@ -125,6 +125,7 @@ class _Decoding:
             syntax=options.rule_syntax,
             origin=origin_of(node) or self._file,
             tls=options.tls,
+            observability=options.observability,
         )
 
     def _read_middleware(self, tree: Tree, path: str) -> Reading:

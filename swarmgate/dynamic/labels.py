@@ -248,6 +248,7 @@ class _Decoding:
                 origin=self._origin,
                 fault=fault,
                 tls=options.tls,
+                observability=options.observability,
             )
         return routers, tuple(dropped)
 

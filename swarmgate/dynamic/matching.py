@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from swarmgate.dynamic.rules import And, Matcher, Not, Or, Rule, regular_expression
-from swarmgate.dynamic.table import Route, precedence
+from swarmgate.dynamic.table import Route
 
 
 class Matchable(Protocol):
@@ -285,14 +285,21 @@ def split_host(rule: Rule) -> tuple[frozenset[str] | None, Rule | None]:
 
 
 class _Candidate:
-    """A route and how to find out whether it takes a request of a host that it is listed under."""
+    """A route and how to find out whether it takes a request of a host that it is listed under.
 
-    __slots__ = ("_predicate", "_rest", "rank", "route")
+    :ivar rank: its place in the order in which routes are asked.
+    :ivar exact: hosts that it is limited to, None for any; :ivar parents: those of which it takes all that are one
+        label longer.
+    """
 
-    def __init__(self, rank: int, route: Route, rest: Rule | None) -> None:
-        self.rank = rank
+    __slots__ = ("_predicate", "_rest", "exact", "parents", "rank", "route")
+
+    def __init__(self, route: Route) -> None:
+        self.rank = 0
         self.route = route
-        self._rest = rest
+        hosts, self._rest = split_host(route.rule)
+        self.exact = None if hosts is None else tuple(_octets(host) for host in hosts if not host.startswith("*."))
+        self.parents = tuple(_octets(host[2:]) for host in hosts or () if host.startswith("*."))
         self._predicate: Predicate | None = None
 
     @property
@@ -311,24 +318,30 @@ _MOST_MERGED = 200_000  # Entries of all merged lists together, some 10 MB.
 class RouteIndex:
     """The routes of one entry point, to be found by request.
 
-    Where several match, the first by :func:`swarmgate.dynamic.table.precedence` is found.
+    :param routes: in the order in which they are asked: where several match, the first is found.
+    :param previous: the index before, from which is taken what has stayed.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], previous: RouteIndex | None = None) -> None:
+        known = {} if previous is None else previous._candidates
+        self._candidates: dict[str, _Candidate] = {}
         self._exact: dict[bytes, list[_Candidate]] = {}
         self._parents: dict[bytes, list[_Candidate]] = {}
         self._general: list[_Candidate] = []
-        for rank, route in enumerate(sorted(routes, key=precedence)):
-            hosts, rest = split_host(route.rule)
-            candidate = _Candidate(rank, route, rest)
-            if hosts is None:
+        for rank, route in enumerate(routes):
+            candidate = known.get(route.name)
+            if candidate is None or (candidate.route is not route and candidate.route != route):
+                candidate = _Candidate(route)
+            # The index before is asked no more, once it has made way for this one: its ranks may change.
+            candidate.rank = rank
+            self._candidates[route.name] = candidate
+            if candidate.exact is None:
                 self._general.append(candidate)
                 continue
-            for host in hosts:
-                if host.startswith("*."):
-                    self._parents.setdefault(_octets(host[2:]), []).append(candidate)
-                else:
-                    self._exact.setdefault(_octets(host), []).append(candidate)
+            for host in candidate.exact:
+                self._exact.setdefault(host, []).append(candidate)
+            for host in candidate.parents:
+                self._parents.setdefault(host, []).append(candidate)
         # What is merged is kept for hosts that rules name, never for what strangers ask for.
         self._merged_exact: dict[bytes, _Choices] = {}
         self._merged_parents: dict[bytes, _Choices] = {}

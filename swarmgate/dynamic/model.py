@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS, ServersTransport, TLSConfiguration, TLSFiles
 
 
@@ -178,6 +179,7 @@ class Router:
     :ivar origin: where it was written, for messages.
     :ivar tls: it takes requests that came over TLS, and no others; None: only others, unless its entry point says that
         all its routers have TLS.
+    :ivar observability: what is told of its requests, None for what its entry points say.
     :ivar fault: why it must not be passed, ``""`` if it may. It still takes its requests, so that they don't reach a
         less specific router, and answers 404.
     """
@@ -192,6 +194,7 @@ class Router:
     origin: str = ""
     fault: str = ""
     tls: RouterTLS | None = None
+    observability: Observability | None = None
 
 
 @attrs.frozen

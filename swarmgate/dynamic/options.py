@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from swarmgate.dynamic.model import Balancing, HealthCheck, PassiveHealthCheck, StickyCookie
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Duration,
@@ -58,6 +59,7 @@ class RouterOptions:
     priority: int = option(default=0, doc="Higher ones are asked first; 0: the length of the rule.")
     rule_syntax: Literal["v3", "v2"] = option(default="v3", doc="The syntax of the rule.")
     tls: RouterTLS | None = option(default=None, doc="It takes requests that came over TLS, and no others.")
+    observability: Observability | None = option(default=None, doc="What is told of its requests.")
 
 
 @attrs.frozen
@@ -261,7 +263,6 @@ class TaskServiceOptions:
 
 
 #: Options that do without, so that they cost no more than a word in the log.
-_ROUTER_LATER = ("observability",)
 _LOAD_BALANCER_LATER = ("responseForwarding",)
 _SERVER_LATER = ("preservePath",)
 
@@ -316,8 +317,7 @@ def read_router(tree: Tree, path: str) -> Reading:
     :param path: dotted name of the tree's root.
     :return: a value without faults, or faults without a value.
     """
-    rest, aside = _set_aside(tree, _ROUTER_LATER, path)
-    return _read(RouterOptions, rest, path, [fault for fault, _ in aside])
+    return _read(RouterOptions, tree, path, [])
 
 
 def read_file_service(tree: Tree, path: str) -> Reading:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-import re2
 
 from swarmgate.structure import nearest_of
 
@@ -295,9 +294,6 @@ def _escaped(character: str) -> str:
 
 # ---- regular expressions
 
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
-
 
 @functools.lru_cache(maxsize=8192)
 def regular_expression(pattern: str) -> Any:
@@ -305,8 +301,13 @@ def regular_expression(pattern: str) -> Any:
 
     :raises ValueError: it is none; the text says why.
     """
+    # Loaded with the first expression: many have none, and it takes 2.5 MB.
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
     try:
-        return re2.compile(pattern.encode("utf-8", "surrogateescape"), _OPTIONS)
+        return re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
     except re2.error as error:
         reason = error.args[0] if error.args else ""
         raise ValueError(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)) from None

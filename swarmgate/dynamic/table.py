@@ -7,10 +7,12 @@ which is how "nothing has changed" is told.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.observability import Observability, Observed
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule, RuleError, parse_rule
 from swarmgate.dynamic.tls import Certificate, RouterTLS, ServersTransport, TLSOptions
 from swarmgate.structure import nearest_of
@@ -23,6 +25,9 @@ HIGHEST_USER_PRIORITY = HIGHEST_PRIORITY - 1000
 
 INTERNAL = "internal"
 """The provider of what the gate brings itself."""
+
+K = TypeVar("K", bound=Any)
+V = TypeVar("V")
 
 _PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
 _SHOWN = 5  # Names in a line of the log.
@@ -37,6 +42,7 @@ class EntryPointFacts:
     :ivar as_default: routers that name no entry points are on it (Traefik ``entryPoints.X.asDefault``).
     :ivar middlewares: names, each with ``@provider``, that come before those of each router.
     :ivar tls: of all routers that have no own (Traefik ``entryPoints.X.http.tls``).
+    :ivar observability: what is told of requests, unless their routers say otherwise.
     :ivar internal: made by the gate for itself, so that no router is on it that doesn't name it.
     """
 
@@ -44,6 +50,7 @@ class EntryPointFacts:
     middlewares: tuple[str, ...] = ()
     internal: bool = False
     tls: RouterTLS | None = None
+    observability: Observability = attrs.field(factory=Observability)
 
 
 @attrs.frozen
@@ -59,6 +66,7 @@ class Route:
     :ivar problem: why the route must not be passed, None if it may. It still matches, so that no less specific router
         gets its requests: they are answered 404.
     :ivar tls: it takes requests that came over TLS; None: only others.
+    :ivar observed: what is told of its requests.
     """
 
     name: str
@@ -72,6 +80,7 @@ class Route:
     provider: str
     problem: str | None = None
     tls: RouterTLS | None = None
+    observed: Observed = attrs.field(factory=Observed)
 
 
 @attrs.frozen
@@ -321,6 +330,9 @@ class _World:
                 provider=provider,
                 problem=problem,
                 tls=tls,
+                observed=(router.observability or Observability()).over(
+                    self._entry_points[entry_point].observability.over(Observed())
+                ),
             )
 
     def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:
@@ -398,7 +410,7 @@ def describe_changes(old: RoutingTable, new: RoutingTable) -> tuple[str, ...]:
 
 def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
     before, after = _by_name(old), _by_name(new)
-    for key in sorted({*before, *after}):
+    for key in _changed(before, after):
         was, now = before.get(key), after.get(key)
         at = f"route {key[1]} on {key[0]}"
         if was is None and now is not None:
@@ -409,6 +421,13 @@ def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
             differences = "; ".join(_differences(was, now))
             if differences:
                 yield f"{at} changed: {differences}"
+
+
+def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
+    """The keys under which there is something else, sorted. Nearly all of a large table is the very same."""
+    gone = [key for key in before if key not in after]
+    other = [key for key, now in after.items() if (was := before.get(key)) is not now and was != now]
+    return sorted([*gone, *other])
 
 
 def _tls_changes(was: TLSTable, now: TLSTable) -> Iterator[str]:
@@ -459,12 +478,14 @@ def _differences(was: Route, now: Route) -> Iterator[str]:
                 yield f"other settings of middleware {one.name}"
     if was.tls != now.tls:
         yield "no TLS" if now.tls is None else f"TLS with options {now.tls.options}"
+    if was.observed != now.observed:
+        yield "other things are told of its requests"
     if was.problem != now.problem:
         yield f"answers 404: {now.problem}" if now.problem else "in force again"
 
 
 def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
-    for name in sorted({*old.services, *new.services}):
+    for name in _changed(old.services, new.services):
         was, now = old.services.get(name), new.services.get(name)
         if was is None and now is not None:
             yield f"service {name} added: {_servers(now.servers)}"

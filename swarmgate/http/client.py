@@ -210,7 +210,10 @@ class ClientConnection:
                 except OtherVersion:
                     self._read(data)
                 except BadRequest as error:
-                    self._refuse(error, data)
+                    if data[:2] == b"\r\n":
+                        self._read(data)
+                    else:
+                        self._refuse(error, data)
                 return
             elif self._requests:
                 self.deadline = self._in(self._settings.head_timeout)
@@ -264,7 +267,7 @@ class ClientConnection:
         if exchange is None:
             if self._closing or self._lingering >= 0:
                 self.transport.abortConnection()
-            elif self._buffer:
+            elif self._buffer and not self.is_idle():
                 self._refuse(BadRequest("head not complete in time", 408), self._buffer)
             else:
                 self.close()
@@ -292,8 +295,8 @@ class ClientConnection:
         self._reading = True
         try:
             while data and self._exchange is None and not self._closing:
-                if data[:2] == b"\r\n" and data[2:4] != b"\r\n":
-                    # An empty line before a request is forgiven (RFC 9112, 2.2), one alone is not yet a request.
+                if data[:2] == b"\r\n" and data[2:3] not in (b"", b"\r"):
+                    # One empty line before a request is forgiven (RFC 9112, 2.2), however it is cut to pieces.
                     data = data[2:]
                     seen = max(0, seen - 2)
                     continue
@@ -359,7 +362,8 @@ class ClientConnection:
         self._reader = reader
         self._until = self._in(settings.request_timeout)
         self.deadline = self._body_deadline()
-        if length == UNKNOWN and not request.expects_continue:
+        if length == UNKNOWN and (rest or not request.expects_continue):
+            # Who sends on without being told to is not waiting for it.
             self._holding = True
             self.deadline = self._in(_HOLD_BACK_FOR)
             if rest:
@@ -367,6 +371,12 @@ class ClientConnection:
             return
         if rest:
             self._read_body(exchange, reader, rest)
+        self._serve_with_body(exchange)
+
+    def _serve_with_body(self, exchange: Exchange) -> None:
+        if exchange.request.path == b"*":
+            exchange.answer(200)
+            return
         self._site.serve(exchange)
         if self._exchange is exchange and self._reader is not None and not exchange.taken:
             self.pause_body()
@@ -401,9 +411,7 @@ class ClientConnection:
         """Serve what was held back until now."""
         self._holding = False
         self.deadline = self._body_deadline() if self._reader is not None else NEVER
-        self._site.serve(exchange)
-        if self._exchange is exchange and self._reader is not None and not exchange.taken:
-            self.pause_body()
+        self._serve_with_body(exchange)
 
     def _give_up(self, exchange: Exchange, error: BadRequest | None) -> None:
         """The client has left before it has said all, or, with *error*, its body is framed wrongly."""
@@ -490,25 +498,36 @@ class ClientConnection:
         head = write_response(status, response.reason, response.fields, end)
         if data:
             head += chunk(data) if self._chunked else data
-        self.transport.write(head)
+        try:
+            self.transport.write(head)
+        except RuntimeError:
+            # It broke this very moment, and connectionLost is about to be called.
+            self._keep_alive = False
         if done:
             self._answered(exchange)
         elif settings.answer_timeout:
             self.deadline = self._in(settings.answer_timeout)
 
     def send_interim(self, response: Response) -> None:
-        self.transport.write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))
+        self._write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))
 
     def send_data(self, data: bytes) -> None:
-        self.transport.write(chunk(data) if self._chunked else data)
+        self._write(chunk(data) if self._chunked else data)
 
     def send_end(self, trailers: Fields) -> None:
         exchange = self._exchange
         if exchange is None:
             return
         if self._chunked:
-            self.transport.write(last_chunk(trailers))
+            self._write(last_chunk(trailers))
         self._answered(exchange)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.transport.write(data)
+        except RuntimeError:
+            # It broke this very moment, and connectionLost is about to be called.
+            self._keep_alive = False
 
     def abort(self) -> None:
         self.transport.abortConnection()
@@ -554,10 +573,13 @@ class ClientConnection:
     def _answered(self, exchange: Exchange) -> None:
         self._exchange = None
         exchange.ended = True
+        if exchange.places is not None:
+            exchange.leave()
         self._site.finished(exchange)
         if not self._keep_alive:
-            if self._reader is not None:
-                # The rest of the body is not wanted, but the answer should arrive.
+            if self._reader is not None or self._buffer or self._paused:
+                # What else has come is not wanted, but the answer should arrive: to close with anything unread breaks
+                # the connection off (RFC 9112, 9.6).
                 self._reader = None
                 self._start_lingering()
             else:
@@ -577,7 +599,7 @@ class ClientConnection:
 
     def is_idle(self) -> bool:
         """Whether it waits for a request of which nothing has come."""
-        return self._exchange is None and not self._buffer
+        return self._exchange is None and self._buffer in (b"", b"\r\n")
 
     @property
     def in_flight(self) -> int:

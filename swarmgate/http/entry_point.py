@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -13,11 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from swarmgate.http.admission import Admission, TurnedAway
 from swarmgate.http.client import ClientConnection, ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
+from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.transport.network import ListeningSocket, Network
 
 _log = Logger()
@@ -46,6 +49,7 @@ class EntryPoint(Service):
 
     :ivar draining: it is being stopped; clients are told to come back elsewhere.
     :ivar refusals: how many requests were refused, by reason.
+    :ivar turns_away: new connections are answered with 503, or, if they begin with TLS, closed.
     :ivar acceptor: decides what TLS clients get, None if TLS is not spoken; for clients that are yet to come.
     :ivar protocols: what makes the protocol for clients with which ALPN has agreed on a name; all others speak
         HTTP/1.1.
@@ -65,8 +69,10 @@ class EntryPoint(Service):
         reuse_port: bool = False,
         serve_secure: Callable[[Exchange], None] | None = None,
         record_refused: Callable[[Exchange], None] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """
+        :param admission: stops it from accepting while there is no room.
         :param serve_secure: answers requests that came over TLS; *serve* if it isn't given.
         :param record_refused: gets what is known of requests that were refused before they were one.
         """
@@ -84,14 +90,18 @@ class EntryPoint(Service):
         self._deadlines = deadlines
         self._life_cycle = life_cycle or LifeCycle()
         self._reuse_port = reuse_port
+        self._admission = admission
+        if admission is not None:
+            admission.add(self)
         # Per process.
+        self.turns_away = False
         self.acceptor: Acceptor | None = None
         self.protocols: dict[bytes | None, Callable[[SecureSite, ClientSettings, Deadlines], Any]] = {}
         self._secure_settings = attrs.evolve(settings, secure=True)
         self._secure_sites: dict[str, SecureSite] = {}
         self.draining = False
         self.refusals: Counter[str] = Counter()
-        self._listening: ListeningSocket | None = None
+        self._listening: list[ListeningSocket] = []
         self._connections: set[ClientConnection | Greeting] = set()
         self._empty: Deferred[None] | None = None
         self._too_late: Any = None
@@ -113,6 +123,23 @@ class EntryPoint(Service):
         elif "finished" in self.__dict__:
             del self.finished
 
+    def limit_connections(self, limit: ConnectionsPerAddress) -> None:
+        """Let *limit* decide which connections may be there, from now on."""
+
+        def opened(connection: ClientConnection | Greeting) -> None:
+            self._connections.add(connection)
+            if not limit.opened(connection):
+                self.refusals["too many connections of one address"] += 1
+                connection.abort()
+
+        def closed(connection: ClientConnection | Greeting) -> None:
+            limit.closed(connection)
+            EntryPoint.closed(self, connection)
+
+        # Without a limit, nothing is looked at.
+        self.opened = opened  # type: ignore[method-assign]
+        self.closed = closed  # type: ignore[method-assign]
+
     # http.client's Site.
 
     def finished(self, exchange: Exchange) -> None:
@@ -123,6 +150,8 @@ class EntryPoint(Service):
 
     def closed(self, connection: ClientConnection | Greeting) -> None:
         self._connections.discard(connection)
+        if self._admission is not None and self._admission.is_full:
+            self._admission.left()
         if self._empty is not None and not self._connections:
             empty, self._empty = self._empty, None
             empty.callback(None)
@@ -138,6 +167,7 @@ class EntryPoint(Service):
         request = error.request
         if request is not None and self._record_refused is not None:
             request.client_ip = connection.client_ip
+            request.reason = error.reason
             exchange = Exchange(connection, request, self._settings.entry_point)
             exchange.status = error.status
             exchange.sent = error.sent
@@ -146,16 +176,47 @@ class EntryPoint(Service):
     # Its life.
 
     @inlineCallbacks
-    def listen(self) -> Any:
-        """Start to accept clients. Returns a Deferred that fails with :exc:`OSError` if the address can't be had."""
+    def listen(self, bound: Sequence[socket.socket] = ()) -> Any:
+        """Start to accept clients. Returns a Deferred that fails with :exc:`OSError` if the address can't be had.
+
+        :param bound: sockets that listen already; whoever gives them tells of it, and turns clients away from them.
+        """
         host, port = self._address
-        self._listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
+        for one in bound:
+            listening = yield self._network.listen(host, port, self._connection, bound=one)
+            self._listening.append(listening)
+        if bound:
+            self._reuse_port = False
+            return
+        listening = yield self._network.listen(host, port, self._connection, reuse_port=self._reuse_port)
+        self._listening.append(listening)
         _log.info("entry point {name} listens on {host}:{port}", name=self.name, host=host or "*", port=self.port())
 
     def _connection(self) -> Any:
+        if self._admission is not None:
+            self._admission.arrived()
+        if self.turns_away:
+            self.refusals["overload: connection"] += 1
+            return TurnedAway(self._deadlines)
         if self.acceptor is not None:
             return Greeting(self, self.acceptor, self._deadlines, self._settings.head_timeout)
         return self.plain()
+
+    # What an Admission tells.
+
+    def pause_accepting(self) -> None:
+        """Leave new connections with the kernel."""
+        for listening in self._listening:
+            listening.pause()
+
+    def resume_accepting(self) -> None:
+        """Accept again."""
+        for listening in () if self.draining else self._listening:
+            listening.resume()
+
+    def idle(self) -> list[Any]:
+        """The connections that wait for a request of which nothing has come."""
+        return [connection for connection in self._connections if getattr(connection, "is_idle", bool)()]
 
     # greeting's Door.
 
@@ -173,23 +234,28 @@ class EntryPoint(Service):
             site = self._secure_sites[options] = SecureSite(self, options)
         return self.protocols.get(negotiated, ClientConnection)(site, self._secure_settings, self._deadlines)
 
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on."""
+        return [listening.shared() for listening in self._listening]
+
     def port(self) -> int:
         """The port number that it listens on."""
-        assert self._listening is not None
-        return self._listening.port()
+        return self._listening[0].port()
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Drain. Returns a Deferred that fires when the last client has gone, or been sent away."""
         Service.stopService(self)
-        if self._listening is None:
+        if not self._listening:
             return
         self.draining = True
         if self._reuse_port:
-            self._listening.turn_away()
+            for listening in self._listening:
+                listening.turn_away()
         if self._life_cycle.accept_for or self._reuse_port:
             yield deferLater(self._clock, max(self._life_cycle.accept_for, _HALF_MADE_WITHIN * self._reuse_port))
-        self._listening.close()
+        for listening in self._listening:
+            listening.close()
         # Those that the kernel had accepted already come in now.
         yield deferLater(self._clock, _QUEUE_WITHIN)
         for connection in list(self._connections):

@@ -25,6 +25,8 @@ _log = Logger()
 
 PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 NO_SNIFFING = (b"X-Content-Type-Options", b"nosniff")
+#: What is not told of an exchange, as flags that are added up.
+NOT_LOGGED, NOT_COUNTED, NOT_TRACED = 1, 2, 4
 #: What is answered for a server that has not answered.
 _OF_SERVERS = (502, 504)
 #: What is logged for a request whose client left before the answer began (nginx, Traefik).
@@ -96,6 +98,13 @@ class Traced(Protocol):
     span_id: str
 
 
+class Places(Protocol):
+    """Where exchanges that are under way have places."""
+
+    def leave(self, place: Any) -> None:
+        """Whoever has had *place* has no use for it any more."""
+
+
 class Retrying(Protocol):
     """What may have a request asked again instead of passing a server's answer on; never a middleware's."""
 
@@ -123,7 +132,9 @@ class Exchange:
     :ivar tls_options: the name of the TLS options that its connection is under, ``""`` without TLS.
     :ivar wait_until: until when it waits at most while there is no server; 0 before it has waited.
     :ivar retrying: what may have the request asked again, None for nothing.
+    :ivar places: what it holds for as long as it is under way, None for nothing; see :meth:`hold`.
     :ivar trace: what is recorded of it in traces, None if nothing is.
+    :ivar untold: what is not told of it: :data:`NOT_LOGGED` and so on.
     :ivar retries: how many servers were tried in vain.
     :ivar received: octets of the request's body so far.
     :ivar sent: octets of the answer's body so far.
@@ -151,6 +162,7 @@ class Exchange:
         "origin_status",
         "passed",
         "pending",
+        "places",
         "received",
         "request",
         "response",
@@ -168,6 +180,7 @@ class Exchange:
         "trace",
         "trailers",
         "tried",
+        "untold",
         "user",
         "wait_until",
     )
@@ -190,6 +203,8 @@ class Exchange:
         self.retries = 0
         self.retrying: Retrying | None = None
         self.trace: Any = None  # a Traced
+        self.untold = 0
+        self.places: list[tuple[Places, Any]] | None = None
         self.wait_until = 0.0
         self.tls_options = ""
         self._waiting: Deferred[None] | None = None
@@ -369,11 +384,25 @@ class Exchange:
         """The request goes on when *waiting* fires; it is cancelled if the client leaves before."""
         self._waiting = waiting
 
+    def hold(self, places: Places, place: Any) -> None:
+        """It has *place* until it has ended, whatever way it does; ``places.leave(place)`` is called then, once."""
+        if self.places is None:
+            self.places = []
+        self.places.append((places, place))
+
+    def leave(self) -> None:
+        """Leave the places that it has. Called by whoever sets :attr:`ended`, if there are any."""
+        held, self.places = self.places, None
+        for places, place in held or ():
+            places.leave(place)
+
     def client_gone(self) -> None:
         """The client has left before the answer was sent."""
         if not self.status:
             self.status = CLIENT_CLOSED_REQUEST
         self.ended = True
+        if self.places is not None:
+            self.leave()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.addErrback(_ignore_cancellation)

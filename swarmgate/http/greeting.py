@@ -142,6 +142,10 @@ class Greeting:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
         self.abort()
 
+    def is_idle(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._data
+
     @property
     def in_flight(self) -> int:
         """How many requests are being answered: none yet."""

@@ -19,6 +19,9 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 #: A path that needs no work: no escape, no backslash, no empty segment, none that begins with a dot.
 _NORMAL = re.compile(rb"/(?:[^%\\/.][^%\\/]*+/?+)*+")
 
+#: To servers that know parameters of path segments (RFC 3986, 3.3), ``..;a`` is ``..``; to others it is a name.
+_DOTS_WITH_PARAMETER = re.compile(rb"\.\.?(?:;|%3B)")
+
 
 def _respell(found: re.Match[bytes]) -> bytes:
     octet = int(found[1], 16)
@@ -63,6 +66,8 @@ class PathPolicy:
                 if not kept:
                     raise BadRequest("path leads above the root")
                 kept.pop()
+            elif segment[:1] == b"." and _DOTS_WITH_PARAMETER.match(segment) is not None:
+                raise BadRequest("parameter of a dot segment in path")
             elif segment and segment != b".":
                 kept.append(segment)
         directory = segments[-1] in (b"", b".", b"..") and kept

@@ -20,9 +20,10 @@ class RefusedRequest(Request):
     """A request that was refused, as far as it is known.
 
     :ivar protocol: the version of HTTP as the client has said it, ``b"-"`` if it has not.
+    :ivar reason: why it was refused.
     """
 
-    __slots__ = ("protocol",)
+    __slots__ = ("protocol", "reason")
 
     def __init__(
         self, method: bytes, target: bytes, protocol: bytes, authority: bytes, fields: Fields, secure: bool
@@ -44,6 +45,7 @@ class RefusedRequest(Request):
         if secure:
             self.scheme = b"https"
         self.protocol = protocol[:_LONGEST_WORD] or b"-"
+        self.reason = ""
 
 
 def refused_before(request: Request) -> RefusedRequest:

@@ -324,7 +324,8 @@ def _request_of(
     return request
 
 
-_NOT_SERVED = {b"CONNECT": 501, b"TRACE": 405}
+#: PRI begins HTTP/2's preface, and servers that know that take it for more than a method (RFC 9113, 11.6).
+_NOT_SERVED = {b"CONNECT": 501, b"PRI": 501, b"TRACE": 405}
 
 
 def _why_no_request_line(block: bytes, limits: HeadLimits) -> BadRequest:

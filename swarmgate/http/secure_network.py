@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +36,17 @@ class SecureNetwork:
         self._deadlines = deadlines
         self._told: dict[tuple[str, int], str] = {}
 
-    def listen(self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False) -> Deferred[Any]:
+    def listen(
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
+    ) -> Deferred[Any]:
         """Without TLS: that is decided by what a client says first."""
-        return self._network.listen(host, port, make, reuse_port=reuse_port)
+        return self._network.listen(host, port, make, reuse_port=reuse_port, bound=bound)
 
     def connect(
         self, host: str, port: int, timeout: float, protocol: IProtocol, failed: Callable[[Exception], None]

@@ -210,7 +210,11 @@ class ServerConnection:
             data += chunk(body) if request.length == UNKNOWN else body
         if done and request.length == UNKNOWN:
             data += last_chunk(exchange.trailers)
-        self.transport.write(data)
+        try:
+            self.transport.write(data)
+        except RuntimeError:
+            # The server broke it this very moment. connectionLost is about to be called, and decides what comes now.
+            return
         if done:
             self._answer_by, self.deadline = answer_due(self._upstream)
             return
@@ -227,7 +231,7 @@ class ServerConnection:
             return
         if self._reader is None:
             self.deadline = NEVER
-        self.transport.write(chunk(data) if exchange.request.length == UNKNOWN else data)
+        self._write(chunk(data) if exchange.request.length == UNKNOWN else data)
 
     def body_stalls(self, stalls: bool) -> None:
         """The server takes no more of the request's body, or takes it again."""
@@ -240,10 +244,17 @@ class ServerConnection:
         if exchange is None:
             return
         if exchange.request.length == UNKNOWN:
-            self.transport.write(last_chunk(trailers))
+            self._write(last_chunk(trailers))
         self.transport.unregisterProducer()
         if self._reader is None:
             self._answer_by, self.deadline = answer_due(self._upstream)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.transport.write(data)
+        except RuntimeError:
+            # The server broke the connection this very moment, and connectionLost is about to be called.
+            return
 
     def cancel(self) -> None:
         """The client has left: this connection's answer, if any is still to come, has nobody to go to."""

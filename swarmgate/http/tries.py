@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Protocol
 
 from swarmgate.http.deadlines import NEVER
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Response
+from swarmgate.transport.network import ConnectTimeout
 
 if TYPE_CHECKING:
     from swarmgate.http.upstream import Upstream
@@ -18,6 +20,22 @@ INTERIM_AT_MOST = 16
 LOOK_AGAIN = 0.5
 #: How long a client that expects a 100 waits for the server's before it gets one from the gate (RFC 9110, 10.1.1).
 CONTINUE_AFTER = 1.0
+
+
+#: What a connect fails with where it is this machine that lacks something: descriptors, ports, memory.
+_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+
+
+def is_own_fault(error: Exception) -> bool:
+    """Whether a connect failed for what this process or machine lacks, so that it says nothing about the server."""
+    return isinstance(error, OSError) and error.errno in _OWN
+
+
+def status_of(error: Exception) -> int:
+    """What a request is answered whose server could not be connected to."""
+    if is_own_fault(error):
+        return 503
+    return 504 if isinstance(error, ConnectTimeout) else 502
 
 
 class Chooser(Protocol):

@@ -13,8 +13,8 @@ from zope.interface import implementer
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.server_connection import ServerConnection
-from swarmgate.http.tries import Chooser
-from swarmgate.transport.network import ConnectTimeout, Network
+from swarmgate.http.tries import Chooser, is_own_fault, status_of
+from swarmgate.transport.network import Network
 from swarmgate.transport.tls import HandshakeError
 
 
@@ -119,10 +119,10 @@ class Upstream:
 
         def failed(error: Exception) -> None:
             self.in_flight -= 1
-            self._failed()
+            self._not_reached(error)
             if not connecting.cancelled:
                 exchange.connection = None
-                chooser.try_next(exchange, 504 if isinstance(error, ConnectTimeout) else 502)
+                chooser.try_next(exchange, status_of(error))
 
         connection.made = made
         within = self.settings.connect_timeout * chooser.share_of_time(exchange)
@@ -147,7 +147,7 @@ class Upstream:
         self._network.connect(self.host, self.port, self.settings.connect_timeout, connection, self._probe_failed)
 
     def _probe_failed(self, error: Exception) -> None:
-        self._failed()
+        self._not_reached(error)
         if self.deadlines.now - self._born < _STARTING:
             # It will soon listen, and shall then not have to wait for a request to find out.
             self.deadlines.call_later(_STARTS_AFTER, self._probe_again)
@@ -239,6 +239,13 @@ class Upstream:
         if not self._breaks:
             self.recovered()
 
+    def _not_reached(self, error: Exception) -> None:
+        if not is_own_fault(error):
+            self._failed()
+        elif self.failures:
+            # Nothing was learned from the trial: the next one may begin soon.
+            self._out_until = self.deadlines.now + _OUT_AT_FIRST
+
     def _failed(self) -> None:
         """It could not be reached."""
         self._breaks = 0
@@ -318,7 +325,7 @@ class _Question:
 
     def failed(self, error: Exception) -> None:
         """There is no connection. Who refuses a handshake is there, however."""
-        self._told(isinstance(error, HandshakeError))
+        self._told(isinstance(error, HandshakeError) or is_own_fault(error))
 
     def dataReceived(self, data: bytes) -> None:
         self._told(True)

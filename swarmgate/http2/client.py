@@ -910,6 +910,8 @@ class ClientStream(Stream):
         connection.answered(self)
         if exchange is not None:
             exchange.ended = True
+            if exchange.places is not None:
+                exchange.leave()
             connection.site.finished(exchange)
 
     def end(self, error: int) -> None:

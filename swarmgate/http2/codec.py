@@ -10,8 +10,9 @@ from collections.abc import Generator
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionInputs, H2Connection
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamInputs
 
 from swarmgate.http2.compression import Decoder, Encoder
 
@@ -102,6 +103,48 @@ class Codec(H2Connection):
         room = min(self.outbound_flow_control_window, self.streams[stream_id].outbound_flow_control_window)
         return room if room > 0 else 0
 
+    # What h2 does with more objects than are needed: its states and windows are kept, the frames written at once.
+
+    def send_headers(self, stream_id: int, headers: Any, end_stream: bool = False, *priority: Any) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None or priority:
+            super().send_headers(stream_id, headers, end_stream, *priority)
+            return
+        self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        name, value = headers[0]
+        is_interim = name == b":status" and value[:1] == b"1"
+        states = stream.state_machine
+        states.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS if is_interim else StreamInputs.SEND_HEADERS)
+        if end_stream:
+            states.process_input(StreamInputs.SEND_END_STREAM)
+        section = self.encoder.encode(headers)
+        at_most = self.max_outbound_frame_size
+        kind, flags = HEADERS, END_STREAM if end_stream else 0
+        while len(section) > at_most:
+            self._data_to_send += frame_head(at_most, kind, flags, stream_id) + section[:at_most]
+            section = section[at_most:]
+            kind, flags = CONTINUATION, 0
+        self._data_to_send += frame_head(len(section), kind, flags | END_HEADERS, stream_id) + section
+
+    def send_data(self, stream_id: int, data: Any, end_stream: bool = False, pad_length: Any = None) -> None:
+        stream = self.streams.get(stream_id)
+        size = len(data)
+        if (
+            stream is None
+            or pad_length is not None
+            or size > self.room(stream_id)
+            or size > self.max_outbound_frame_size
+        ):
+            super().send_data(stream_id, data, end_stream, pad_length)
+            return
+        self.state_machine.process_input(ConnectionInputs.SEND_DATA)
+        stream.state_machine.process_input(StreamInputs.SEND_DATA)
+        if end_stream:
+            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        self._data_to_send += frame_head(size, DATA, END_STREAM if end_stream else 0, stream_id) + data
+
     # What h2 does otherwise.
 
     def _terminate_connection(self, error_code: Any) -> None:
@@ -125,6 +168,11 @@ class Codec(H2Connection):
         if self.encoder.header_table_size > self._encoder_table:
             self.encoder.header_table_size = self._encoder_table
         return frames
+
+
+def frame_head(size: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """The first nine octets of a frame with *size* octets of payload (RFC 9113, 4.1)."""
+    return (size << 48 | kind << 40 | flags << 32 | stream_id).to_bytes(9, "big")
 
 
 def goaway(last_stream: int, error: int) -> bytes:

@@ -8,11 +8,11 @@ from typing import Any
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
-from swarmgate.http.tries import Chooser
+from swarmgate.http.tries import Chooser, status_of
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.http2.codec import PREFACE
 from swarmgate.http2.server_connection import Http2ServerConnection
-from swarmgate.transport.network import ConnectTimeout, Network
+from swarmgate.transport.network import Network
 
 #: Exchanges that wait for the same connection to be made.
 _WAITING_AT_MOST = 100
@@ -81,13 +81,13 @@ class Http2Upstream(Upstream):
     def not_connected(self, attempt: Attempt, error: Exception) -> None:
         """The server could not be reached."""
         self.over(attempt)
-        self._failed()
+        self._not_reached(error)
         for waiting in attempt.waiting:
             self.in_flight -= 1
             waiting.is_over = True
             if not waiting.cancelled:
                 waiting.exchange.connection = None
-                waiting.chooser.try_next(waiting.exchange, 504 if isinstance(error, ConnectTimeout) else 502)
+                waiting.chooser.try_next(waiting.exchange, status_of(error))
 
     def _keep(self, connection: Http2ServerConnection) -> None:
         timeout = self.settings.idle_timeout

@@ -23,9 +23,13 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from swarmgate.limits.interface import Limits
+from swarmgate.limits.local import LocalLimits
+
 if TYPE_CHECKING:
     from swarmgate.http.exchange import Exchange
     from swarmgate.http.message import Response
+    from swarmgate.transport.network import Network
 
 T = TypeVar("T")
 
@@ -81,6 +85,8 @@ class Context:
         ``make()``. It lives for as long as each new table asks for it.
     :ivar in_thread: ``in_thread(f, *args)`` calls ``f(*args)`` in a thread and is a Deferred with its result, for work
         that would hold the reactor up; None: there are no threads, and it is called at once.
+    :ivar network: for connections of the middleware's own; None: there are none.
+    :ivar limits: makes what limits count with: by default in this process's memory.
     """
 
     name: str
@@ -88,3 +94,5 @@ class Context:
     clock: IReactorTime
     keep: Callable[[Any, Callable[[], Any]], Any]
     in_thread: Callable[..., Deferred[Any]] | None = None
+    network: Network | None = None
+    limits: Limits = attrs.field(factory=LocalLimits)

@@ -6,10 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import re2
-
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
 #: A ``$$``, or a group's name or number after ``$``, in braces or not. Go takes as many word characters as there are.
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})", re.ASCII)
 
@@ -19,8 +15,13 @@ def pattern_of(text: str, key: str) -> Any:
 
     :raises ValueError: it is none.
     """
+    # Loaded with the first expression: many have none, and it takes 2.5 MB.
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
     try:
-        return re2.compile(text.strip(), _OPTIONS)
+        return re2.compile(text.strip(), options)
     except re2.error as error:
         reason = error.args[0] if error.args else ""
         told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

@@ -17,7 +17,7 @@ import attrs
 from cryptography.x509 import load_der_x509_certificate
 from twisted.internet.interfaces import IReactorTime
 
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import NOT_LOGGED, Exchange
 from swarmgate.http.message import Fields, Request
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
@@ -155,7 +155,7 @@ class AccessLog:
     def record(self, exchange: Exchange) -> None:
         """Log *exchange*, which has ended."""
         self.count = count = self.count + 1
-        if exchange.service.endswith("@internal") and not self._settings.internals:
+        if exchange.untold & NOT_LOGGED or (exchange.service.endswith("@internal") and not self._settings.internals):
             return
         seconds = self._now() - exchange.started
         if self._is_filtered and not self._is_wanted(exchange, seconds):

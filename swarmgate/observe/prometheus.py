@@ -16,7 +16,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -29,7 +28,6 @@ _log = Logger()
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _FRESH = 0.5  # Seconds for which what was written is shown again: many may ask.
-_LAG_EVERY = 0.5  # Seconds.
 
 
 @attrs.frozen
@@ -42,6 +40,8 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
+    :ivar refused_share: of new requests, because of overload, from 0 to 1.
     """
 
     reloads: int
@@ -52,6 +52,8 @@ class State:
     draining: int = 0
     certificates: Sequence[Certificate] = ()
     look_age: float | None = None
+    redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
+    refused_share: float = 0.0
 
 
 @attrs.frozen
@@ -61,42 +63,6 @@ class Labels:
     entry_points: bool = True
     routers: bool = False
     services: bool = True
-
-
-class ReactorLag:
-    """How late the reactor comes to what is due: :attr:`last`, and the longest since it was last taken.
-
-    :param clock: the reactor's (IReactorTime).
-    """
-
-    def __init__(self, clock: Any) -> None:
-        self._clock = clock
-        self._due = 0.0
-        self._longest = 0.0
-        self.last = 0.0
-        self._call = LoopingCall(self._look)
-        self._call.clock = clock
-
-    def start(self) -> None:
-        """Begin to measure."""
-        self._due = self._clock.seconds() + _LAG_EVERY
-        self._call.start(_LAG_EVERY, now=False)
-
-    def stop(self) -> None:
-        """Measure no more."""
-        if self._call.running:
-            self._call.stop()
-
-    def take(self) -> float:
-        """The longest lag, in seconds, since this was last asked."""
-        longest, self._longest = self._longest, 0.0
-        return longest
-
-    def _look(self) -> None:
-        now = self._clock.seconds()
-        self.last = max(0.0, now - self._due)
-        self._longest = max(self._longest, self.last)
-        self._due = now + _LAG_EVERY
 
 
 def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: float) -> Iterator[Metric]:
@@ -139,14 +105,30 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
     )
     refused = CounterMetricFamily(
         f"{prefix}_entrypoint_refused",
-        "Requests that were refused before they were one.",
+        "Requests that were refused: before they were one, or because of overload.",
         labels=("entrypoint", "reason"),
     )
     for name, reasons in state.refusals.items():
         for reason, count in reasons.items():
             refused.add_metric((name, reason), count)
     yield refused
+    if state.redis:
+        up = GaugeMetricFamily(f"{prefix}_rate_limit_redis_up", "Whether Redis decides.", labels=("middleware",))
+        decided = CounterMetricFamily(
+            f"{prefix}_rate_limit_redis_decisions",
+            "Decisions of rate limits that are in Redis, and who has made them.",
+            labels=("middleware", "by"),
+        )
+        for name, (is_up, by_redis, without) in state.redis.items():
+            up.add_metric((name,), float(is_up))
+            decided.add_metric((name, "redis"), by_redis)
+            decided.add_metric((name, "gate"), without)
+        yield up
+        yield decided
     yield GaugeMetricFamily(f"{prefix}_reactor_lag_seconds", "How late the reactor was since the last scrape.", lag)
+    yield GaugeMetricFamily(
+        f"{prefix}_overload_refused_share", "Share of new requests refused because of overload.", state.refused_share
+    )
     if state.look_age is not None:
         yield GaugeMetricFamily(
             f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age

@@ -1,12 +1,16 @@
-"""Traces of requests, by OpenTelemetry's SDK: who called, which server was asked how often, and how long that took.
+"""Traces of requests by OpenTelemetry: who called, which server was asked how often, and how long that took.
 
 A request has a span as the gate's server side sees it, and one for each try on a server, so that retries are seen.
 Names of attributes are those of OpenTelemetry's semantic conventions for HTTP, the stable ones; what the gate alone
 knows is named as Traefik names it. What a client sends as its trace (W3C Trace Context) is gone on with, its decision
 on sampling included, and passed on to the servers.
 
-Nothing of this is imported, or on the path of a request, where ``tracing`` is not configured. Spans wait in memory, up
-to a bound, for a thread to send them: what does not get through is lost, and costs no request anything.
+The path of a request has nothing of the SDK on it. Whether a trace is recorded is read from random bits before there
+is anything to record; what is not recorded costs one field in the request. What is recorded is noted down as it is,
+and becomes spans in the thread that sends them: that waits for a collector, and no request waits for it. What does
+not get through, or is more than the bound, is lost.
+
+Nothing of this is imported where ``tracing`` is not configured.
 """
 
 from __future__ import annotations
@@ -15,25 +19,28 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
 import attrs
 import requests
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from twisted.logger import Logger
+from urllib3.exceptions import InsecureRequestWarning
 
-from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, Exchange
+from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, NOT_TRACED, Exchange
 from swarmgate.http.message import Fields, Request, Response, field, field_values
+from swarmgate.http.refused import RefusedRequest
 from swarmgate.http.tries import Chooser
 from swarmgate.http.upstream import Upstream
 
@@ -47,18 +54,39 @@ _METHODS = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"QUERY")
 )
 _CONTEXT = (b"traceparent", b"tracestate")
+#: What their names begin with.
+_T = (b"t"[0], b"T"[0])
+# W3C Trace Context, 3.2: version 00 ends here, of a later one what follows is left alone.
+_PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_PARENT_SIZE = 55
+#: The last digits of flags that say that the trace is recorded.
+_ODD = b"13579bdf"
+# And 3.3.1.
+_MEMBER = re.compile(
+    rb"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MEMBERS_AT_MOST = 32
 _REDACTED = b"REDACTED"
 _SEPARATOR = re.compile(rb"[&;]")
-#: Spans that may wait to be sent, those that are sent together, and seconds between two times.
+_MISDIRECTED = 421
+#: Requests that may wait to be sent, those that are sent together, and seconds between two times.
 _WAITING_AT_MOST = 4096
-_BATCH = 512
+_BATCH = 128
 _SEND_EVERY = 2.0
+#: Spans are made of so many requests in a row; then the thread pauses for so many seconds, and the reactor's goes on.
+_AT_ONCE = 8
+_PAUSE = 0.0005
 #: Seconds that a collector has to take a batch, repetitions included.
 _SENT_WITHIN = 10.0
 #: Seconds between two lines about spans that do not get through.
 _COMPLAIN_EVERY = 60.0
 #: Where collectors take traces, if the endpoint names no path (OTLP/HTTP).
 _PATH = "/v1/traces"
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SCOPE = InstrumentationScope("swarmgate")
+_FAILED = Status(StatusCode.ERROR)
+_UNSET = Status(StatusCode.UNSET)
 
 
 @attrs.frozen
@@ -84,13 +112,14 @@ class TracingSettings:
 
 @attrs.frozen
 class Collector:
-    """Where spans are sent to, by OTLP over HTTP (Traefik ``tracing.otlp.http``).
+    """Where spans are sent to, by OTLP (Traefik ``tracing.otlp``).
 
-    :ivar endpoint: a URL; without a path ``/v1/traces`` is meant.
+    :ivar endpoint: a URL, for OTLP over HTTP; without a path ``/v1/traces`` is meant. Over gRPC: host and port.
     :ivar headers: what is sent with them.
     :ivar ca: file of the authorities that its certificate is checked by, ``""`` for those of Python's certifi.
     :ivar cert: and :ivar key: files of the gate's own certificate, ``""`` for none.
-    :ivar verify: whether its certificate is checked.
+    :ivar verify: whether its certificate is checked; over gRPC it always is.
+    :ivar grpc: it is spoken to over gRPC; :ivar secure: and over TLS.
     """
 
     endpoint: str
@@ -99,6 +128,8 @@ class Collector:
     cert: str = ""
     key: str = ""
     verify: bool = True
+    grpc: bool = False
+    secure: bool = True
 
     @property
     def url(self) -> str:
@@ -107,44 +138,160 @@ class Collector:
 
 
 class Trace:
-    """What is recorded of one exchange.
+    """What is known of an exchange's trace, recorded or not.
 
-    :ivar trace_id: of the trace, 32 hexadecimal digits, and :ivar span_id: of the exchange's span, 16 of them.
-    :ivar span: the exchange's own.
-    :ivar context: with that span as the parent of others.
-    :ivar attempt: the try on a server that has not been recorded yet, None if there is none.
-    :ivar attempts: how many tries there were.
+    :ivar context: the trace and the exchange's own part of it, as ``traceparent`` writes it.
     """
 
-    __slots__ = ("attempt", "attempts", "context", "span", "span_id", "trace_id")
+    __slots__ = ("context",)
 
-    def __init__(self, span: Span, context: Context) -> None:
-        told = span.get_span_context()
-        self.trace_id = f"{told.trace_id:032x}"
-        self.span_id = f"{told.span_id:016x}"
-        self.span = span
+    def __init__(self, context: bytes) -> None:
         self.context = context
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits."""
+        return self.context[3:35].decode("ascii")
+
+    @property
+    def span_id(self) -> str:
+        """16 of them, for the exchange's own part."""
+        return self.context[36:52].decode("ascii")
+
+
+class Recording(Trace):
+    """What is noted down of one exchange that is recorded; it does not keep the exchange.
+
+    :ivar parent: the span of the client that this one is below, as ``traceparent`` writes it; ``b""`` for none.
+    :ivar state: what ``tracestate`` says.
+    :ivar detailed: router and service have spans as well (Traefik ``traceVerbosity``).
+    :ivar attempt: the try on a server that has not ended, None if there is none; :ivar tries: all of them.
+    :ivar begun: and :ivar ended: in nanoseconds since the epoch.
+
+    What is left is the request's as it came, and the answer's; see :class:`~swarmgate.http.exchange.Exchange`.
+    """
+
+    __slots__ = (
+        "attempt",
+        "authority",
+        "begun",
+        "client_ip",
+        "detailed",
+        "ended",
+        "entry_point",
+        "fields",
+        "forwarded_for",
+        "method",
+        "parent",
+        "path",
+        "query",
+        "received",
+        "refused",
+        "response_fields",
+        "router",
+        "scheme",
+        "sent",
+        "service",
+        "state",
+        "status",
+        "tries",
+        "version",
+    )
+
+    def __init__(self, context: bytes, parent: bytes, state: bytes, begun: int, exchange: Exchange) -> None:
+        request = exchange.request
+        self.context = context
+        self.parent = parent
+        self.state = state
+        self.begun = begun
+        self.detailed = False
         self.attempt: Attempt | None = None
-        self.attempts = 0
+        self.tries: list[Try] = []
+        # The request, before middlewares change it.
+        self.entry_point = exchange.entry_point
+        self.method = request.method
+        self.scheme = request.scheme
+        self.authority = request.authority
+        self.path = request.path
+        self.query = request.query
+        self.client_ip = request.client_ip
+        self.forwarded_for = request.forwarded_for
+        self.version = f"1.{request.minor}" if request.major == 1 else "2"
+        self.fields = tuple(request.fields)
+
+    def finish(self, exchange: Exchange, ended: int) -> None:
+        """Note down how *exchange* has ended."""
+        if self.attempt is not None:
+            self.attempt.end(exchange)
+            self.attempt = None
+        self.ended = ended
+        self.router = exchange.router
+        self.service = exchange.service
+        self.status = exchange.status
+        self.received = exchange.received
+        self.sent = exchange.sent
+        self.response_fields = None if exchange.response is None else exchange.response.fields
+        request = exchange.request
+        self.refused = request.reason if isinstance(request, RefusedRequest) else ""
+        if self.status == _MISDIRECTED and not self.service:
+            self.refused = "the connection is under another host's TLS options"
+
+
+class Try:
+    """What is noted down of one try on a server.
+
+    :ivar span: its number, 16 hexadecimal digits.
+    :ivar begun: and :ivar ended: in nanoseconds since the epoch.
+    :ivar status: of the server's answer, 0 for none.
+    :ivar error: what went wrong, ``""`` if nothing did.
+    """
+
+    __slots__ = (
+        "authority",
+        "begun",
+        "ended",
+        "error",
+        "host",
+        "method",
+        "path",
+        "port",
+        "query",
+        "scheme",
+        "span",
+        "status",
+    )
+
+    def __init__(self, span: str, begun: int, request: Request, upstream: Upstream) -> None:
+        self.span = span
+        self.begun = begun
+        self.ended = 0
+        self.status = 0
+        self.error = ""
+        self.method = request.method
+        self.path = request.path
+        self.query = request.query
+        self.scheme = "https" if upstream.scheme == "https" else "http"
+        self.authority = upstream.authority
+        self.host = upstream.host
+        self.port = upstream.port
 
 
 class Attempt:
-    """A try on a server: it listens in between the server's connection and *chooser*, and ends its span."""
+    """A try on a server: it listens in between the server's connection and *chooser*, and notes down how it goes."""
 
-    __slots__ = ("_error", "_span", "_wall", "chooser")
+    __slots__ = ("_noted", "_wall", "chooser")
 
     listens = True
 
-    def __init__(self, chooser: Chooser, span: Span, wall: Callable[[], int]) -> None:
+    def __init__(self, chooser: Chooser, noted: Try, wall: Callable[[], int]) -> None:
         self.chooser = chooser
-        self._span: Span | None = span
+        self._noted = noted
         self._wall = wall
-        self._error = ""
 
     # server_connection's Chooser.
 
     def try_next(self, exchange: Exchange, status: int, was_sent: bool = False) -> None:
-        self._error = "timeout" if status == 504 else self._error or "connection_failed"
+        self._fails("timeout" if status == 504 else self._noted.error or "connection_failed")
         self.end(exchange)
         self.chooser.try_next(exchange, status, was_sent)
 
@@ -155,53 +302,62 @@ class Attempt:
         return self.chooser.share_of_time(exchange)
 
     def answered(self, exchange: Exchange, response: Response) -> None:
-        span = self._span
-        if span is not None:
-            span.set_attribute("http.response.status_code", response.status)
-            if response.status >= 400:
-                _mark(span, str(response.status))
+        if not self._noted.ended:
+            self._noted.status = response.status
         if self.chooser.listens:
             self.chooser.answered(exchange, response)
 
     def broke(self, exchange: Exchange) -> None:
-        self._error = "connection_broken"
+        self._fails("connection_broken")
         if self.chooser.listens:
             self.chooser.broke(exchange)
+
+    def _fails(self, error: str) -> None:
+        if not self._noted.ended:
+            self._noted.error = error
 
     # Its end.
 
     def end(self, exchange: Exchange) -> None:
         """Nothing more is to come of it."""
-        span, self._span = self._span, None
-        if span is None:
+        noted = self._noted
+        if noted.ended:
             return
-        error = self._error
-        if error == "connection_broken" and exchange.status == 504:
-            error = "timeout"
-        if not error and exchange.status == CLIENT_CLOSED_REQUEST:
-            error = "cancelled"
-        if error:
-            _mark(span, error)
-        span.end(self._wall())
+        if noted.error == "connection_broken" and exchange.status == 504:
+            noted.error = "timeout"
+        if not noted.error and exchange.status == CLIENT_CLOSED_REQUEST:
+            noted.error = "cancelled"
+        noted.ended = self._wall()
 
 
-class _Carrier(Getter[dict[str, list[str]]]):
-    """Reads what a client has sent of its trace."""
+class Leaf(Protocol):
+    """What answers exchanges."""
 
-    def get(self, carrier: dict[str, list[str]], key: str) -> list[str] | None:
-        return carrier.get(key)
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange*, now or later."""
 
-    def keys(self, carrier: dict[str, list[str]]) -> list[str]:
-        return list(carrier)
+
+class TracedLeaf:
+    """*leaf*, with a trace begun for each exchange that it is given."""
+
+    __slots__ = ("_begin", "_serve")
+
+    def __init__(self, leaf: Leaf, begin: Callable[[Exchange], None]) -> None:
+        self._serve = leaf.serve
+        self._begin = begin
+
+    def serve(self, exchange: Exchange) -> None:
+        self._begin(exchange)
+        self._serve(exchange)
 
 
 class Tracing:
-    """Records spans of exchanges, and gives them to *processor*."""
+    """Decides which exchanges are recorded, and gives what was noted down of them to *take*."""
 
     def __init__(
         self,
         settings: TracingSettings,
-        processor: SpanProcessor,
+        take: Callable[[Recording], object],
         wall: Callable[[], int] = time.time_ns,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -209,157 +365,266 @@ class Tracing:
         :param wall: the time of day, in nanoseconds since the epoch.
         :param now: what exchanges take their times from, in seconds.
         """
-        # Given.
-        self._settings = settings
+        self._take = take
         self._wall = wall
         self._now = now
-        # Made of the settings.
-        resource = Resource.create({**settings.resource_attributes, "service.name": settings.service_name})
-        sampler = ParentBased(TraceIdRatioBased(settings.sample_rate))
-        self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("swarmgate")
-        self._propagator = TraceContextTextMapPropagator()
-        self._carrier = _Carrier()
-        self._root = Context()
-        self._safe = frozenset(settings.safe_query)
-        self._request_headers = _captured("request", settings.request_headers)
-        self._response_headers = _captured("response", settings.response_headers)
+        self._internals = settings.internals
+        # Recorded is what has a number below this in the last 64 bits of the trace's, as OpenTelemetry's sampler by
+        # ratio has it. Numbers of the same length compare as they are written.
+        bound = round(settings.sample_rate * 2**64)
+        self._bound = f"{bound:016x}" if bound < 2**64 else "g"
 
     # Where it stands in the way of exchanges.
 
-    def traced(self, serve: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
-        """*serve*, with a span for each exchange that it is given; :meth:`finished` is to end that."""
+    def is_wanted(self, service: str) -> bool:
+        """Whether requests for the service of that name are traced at all: the gate's own may not be."""
+        return self._internals or not service.endswith("@internal")
 
-        def begin_and_serve(exchange: Exchange) -> None:
-            self._begin(exchange)
-            serve(exchange)
+    def leaf(self, leaf: Leaf, detailed: bool = False) -> Leaf:
+        """*leaf*, with a trace begun for each exchange; :meth:`finished` is to end that.
 
-        return begin_and_serve
+        :param detailed: router and service have spans as well.
+        """
+        return TracedLeaf(leaf, self._begin_detailed if detailed else self.begin)
 
     def watch(self, upstream: Upstream) -> None:
-        """Record each try on *upstream*, and let it know of the trace."""
+        """Note down each try on *upstream*, and let it know of the trace."""
         send = upstream.send
 
         def begin_and_send(exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
-            trace = exchange.trace
-            send(exchange, self._attempt(trace, exchange, chooser, upstream) if trace is not None else chooser, fresh)
+            if exchange.trace.__class__ is Recording:
+                chooser = self._attempt(exchange.trace, exchange, chooser, upstream)
+            send(exchange, chooser, fresh)
 
         upstream.send = begin_and_send  # type: ignore[method-assign]
 
+    def begin(self, exchange: Exchange) -> None:
+        """Begin a trace, or go on with the client's, and tell it in the request."""
+        fields = exchange.request.fields
+        for name, _ in fields:
+            if name[0] in _T and name.lower() in _CONTEXT:
+                self._go_on(exchange)
+                return
+        # Zero, which is no number, does not come of it in the age of the world.
+        digits = getrandbits(192).to_bytes(24, "big").hex()
+        if digits[16:32] < self._bound:
+            self._record(exchange, digits[:32], digits[32:], b"", b"")
+        else:
+            context = f"00-{digits[:32]}-{digits[32:]}-00".encode()
+            fields.append((b"traceparent", context))
+            exchange.trace = Trace(context)
+
     def finished(self, exchange: Exchange) -> None:
-        """Record *exchange*, which has ended."""
+        """Note down the end of *exchange*.
+
+        What has no trace, since no router has taken it, or it was refused before it was a request, gets one now.
+        """
         trace = exchange.trace
-        if trace is None or not trace.span.is_recording():
+        if trace is None:
+            if exchange.router or exchange.service or exchange.untold & NOT_TRACED:
+                return
+            self.begin(exchange)
+            trace = exchange.trace
+        if trace.__class__ is not Recording:
             return
-        if trace.attempt is not None:
-            trace.attempt.end(exchange)
-        if exchange.service.endswith("@internal") and not self._settings.internals:
-            return  # A span that does not end is never sent.
-        span = trace.span
-        span.update_name(f"{_method(exchange.request)} {exchange.router}".rstrip())
-        status = exchange.status
-        attributes: dict[str, Any] = {
-            "http.response.status_code": status,
-            "http.request.body.size": exchange.received,
-            "http.response.body.size": exchange.sent,
-        }
-        if exchange.router:
-            attributes["traefik.router.name"] = exchange.router
-        if exchange.service:
-            attributes["traefik.service.name"] = exchange.service
-        span.set_attributes(attributes)
-        if exchange.response is not None:
-            _capture(span, self._response_headers, exchange.response.fields)
-        if status >= 500:
-            _mark(span, str(status))
-        elif status == CLIENT_CLOSED_REQUEST:
-            span.set_attribute("error.type", "cancelled")
-        span.end(self._wall())
+        trace.finish(exchange, self._wall())
+        if self.is_wanted(exchange.service):
+            self._take(trace)
 
-    def shutdown(self) -> None:
-        """Send what is waiting, and end the thread that does it. Blocks."""
-        self._provider.shutdown()
+    def _begin_detailed(self, exchange: Exchange) -> None:
+        self.begin(exchange)
+        if exchange.trace.__class__ is Recording:
+            exchange.trace.detailed = True
 
-    # What is recorded.
-
-    def _begin(self, exchange: Exchange) -> None:
+    def _go_on(self, exchange: Exchange) -> None:
+        """Go on with the trace that the client has sent; if it can't be read, begin one (W3C Trace Context, 4.3)."""
         request = exchange.request
-        context = self._parent(request.fields)
-        start = self._wall() - int((self._now() - exchange.started) * 1e9)
-        span = self._tracer.start_span(_method(request), context, SpanKind.SERVER, start_time=start)
-        exchange.trace = Trace(span, set_span_in_context(span, context))
-        if span.is_recording():
-            span.set_attributes(self._attributes(exchange, request))
-            _capture(span, self._request_headers, request.fields)
+        fields = request.fields
+        parent, place, parents, states = b"", -1, 0, []
+        for index, (name, value) in enumerate(fields):
+            if name[0] in _T:
+                key = name.lower()
+                if key == b"traceparent":
+                    parent, place = value, index
+                    parents += 1
+                elif key == b"tracestate":
+                    states.append(value)
+        is_read = parents == 1 and _PARENT.fullmatch(parent) and (len(parent) == _PARENT_SIZE or parent[:2] != b"00")
+        state = _state(states) if states and is_read else b""
+        if not is_read or (states and state != states[0]):
+            request.fields = fields = [pair for pair in fields if pair[0].lower() not in _CONTEXT]
+            if not is_read:
+                self.begin(exchange)
+                return
+            if state:
+                fields.append((b"tracestate", state))
+        else:
+            del fields[place]
+        if parent[54] in _ODD:
+            own = f"{getrandbits(64):016x}"
+            self._record(exchange, parent[3:35].decode("ascii"), own, parent[36:52], state)
+        else:
+            context = b"00-%b-%016x-00" % (parent[3:35], getrandbits(64))
+            fields.append((b"traceparent", context))
+            exchange.trace = Trace(context)
 
-    def _parent(self, fields: Fields) -> Context:
-        """The context that a client has sent, an empty one if it has sent none, or none that can be read."""
-        carrier: dict[str, list[str]] = {}
-        for pair in fields:
-            if _is_context(pair):
-                carrier.setdefault(pair[0].lower().decode(), []).append(pair[1].decode("latin-1"))
-        if len(carrier.get("traceparent", ())) != 1:
-            return self._root
-        return self._propagator.extract(carrier, self._root, self._carrier)
+    def _record(self, exchange: Exchange, trace_id: str, span_id: str, parent: bytes, state: bytes) -> None:
+        begun = self._wall() - int((self._now() - exchange.started) * 1e9)
+        context = f"00-{trace_id}-{span_id}-01".encode("ascii")
+        exchange.trace = Recording(context, parent, state, begun, exchange)
+        # Until a server is asked, and for what the gate itself answers.
+        exchange.request.fields.append((b"traceparent", context))
 
-    def _attributes(self, exchange: Exchange, request: Request) -> dict[str, Any]:
-        host, colon, port = request.authority.rpartition(b":")
-        if not colon or not port.isdigit():
-            host, port = request.authority, b""
-        forwarded = request.forwarded_for.split(b",")[0].strip()
-        attributes: dict[str, Any] = {
-            **_of_method(request),
-            "url.scheme": request.scheme.decode(),
-            "url.path": _text(request.path),
-            "server.address": _text(host),
-            "client.address": _text(forwarded) or request.client_ip,
-            "network.peer.address": request.client_ip,
-            "network.protocol.version": f"1.{request.minor}" if request.major == 1 else "2",
-            "entry_point": exchange.entry_point,
-        }
-        if port:
-            attributes["server.port"] = int(port)
-        if request.query is not None:
-            attributes["url.query"] = self._query(request.query)
-        agent = field(request.fields, b"user-agent")
-        if agent is not None:
-            attributes["user_agent.original"] = _text(agent)
-        return attributes
-
-    def _attempt(self, trace: Any, exchange: Exchange, chooser: Chooser, upstream: Upstream) -> Chooser:
+    def _attempt(self, trace: Recording, exchange: Exchange, chooser: Chooser, upstream: Upstream) -> Chooser:
         """Begin a try on *upstream*, and tell it so in the request. Returns who is to be told how it goes."""
         request = exchange.request
         if isinstance(chooser, Attempt):
             chooser = chooser.chooser
         if trace.attempt is not None:
             trace.attempt.end(exchange)
-        context = trace.context
-        told: Chooser = chooser
-        if trace.span.is_recording():
-            span = self._tracer.start_span(_method(request), context, SpanKind.CLIENT, start_time=self._wall())
-            span.set_attributes(self._attempt_attributes(request, upstream, trace.attempts))
-            trace.attempts += 1
-            context = set_span_in_context(span, context)
-            told = trace.attempt = Attempt(chooser, span, self._wall)
-        headers: dict[str, str] = {}
-        self._propagator.inject(headers, context)
-        request.fields = [pair for pair in request.fields if not _is_context(pair)]
-        request.fields += [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
-        return told
+        noted = Try(f"{getrandbits(64):016x}", self._wall(), request, upstream)
+        trace.tries.append(noted)
+        trace.attempt = Attempt(chooser, noted, self._wall)
+        request.fields = [pair for pair in request.fields if pair[0].lower() != b"traceparent"]
+        request.fields.append((b"traceparent", b"%b%b-01" % (trace.context[:36], noted.span.encode("ascii"))))
+        return trace.attempt
 
-    def _attempt_attributes(self, request: Request, upstream: Upstream, before: int) -> dict[str, Any]:
-        scheme = "https" if upstream.scheme == "https" else "http"
-        query = "" if request.query is None else f"?{self._query(request.query)}"
-        attributes = {
-            **_of_method(request),
-            "url.full": f"{scheme}://{upstream.authority.decode('ascii')}{_text(request.path)}{query}",
-            "url.scheme": scheme,
-            "server.address": upstream.host,
-            "server.port": upstream.port,
+
+def _state(values: list[bytes]) -> bytes:
+    """What fields ``tracestate`` of these *values* say together, ``b""`` if they can't be read."""
+    members = [member for part in b",".join(values).split(b",") if (member := part.strip(b" \t"))]
+    if len(members) > _MEMBERS_AT_MOST or not all(_MEMBER.fullmatch(member) for member in members):
+        return b""
+    return b",".join(members)
+
+
+# What becomes of it, in another thread.
+
+
+class Spans:
+    """Makes spans of what was noted down."""
+
+    def __init__(self, settings: TracingSettings) -> None:
+        self._resource = Resource.create({**settings.resource_attributes, "service.name": settings.service_name})
+        self._safe = frozenset(settings.safe_query)
+        self._request_headers = _captured("request", settings.request_headers)
+        self._response_headers = _captured("response", settings.response_headers)
+
+    def of(self, noted: Recording) -> list[ReadableSpan]:
+        """The spans of one exchange: the tries' in order, and its own last."""
+        state = TraceState.from_header([noted.state.decode("ascii")]) if noted.state else TraceState()
+        trace_id = int(noted.context[3:35], 16)
+
+        def known(span_id: bytes | str, is_remote: bool = False) -> SpanContext:
+            return SpanContext(trace_id, int(span_id, 16), is_remote, _SAMPLED, state)
+
+        own = above = known(noted.context[36:52])
+        spans = []
+        for name, attribute, value, begun in self._within(noted):
+            context = known(f"{getrandbits(64):016x}")
+            told = {attribute: value}
+            spans.append(self._span(name, context, above, told, SpanKind.INTERNAL, begun, noted.ended))
+            above = context
+        for before, one in enumerate(noted.tries):
+            name = _method(one.method)
+            told = self._of_try(one, before)
+            context = known(one.span)
+            spans.append(self._span(name, context, above, told, SpanKind.CLIENT, one.begun, one.ended, one.error))
+        name = f"{_method(noted.method)} {noted.router}".rstrip()
+        told = self._of_request(noted)
+        parent = known(noted.parent, True) if noted.parent else None
+        error = str(noted.status) if noted.status >= 500 else ""
+        spans.append(self._span(name, own, parent, told, SpanKind.SERVER, noted.begun, noted.ended, error))
+        return spans
+
+    @staticmethod
+    def _within(noted: Recording) -> Iterator[tuple[str, str, str, int]]:
+        """What the gate has done of its own that is told in detail: name, attribute with value, begin."""
+        if noted.detailed and noted.router:
+            yield "Router", "traefik.router.name", noted.router, noted.begun
+            if noted.service and noted.tries:
+                yield "Service", "traefik.service.name", noted.service, noted.tries[0].begun
+
+    def _span(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        attributes: dict[str, Any],
+        kind: SpanKind,
+        begun: int,
+        ended: int,
+        error: str = "",
+    ) -> ReadableSpan:
+        if error:
+            attributes.setdefault("error.type", error)
+        return ReadableSpan(
+            name,
+            context,
+            parent,
+            self._resource,
+            attributes,
+            kind=kind,
+            status=_FAILED if error or (kind is SpanKind.CLIENT and "error.type" in attributes) else _UNSET,
+            start_time=begun,
+            end_time=ended,
+            instrumentation_scope=_SCOPE,
+        )
+
+    def _of_request(self, noted: Recording) -> dict[str, Any]:
+        host, colon, port = noted.authority.rpartition(b":")
+        if not colon or not port.isdigit():
+            host, port = noted.authority, b""
+        forwarded = noted.forwarded_for.split(b",")[0].strip()
+        attributes: dict[str, Any] = {
+            **_of_method(noted.method),
+            "url.scheme": noted.scheme.decode(),
+            "url.path": _text(noted.path),
+            "server.address": _text(host),
+            "client.address": _text(forwarded) or noted.client_ip,
+            "network.peer.address": noted.client_ip,
+            "network.protocol.version": noted.version,
+            "entry_point": noted.entry_point,
+            "http.response.status_code": noted.status,
+            "http.request.body.size": noted.received,
+            "http.response.body.size": noted.sent,
+        }
+        if port:
+            attributes["server.port"] = int(port)
+        if noted.query is not None:
+            attributes["url.query"] = self._query(noted.query)
+        fields = list(noted.fields)
+        agent = field(fields, b"user-agent")
+        if agent is not None:
+            attributes["user_agent.original"] = _text(agent)
+        if noted.router:
+            attributes["traefik.router.name"] = noted.router
+        if noted.service:
+            attributes["traefik.service.name"] = noted.service
+        _capture(attributes, self._request_headers, fields)
+        if noted.response_fields is not None:
+            _capture(attributes, self._response_headers, noted.response_fields)
+        if noted.refused:
+            attributes["swarmgate.refused"] = noted.refused
+        if noted.status == CLIENT_CLOSED_REQUEST:
+            attributes["error.type"] = "cancelled"
+        return attributes
+
+    def _of_try(self, noted: Try, before: int) -> dict[str, Any]:
+        query = "" if noted.query is None else f"?{self._query(noted.query)}"
+        attributes: dict[str, Any] = {
+            **_of_method(noted.method),
+            "url.full": f"{noted.scheme}://{noted.authority.decode('ascii')}{_text(noted.path)}{query}",
+            "url.scheme": noted.scheme,
+            "server.address": noted.host,
+            "server.port": noted.port,
         }
         if before:
             attributes["http.request.resend_count"] = before
+        if noted.status:
+            attributes["http.response.status_code"] = noted.status
+        if noted.error or noted.status >= 400:
+            attributes["error.type"] = noted.error or str(noted.status)
         return attributes
 
     def _query(self, query: bytes) -> str:
@@ -372,25 +637,15 @@ class Tracing:
         return _text(b"&".join(parts))
 
 
-def _mark(span: Span, error: str) -> None:
-    span.set_attribute("error.type", error)
-    span.set_status(Status(StatusCode.ERROR))
-
-
-def _is_context(pair: tuple[bytes, bytes]) -> bool:
-    """Whether a field tells of a client's trace."""
-    return 9 < len(pair[0]) < 12 and pair[0].lower() in _CONTEXT
-
-
-def _method(request: Request) -> str:
+def _method(method: bytes) -> str:
     """What a span is called at first."""
-    return request.method.decode("ascii") if request.method in _METHODS else "HTTP"
+    return method.decode("ascii") if method in _METHODS else "HTTP"
 
 
-def _of_method(request: Request) -> dict[str, Any]:
-    if request.method in _METHODS:
-        return {"http.request.method": request.method.decode("ascii")}
-    return {"http.request.method": "_OTHER", "http.request.method_original": _text(request.method)}
+def _of_method(method: bytes) -> dict[str, Any]:
+    if method in _METHODS:
+        return {"http.request.method": method.decode("ascii")}
+    return {"http.request.method": "_OTHER", "http.request.method_original": _text(method)}
 
 
 def _text(value: bytes) -> str:
@@ -401,11 +656,11 @@ def _captured(message: str, names: Sequence[str]) -> list[tuple[bytes, str]]:
     return [(name.lower().encode("latin-1"), f"http.{message}.header.{name.lower()}") for name in names]
 
 
-def _capture(span: Span, captured: list[tuple[bytes, str]], fields: Fields) -> None:
+def _capture(attributes: dict[str, Any], captured: list[tuple[bytes, str]], fields: Fields) -> None:
     for name, attribute in captured:
         values = field_values(fields, name)
         if values:
-            span.set_attribute(attribute, [_text(value) for value in values])
+            attributes[attribute] = tuple(_text(value) for value in values)
 
 
 # Sending.
@@ -444,45 +699,130 @@ class Complaints(logging.Handler):
         )
 
 
-class Sending:
-    """Sends spans to a collector, from a thread of its own, in batches.
+class _Session(requests.Session):
+    """Has the certificates of *collector* in each request: versions of the exporter differ in whether they say so."""
 
-    :ivar processor: takes spans.
+    def __init__(self, collector: Collector) -> None:
+        super().__init__()
+        self._certificates: dict[str, Any] = {"verify": (collector.ca or True) if collector.verify else False}
+        if collector.cert:
+            self._certificates["cert"] = (collector.cert, collector.key)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        with warnings.catch_warnings():
+            # Whoever has asked for no verification knows.
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+            return super().send(request, **{**options, **self._certificates})
+
+
+def exporter_of(collector: Collector) -> SpanExporter:
+    """What sends spans to *collector*.
+
+    :raises ValueError: the endpoint is no URL.
+    :raises OSError: a file of certificates can't be read.
+    """
+    if collector.grpc:
+        return _grpc_exporter(collector)
+    return OTLPSpanExporter(
+        collector.url, headers=dict(collector.headers), timeout=_SENT_WITHIN, session=_Session(collector)
+    )
+
+
+def _grpc_exporter(collector: Collector) -> SpanExporter:
+    # Large, and in an extra of its own.
+    from grpc import ssl_channel_credentials
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+    credentials = None
+    if collector.secure:
+        ca, key, cert = (
+            Path(path).read_bytes() if path else None for path in (collector.ca, collector.key, collector.cert)
+        )
+        credentials = ssl_channel_credentials(ca, key, cert)
+    # Names of gRPC's metadata are in lower case.
+    headers = tuple((name.lower(), value) for name, value in collector.headers.items())
+    return GrpcExporter(collector.endpoint, not collector.secure, credentials, headers, _SENT_WITHIN)
+
+
+class Sending:
+    """Sends what was noted down to a collector, in batches, from a thread of its own.
+
+    :param exporter: what sends.
     """
 
-    def __init__(self, collector: Collector, reactor: IReactorFromThreads) -> None:
-        """
-        :raises ValueError: the endpoint is no URL.
-        """
-        session = requests.Session()
-        self._exporter = OTLPSpanExporter(
-            collector.url,
-            collector.ca or None,
-            collector.key or None,
-            collector.cert or None,
-            dict(collector.headers),
-            _SENT_WITHIN,
-            session=session,
-        )
-        if not collector.verify:
-            session.verify = False
-        self.processor = BatchSpanProcessor(self._exporter, _WAITING_AT_MOST, _SEND_EVERY * 1000, _BATCH)
+    def __init__(self, exporter: SpanExporter, spans: Spans, reactor: IReactorFromThreads) -> None:
+        self._exporter = exporter
+        self._spans = spans
+        self._waiting: deque[Recording] = deque(maxlen=_WAITING_AT_MOST)
+        self._wanted = threading.Event()
+        self._never = threading.Event()
+        self._is_last = False
+        self._ended: Callable[[], None] | None = None
         self._complaints = Complaints(reactor.callFromThread)
-        logger = logging.getLogger("opentelemetry")
-        logger.addHandler(self._complaints)
-        logger.propagate = False
+        self._sdk = logging.getLogger("opentelemetry")
+        self._sdk.addHandler(self._complaints)
+        self._sdk.propagate = False
+        self._thread: threading.Thread | None = None
 
-    def end(self, tracing: Tracing, ended: Callable[[], None]) -> None:
-        """Send what is waiting and call *ended*, from another thread."""
+    def take(self, noted: Recording) -> None:
+        """Send *noted* soon; if too many wait, the oldest is lost."""
+        waiting = self._waiting
+        waiting.append(noted)
+        if self._thread is None:
+            # As late as that, since a process may be split before.
+            self._start()
+        elif len(waiting) == _BATCH:
+            self._wanted.set()
 
-        def work() -> None:
-            tracing.shutdown()
-            ended()
-
+    def _start(self) -> None:
         # Not one of the reactor's: those have to be done before a process ends, whatever a collector does.
-        threading.Thread(target=work, name="sends the last spans", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="sends spans", daemon=True)
+        self._thread.start()
+
+    def end(self, ended: Callable[[], None]) -> None:
+        """Send what is waiting and call *ended*, from another thread."""
+        self._ended = ended
+        self._is_last = True
+        self._wanted.set()
+        if self._thread is None:
+            self._start()
 
     def give_up(self) -> None:
         """Send no more; what is under way is not repeated."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-        logging.getLogger("opentelemetry").removeHandler(self._complaints)
+        self._is_last = True
+        self._waiting.clear()
+        self._wanted.set()
+        self._exporter.shutdown()
+        self._sdk.removeHandler(self._complaints)
+
+    # In the thread.
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            self._wanted.wait(_SEND_EVERY)
+            self._wanted.clear()
+            is_last = self._is_last
+            while self._waiting:
+                self._send()
+        if self._ended is not None:
+            self._ended()
+
+    def _send(self) -> None:
+        """Send a batch."""
+        batch: list[Recording] = []
+        while self._waiting and len(batch) < _BATCH:
+            try:
+                batch.append(self._waiting.popleft())
+            except IndexError:
+                break  # Given up meanwhile.
+        spans: list[ReadableSpan] = []
+        try:
+            for count, noted in enumerate(batch):
+                spans += self._spans.of(noted)
+                if count % _AT_ONCE == _AT_ONCE - 1:
+                    self._never.wait(_PAUSE)
+            self._exporter.export(spans)
+        except Exception as error:
+            # The thread has to live on, and what is told of is the kind: the text may hold what clients have sent.
+            self._sdk.warning("%s", type(error).__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import NOT_COUNTED, Exchange
 
 #: What stands for a client that has gone before an answer was begun.
 _CLIENT_GONE = 499
@@ -95,6 +95,8 @@ class Traffic:
 
     def record(self, exchange: Exchange) -> None:
         """Count *exchange*, which has ended."""
+        if exchange.untold & NOT_COUNTED:
+            return
         request = exchange.request
         status = exchange.status
         service = exchange.service
@@ -120,6 +122,20 @@ class Traffic:
         if tally is None:
             tally = self._tallies[key] = Tally(len(self.bounds))
         return tally
+
+    def take(self) -> dict[tuple[object, ...], Tally]:
+        """What was counted since this was last called, which is forgotten here: for another's :meth:`add`."""
+        taken, self._tallies = self._tallies, {}
+        return taken
+
+    def add(self, taken: Mapping[tuple[object, ...], Tally]) -> None:
+        """Count what another process has counted by the same buckets."""
+        for key, tally in taken.items():
+            total = self._tallies.get(key)
+            if total is None:
+                self._tallies[key] = tally
+            else:
+                total.add(tally)
 
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""

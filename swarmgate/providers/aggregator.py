@@ -24,14 +24,17 @@ class Aggregator:
         resources: Collection[str],
         apply: Callable[[RoutingTable], None],
         log: Logger | None = None,
+        changed: Callable[[tuple[str, ...]], object] = lambda lines: None,
     ) -> None:
         """
         :param resources: names of the gate's own resources that routers can lead to, as ``ping@internal``.
         :param apply: puts a table in force.
+        :param changed: is told what is different in a table that was put in force, in lines for people.
         """
         self._entry_points = dict(entry_points)
         self._resources = frozenset(resources)
         self._apply = apply
+        self._changed = changed
         self._log = log or Logger("swarmgate.routes")
         self._configurations: dict[str, Configuration] = {}
         self.table = RoutingTable()
@@ -64,7 +67,9 @@ class Aggregator:
             self._log.failure("the new routing table can't be applied; the last one stays in force")
             return
         old, self.table = self.table, table
-        self._tell(describe_changes(old, table))
+        lines = describe_changes(old, table)
+        self._changed(lines)
+        self._tell(lines)
 
     def _tell(self, lines: tuple[str, ...]) -> None:
         # Problems must not get lost behind many routes.

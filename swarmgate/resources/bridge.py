@@ -265,6 +265,7 @@ class _RequestClient:
     def send_end(self, trailers: Fields) -> None:
         if self._exchange is not None:
             self._exchange.ended = True
+            self._exchange.leave()
         self._request.finish()
 
     def abort(self) -> None:

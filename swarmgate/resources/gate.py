@@ -18,18 +18,37 @@ from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
+from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
-from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.reach import Reaching, settings_of
+from swarmgate.resources.shedding import LoadShedding
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot, SecureEntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
 
 _log = Logger()
 T = TypeVar("T")
+
+
+def checks_of(table: RoutingTable) -> dict[str, tuple[HealthCheck, Sequence[str]]]:
+    """The health check, and the servers' URLs, of each service that has one."""
+    return {
+        name: (service.balancing.health_check, [server.url for server in service.servers])
+        for name, service in table.services.items()
+        if service.balancing.health_check is not None
+    }
+
+
+def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
+    """What answers exchanges with *resource*, as the service *name* of the gate's own."""
+    if hasattr(resource, "serve"):
+        return resource
+    from swarmgate.resources.bridge import ResourceLeaf  # with twisted.web's server, which few need
+
+    return ResourceLeaf(name, resource)
 
 
 class Kept:
@@ -72,9 +91,9 @@ class Gate:
 
     What stays equal from one table to the next stays as it is: its connections, turns and buckets included.
 
-    :param watch: is told the health check and the servers' URLs of each service that has one, with each table.
     :ivar roots: the resource tree of each entry point, by its name.
     :ivar secure_roots: those for requests that came over TLS.
+    :ivar shedding: which of its requests are refused because of overload.
     """
 
     def __init__(
@@ -86,36 +105,42 @@ class Gate:
         upstream_settings: UpstreamSettings,
         resources: Mapping[str, IResource | Leaf],
         context: Callable[..., Context] = Context,
-        watch: Callable[[Mapping[str, tuple[HealthCheck, Sequence[str]]]], object] = lambda checks: None,
         reaching: Reaching | None = None,
         watch_upstream: Callable[[Upstream], object] | None = None,
         not_found: Leaf = NOT_FOUND,
+        watch_route: Callable[[Route, Leaf], Leaf] | None = None,
     ) -> None:
         """
         :param reaching: makes upstreams; by default as servers are reached that no transport is named for.
         :param watch_upstream: gets each upstream when it is made.
         :param not_found: answers what no route takes.
+        :param watch_route: gets each route with what serves it, and gives what is to serve it instead.
         """
         # Given.
-        self.roots = {name: EntryPointRoot(name, not_found) for name in entry_points}
-        self.secure_roots = {name: SecureEntryPointRoot(name, not_found) for name in self.roots}
+        self.shedding = {name: LoadShedding() for name in entry_points}
+        self.roots = {name: EntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()}
+        self.secure_roots = {
+            name: SecureEntryPointRoot(name, not_found, shedding) for name, shedding in self.shedding.items()
+        }
         self._reaching = reaching or Reaching(network, deadlines)
         self._upstream_settings = upstream_settings
         self._clock = clock
         self._deadlines = deadlines
         self._context = context
-        self._watch = watch
         self._watch_upstream = watch_upstream
+        self._watch_route = watch_route or (lambda route, leaf: leaf)
         # What the table in force has made.
         self._kept = Kept()
         self._upstreams = Kept()
-        self._internal: dict[str, Leaf] = {
-            name: ResourceLeaf(name, resource) if IResource.providedBy(resource) else resource
-            for name, resource in resources.items()
-        }
+        self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
         self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
+        self._indexes: dict[EntryPointRoot, RouteIndex] = {}
         self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
+
+    def answer(self, name: str, leaf: Leaf) -> None:
+        """Have *leaf* answer for the gate's own service of that qualified name, in tables to come."""
+        self._internal[name] = leaf
 
     def apply(self, table: RoutingTable) -> None:
         """Serve by *table* from the next request on; requests under way finish on what they began with."""
@@ -128,9 +153,11 @@ class Gate:
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
             leaves = {name: chain for name, (_, _, chain) in chains.items()}
-            root.show(RouteIndex([route for route in routes if route.tls is None]), leaves)
+            plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
-            self.secure_roots[entry_point].show(RouteIndex(secure), leaves)
+            for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
+                index = self._indexes[one] = RouteIndex(its, self._indexes.get(one))
+                one.show(index, leaves)
         dropped = self._kept.forget_others()
         retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
         for upstream in retired.values():
@@ -141,15 +168,8 @@ class Gate:
             for server in service.servers
             if server.url in retired
         ]
-        self._watch(
-            {
-                name: (service.balancing.health_check, [server.url for server in service.servers])
-                for name, service in table.services.items()
-                if service.balancing.health_check is not None
-            }
-        )
         for kept in dropped:
-            if isinstance(kept, WaitingRoom):
+            if isinstance(kept, WaitingRoom | RedisBuckets):
                 kept.close()
         for name, (service, leaf) in self._leaves.items():
             known = before_leaves.get(name)
@@ -165,7 +185,7 @@ class Gate:
         new: list[Member] = []
         unknown: list[Upstream] = []
         members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
-        if before is not None and before[0] == service:
+        if before is not None and (before[0] is service or before[0] == service):
             return before
         if before is not None and len(new) < len(members):
             # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
@@ -212,17 +232,17 @@ class Gate:
 
     def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
         if route.problem is not None:
-            return route, NOT_FOUND, NOT_FOUND
+            return route, NOT_FOUND, self._watch_route(route, NOT_FOUND)
         leaf = self._leaves[route.service_name][1] if route.service else self._internal[route.service_name]
         try:
             # Built even if it will not be used, so that what it keeps is asked for.
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
-            return route, leaf, NOT_FOUND
-        if before is not None and before[0] == route and before[1] is leaf:
+            return route, leaf, self._watch_route(route, NOT_FOUND)
+        if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
             return before
-        return route, leaf, Chain(route.name, middlewares, leaf)
+        return route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf))
 
     def _middleware(self, route: Route, middleware: Any) -> Middleware:
         context = self._context(
@@ -252,6 +272,14 @@ class Gate:
         """Servers that are in the table no longer and still answer requests, with the service that each was of."""
         self._left = [one for one in self._left if one[2].in_flight]
         return list(self._left)
+
+    def redis(self) -> dict[str, tuple[bool, int, int]]:
+        """By rate limit: whether its Redis decides, how often it has, and how often it had to be done without."""
+        return {
+            name: (kept.redis.is_well, kept.redis.decided, kept.alone)
+            for (name, *_), kept in self._kept.items()
+            if isinstance(kept, RedisBuckets)
+        }
 
     def upstreams(self) -> list[Upstream]:
         """The servers of the table in force."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.web.resource import Resource
 
-from swarmgate.http.exchange import reason_of
+from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
 
 
 class PingResource(Resource):
@@ -18,6 +18,11 @@ class PingResource(Resource):
     def __init__(self, status: Callable[[], int]) -> None:
         Resource.__init__(self)
         self._status = status
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange*."""
+        status = self._status()
+        exchange.answer(status, b"OK" if status == 200 else reason_of(status), (PLAIN_TEXT,))
 
     def render(self, request: Any) -> bytes:
         status = self._status()

@@ -13,7 +13,6 @@ from swarmgate.balancing.strategies import STRATEGIES, Rotation, can_be_asked
 from swarmgate.dynamic.model import Balancing
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Response
-from swarmgate.resources.bridge import render_exchange
 from swarmgate.resources.waiting import WaitingRoom, answer_no_server
 
 _TRIES_AT_MOST = 3
@@ -129,6 +128,8 @@ class ReverseProxyResource(Resource):
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
+        from swarmgate.resources.bridge import render_exchange  # with twisted.web's server, which few need
+
         return render_exchange(request, self)
 
 

@@ -9,7 +9,7 @@ from twisted.web.resource import Resource
 
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
 from swarmgate.middlewares.chain import Leaf
-from swarmgate.resources.bridge import render_exchange
+from swarmgate.resources.shedding import LoadShedding
 
 
 class Finder(Protocol):
@@ -43,18 +43,46 @@ class _Nothing:
         return None
 
 
+class Untold:
+    """*leaf*, with exchanges of which *flags* are not told (:data:`~swarmgate.http.exchange.NOT_LOGGED` and so on)."""
+
+    __slots__ = ("_flags", "_leaf")
+
+    def __init__(self, leaf: Leaf, flags: int) -> None:
+        self._leaf = leaf
+        self._flags = flags
+
+    def serve(self, exchange: Exchange) -> None:
+        exchange.untold = self._flags
+        self._leaf.serve(exchange)
+
+
+def untold(take: Callable[[Exchange], None], flags: int) -> Callable[[Exchange], None]:
+    """What *flags* are not told of the exchanges that *take* gets; nothing stands in between if there are none."""
+    if not flags:
+        return take
+
+    def mark_and_take(exchange: Exchange) -> None:
+        exchange.untold = flags
+        take(exchange)
+
+    return mark_and_take
+
+
 class EntryPointRoot(Resource):
     """Leads each request to the chain of its route; replaced routes do not touch exchanges under way."""
 
     isLeaf = True
 
-    def __init__(self, entry_point: str, not_found: Leaf = NOT_FOUND) -> None:
+    def __init__(self, entry_point: str, not_found: Leaf = NOT_FOUND, shedding: LoadShedding | None = None) -> None:
         """
         :param not_found: answers what no route takes.
+        :param shedding: refuses requests, but those for the gate's own services.
         """
         Resource.__init__(self)
         self.entry_point = entry_point
         self._not_found = not_found
+        self._shedding = shedding or LoadShedding()
         self._finder: Finder = _Nothing()
         self._chains: Mapping[str, Leaf] = {}
 
@@ -68,11 +96,13 @@ class EntryPointRoot(Resource):
         route = self._finder.find(exchange.request)
         if route is None:
             self._not_found.serve(exchange)
-        else:
+        elif not self._shedding.share or not route.service or not self._shedding.refuses(exchange):
             self._chains[route.name].serve(exchange)
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
+        from swarmgate.resources.bridge import render_exchange  # with twisted.web's server, which few need
+
         return render_exchange(request, self, self.entry_point)
 
 
@@ -92,5 +122,5 @@ class SecureEntryPointRoot(EntryPointRoot):
         wanted = route.tls.options if route.tls is not None else ""
         if wanted not in ("", "default", exchange.tls_options):
             exchange.answer(421, b"Misdirected Request\n", (PLAIN_TEXT, NO_SNIFFING))
-        else:
+        elif not self._shedding.share or not route.service or not self._shedding.refuses(exchange):
             self._chains[route.name].serve(exchange)

@@ -21,7 +21,8 @@ from swarmgate.transport.network import ConnectTimeout
 class ReactorListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
-    def __init__(self, reactor: Any, port: Any, family: int, factory: Factory) -> None:
+    def __init__(self, reactor: Any, port: Any, family: int, factory: Factory, is_shared: bool = False) -> None:
+        self._is_shared = is_shared
         self._reactor = reactor
         self._port = port
         self._family = family
@@ -32,14 +33,23 @@ class ReactorListening:
     def port(self) -> int:
         return self._number
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
+
+    def pause(self) -> None:
+        self._port.stopReading()
+
+    def resume(self) -> None:
+        self._port.startReading()
 
     def close(self) -> None:
         maybeDeferred(self._port.stopListening).addBoth(self._adopt_rest)
 
     def _adopt_rest(self, _: object) -> None:
-        for accepted in rest_of(self._queue):
+        for accepted in rest_of(self._queue, self._is_shared):
             # The reactor takes a descriptor of its own.
             self._reactor.adoptStreamConnection(accepted.fileno(), self._family, self._factory)
             accepted.close()
@@ -62,18 +72,24 @@ class ReactorNetwork:
         self._reactor = reactor
 
     def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
     ) -> Deferred[ReactorListening]:
         def start() -> ReactorListening:
-            bound = listening_socket(host, port, reuse_port)
+            listens = bound or listening_socket(host, port, reuse_port)
             try:
-                bound.setblocking(False)
-                family = socket.AF_INET6 if bound.family == socket.AF_INET6 else socket.AF_INET
+                listens.setblocking(False)
+                family = socket.AF_INET6 if listens.family == socket.AF_INET6 else socket.AF_INET
                 factory = _ServerFactory(make)
-                listening = self._reactor.adoptStreamPort(bound.fileno(), family, factory)
-                return ReactorListening(self._reactor, listening, family, factory)
+                listening = self._reactor.adoptStreamPort(listens.fileno(), family, factory)
+                return ReactorListening(self._reactor, listening, family, factory, bound is not None)
             finally:
-                bound.close()
+                listens.close()
 
         return execute(start)
 

@@ -24,6 +24,8 @@ from twisted.python.failure import Failure
 from swarmgate.transport.network import ConnectTimeout
 
 _DONE = Failure(ConnectionDone())
+#: How many connections wait with the kernel at most until they are accepted.
+_QUEUE = 1024
 
 
 def _address(name: Any) -> IAddress:
@@ -134,12 +136,19 @@ class NativeListening:
     """A :class:`~swarmgate.transport.network.ListeningSocket`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, server: asyncio.AbstractServer, make: Callable[[], NativeTransport]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: asyncio.AbstractServer,
+        make: Callable[[], NativeTransport],
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._loop = loop
-        self._server = server
+        self._servers = [server]
         self._make = make
         self._adopting: set[asyncio.Task[None]] = set()
+        self._paused = self._closed = False
+        self._spare: socket.socket | None = None
         bound = server.sockets[0]  # type: ignore[attr-defined]
         self._port = int(bound.getsockname()[1])
         # The same socket once more: what waits in its queue can be taken after the server has been closed.
@@ -148,12 +157,63 @@ class NativeListening:
     def port(self) -> int:
         return self._port
 
+    def shared(self) -> socket.socket:
+        return self._queue
+
     def turn_away(self) -> None:
         steer_to_next(self._queue)
 
+    def pause(self) -> None:
+        if not self._paused and not self._closed:
+            # The loop can't be told to accept nobody, but to close. The socket lives on in its duplicates, and so does
+            # its queue. The one for later is made now: later there may be no descriptor for it.
+            if self._spare is None:
+                try:
+                    self._spare = self._queue.dup()
+                except OSError:
+                    return
+            self._paused = True
+            # Not at once: the loop may be about to hand over a connection.
+            for server in self._servers:
+                self._loop.call_soon(server.close)
+            self._servers = []
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            task = self._loop.create_task(self._accept_again())
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _accept_again(self) -> None:
+        if self._paused or self._spare is None:
+            return
+        spare, self._spare = self._spare, None
+        if self._closed:
+            spare.close()
+            return
+        server = await self._loop.create_server(
+            self._make,  # type: ignore[arg-type]
+            sock=spare,
+            backlog=_QUEUE,
+        )
+        if self._accepts():
+            self._servers.append(server)
+        else:
+            server.close()
+
+    def _accepts(self) -> bool:
+        return not self._paused and not self._closed
+
     def close(self) -> None:
-        self._server.close()
-        for accepted in rest_of(self._queue):
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        if self._spare is not None:
+            # As long as one duplicate is open, the socket listens.
+            self._spare.close()
+            self._spare = None
+        for accepted in rest_of(self._queue, self._is_shared):
             task = self._loop.create_task(self._adopt(accepted))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
@@ -170,7 +230,13 @@ class NativeNetwork:
         self._connecting: set[asyncio.Task[None]] = set()
 
     def listen(
-        self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
     ) -> Deferred[NativeListening]:
         async def start() -> NativeListening:
             def transport() -> NativeTransport:
@@ -178,10 +244,10 @@ class NativeNetwork:
 
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]
-                sock=listening_socket(host, port, reuse_port),
-                backlog=1024,
+                sock=bound or listening_socket(host, port, reuse_port),
+                backlog=_QUEUE,
             )
-            return NativeListening(self._loop, server, transport)
+            return NativeListening(self._loop, server, transport, bound is not None)
 
         return Deferred.fromFuture(asyncio.ensure_future(start(), loop=self._loop))
 
@@ -210,26 +276,35 @@ class NativeNetwork:
 
 #: Linux's socket(7): which socket of a port gets a connection, as a program of the classic packet filter decides.
 _SO_ATTACH_REUSEPORT_CBPF, _SO_DETACH_REUSEPORT_BPF = 51, 68
-#: "The second": sockets are numbered as they began to listen. Where there is no second, the kernel decides by itself.
-_RETURN_SECOND = struct.pack("=HBBI", 0x06, 0, 0, 1)
 
 
-def steer_to_next(listening: socket.socket) -> None:
-    """Let a port's new connections go to the process that has come second, as long as this one's socket is open.
+def steer_to_next(listening: socket.socket, sockets: int = 1) -> None:
+    """Let a port's new connections go to the process that has come second, as long as this one's sockets are open.
+
+    :param sockets: how many of them this one has.
 
     Closing a socket resets the connections that are half made, which the kernel does not move to another one.
     """
-    program = ctypes.create_string_buffer(_RETURN_SECOND)
+    # "The one after ours": sockets are numbered as they began to listen. Where there is none, the kernel decides.
+    program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, sockets))
     with contextlib.suppress(OSError):  # another system, or a socket that shares its port with nobody
         listening.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, ctypes.addressof(program))
         )
 
 
-def rest_of(listening: socket.socket) -> list[socket.socket]:
+def share_again(listening: socket.socket) -> None:
+    """Undo :func:`steer_to_next`: those who stay share the port among them again."""
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+
+def rest_of(listening: socket.socket, is_shared: bool = False) -> list[socket.socket]:
     """The connections that wait in the queue of a socket, which is closed.
 
     The kernel has made them, so their clients may have sent requests already: closing the socket would reset them.
+
+    :param is_shared: another process has the socket, too, and sees to who shares the port.
     """
     accepted: list[socket.socket] = []
     listening.setblocking(False)
@@ -244,9 +319,8 @@ def rest_of(listening: socket.socket) -> list[socket.socket]:
             connection.setblocking(False)
             accepted.append(connection)
     finally:
-        # Those who stay share the port among them again.
-        with contextlib.suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+        if not is_shared:
+            share_again(listening)
         listening.close()
 
 
@@ -257,7 +331,7 @@ def listening_socket(host: str, port: int, reuse_port: bool) -> socket.socket:
     """
     if host == "" and socket.has_dualstack_ipv6():
         return socket.create_server(
-            ("", port), family=socket.AF_INET6, backlog=1024, reuse_port=reuse_port, dualstack_ipv6=True
+            ("", port), family=socket.AF_INET6, backlog=_QUEUE, reuse_port=reuse_port, dualstack_ipv6=True
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024, reuse_port=reuse_port)
+    return socket.create_server((host, port), family=family, backlog=_QUEUE, reuse_port=reuse_port)

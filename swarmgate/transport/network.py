@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,8 +20,17 @@ class ListeningSocket(Protocol):
     def port(self) -> int:
         """The port number it is bound to."""
 
+    def shared(self) -> socket.socket:
+        """The same socket, to be handed on to another process."""
+
     def turn_away(self) -> None:
         """Leave new connections to another process that listens on the port (``reuse_port``), if there is one."""
+
+    def pause(self) -> None:
+        """Accept nobody for now; new connections wait with the kernel, as many as its queue is long."""
+
+    def resume(self) -> None:
+        """Accept again."""
 
     def close(self) -> None:
         """Accept no more connections; those that were accepted live on."""
@@ -29,10 +39,19 @@ class ListeningSocket(Protocol):
 class Network(Protocol):
     """Listens and connects."""
 
-    def listen(self, host: str, port: int, make: Callable[[], IProtocol], *, reuse_port: bool = False) -> Deferred[Any]:
+    def listen(
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], IProtocol],
+        *,
+        reuse_port: bool = False,
+        bound: socket.socket | None = None,
+    ) -> Deferred[Any]:
         """Accept connections, each with a protocol from *make*.
 
         :param host: an address; ``""`` for all, IPv6 included where the machine has it.
+        :param bound: a socket that listens there already.
         :returns: fires with a :class:`ListeningSocket`, or fails with :exc:`OSError`.
         """
 

@@ -52,11 +52,12 @@ class Gate:
     :ivar port: of the entry point ``web``.
     """
 
-    def __init__(self, text: str, *options: str, uvloop: bool = True, port: int = 0) -> None:
+    def __init__(self, text: str, *options: str, uvloop: bool = True, port: int = 0, program: str = "") -> None:
         """Start it with the routes *text* and further *options*; return once it answers.
 
         :param uvloop: False: as on a machine where uvloop is not installed.
         :param port: 0: one that is free.
+        :param program: Python that runs a gate with the options of the command line, for one of another kind.
         """
         self.port = port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="swarmgate-e2e-")
@@ -70,12 +71,12 @@ class Gate:
                     *(
                         sys.executable,
                         "-c",
-                        _RUN if uvloop else _WITHOUT_UVLOOP,
+                        program or (_RUN if uvloop else _WITHOUT_UVLOOP),
                         "run",
                         f"--entrypoints.web.address=127.0.0.1:{self.port}",
                     ),
                     *(f"--providers.file.filename={home}/routes.yml", f"--accessLog.filePath={self.access_log}"),
-                    *("--ping.entryPoint=web", *options),
+                    *("--ping.entryPoint=web", f"--workers={os.environ.get('E2E_WORKERS', '1')}", *options),
                 ],
                 # Options of whoever runs the tests are not for this gate.
                 env={name: value for name, value in os.environ.items() if not name.startswith("SWARMGATE_")},

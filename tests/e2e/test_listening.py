@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.transport.native import listening_socket, rest_of, steer_to_next
+from swarmgate.transport.native import NativeNetwork, listening_socket, rest_of, steer_to_next
 
 
 class SharedPortTests(SynchronousTestCase):
@@ -71,3 +73,70 @@ class SharedPortTests(SynchronousTestCase):
             end.sendall(b"x")
             end.close()
         self.assertEqual([client.recv(1) for client in self.clients], [b"x"] * 5)
+
+
+class _Accepted:
+    """A client that was accepted, among *everybody*."""
+
+    def __init__(self, everybody: list[Any]) -> None:
+        self._everybody = everybody
+
+    def makeConnection(self, transport: Any) -> None:
+        self._everybody.append(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing is said."""
+
+    def connectionLost(self, reason: object) -> None:
+        """It ends with the test."""
+
+
+class PauseTests(SynchronousTestCase):
+    """A socket that accepts nobody for a while."""
+
+    def test_pause(self) -> None:
+        """Who comes in the meantime waits, and is accepted afterwards; however often that is done."""
+        try:
+            import uvloop
+        except ImportError:
+            loop: Any = asyncio.new_event_loop()
+        else:
+            loop = uvloop.new_event_loop()
+        self.addCleanup(loop.close)
+        everybody: list[Any] = []
+        clients: list[socket.socket] = []
+
+        async def turns(wanted: int) -> None:
+            for _ in range(200):
+                if len(everybody) == wanted:
+                    break
+                await asyncio.sleep(0)
+                await loop.run_in_executor(None, lambda: None)
+
+        async def scenario() -> None:
+            network: Any = NativeNetwork(loop)
+            listening = await network.listen("127.0.0.1", 0, lambda: _Accepted(everybody)).asFuture(loop)
+            for number in range(1, 4):
+                listening.pause()
+                await turns(-1)
+                clients.append(socket.create_connection(("127.0.0.1", listening.port()), 5))
+                await turns(-1)
+                self.assertEqual(len(everybody), number - 1)
+                # A change of mind, and another one, before the loop has come to anything.
+                listening.resume()
+                listening.pause()
+                listening.resume()
+                await turns(number)
+                self.assertEqual(len(everybody), number)
+            listening.pause()
+            port = listening.port()
+            listening.close()
+            await turns(-1)
+            self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port), 5)
+            for one in everybody:
+                one.abortConnection()
+            await turns(-1)
+
+        loop.run_until_complete(scenario())
+        for client in clients:
+            client.close()

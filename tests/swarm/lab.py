@@ -275,6 +275,21 @@ class Lab:
         told = self.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}")
         return sorted(line.split()[0] for line in told.splitlines() if line.endswith("Ready"))
 
+    def is_settled(self) -> bool:
+        """Whether each manager sees all nodes ready and all managers, one of them the leader.
+
+        A manager that was cut off calls for an election when it is back: for half a minute there may be no leader,
+        after all nodes have seemed to be ready.
+        """
+        for engine in self.engines:
+            try:
+                told = engine.docker("node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}").split("\n")
+            except LabError:
+                return False
+            if sorted(told) != sorted(["Ready Leader", *["Ready Reachable"] * (len(self.engines) - 1)]):
+                return False
+        return True
+
     def load(self, name: str, folder: Path) -> None:
         """Import a folder as the image ``name`` on every node."""
         image = image_of(folder)

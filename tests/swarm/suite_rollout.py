@@ -319,7 +319,7 @@ class CrashTests(RolloutCase):
                 time.sleep(3)
         finally:
             run("ip", "-n", self.lab.lan.name, "link", "set", port, "up")
-        wait_until(lambda: len(self.lab.ready_nodes()) == 3, "all nodes to be back", 60)
+        wait_until(self.lab.is_settled, "all managers to be back", 120)
         late = [each for each in told.failures if each["began"] > cut + 3]
         measured(
             f"a node unplugged for {CUT:g} s: {told.failed} of {told.asked} failed, {len(late)} of them began after 3 s"

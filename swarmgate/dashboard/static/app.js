@@ -11,6 +11,7 @@ const moments = []; // What traffic was, oldest first.
 let changes = []; // What has changed since the page was opened, newest first.
 let lastHeard = 0;
 let page = null; // What is shown: {name, refresh}.
+let features = {}; // What the gate lets do, as the overview tells.
 
 // ---- building blocks
 
@@ -22,6 +23,13 @@ function el(name, options = {}, ...children) {
   }
   element.append(...children.flat().filter((one) => one !== null && one !== undefined));
   return element;
+}
+
+// Put *children* into *box*; what had the focus has it still, found again by its data-key.
+function swap(box, ...children) {
+  const held = box.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+  box.replaceChildren(...children);
+  if (held) box.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
 }
 
 async function ask(path, query = {}) {
@@ -68,8 +76,10 @@ function between(before, after, bounds, seconds) {
   const counts = after.counts.map((count, at) => count - from.counts[at]);
   const requests = after.requests - from.requests;
   const quantile = (share) => {
-    if (!requests) return null;
-    let left = share * requests;
+    // How long a WebSocket was open is in no bucket.
+    const known = counts.reduce((sum, count) => sum + count, 0);
+    if (!known) return null;
+    let left = share * known;
     for (let at = 0; at < counts.length; at++) {
       if (left <= counts[at]) {
         const low = at ? bounds[at - 1] : 0;
@@ -175,6 +185,11 @@ async function overview() {
           el("strong", {}, item.name), " ", faults(item).join("; ") || "no entry point has it")));
       }
     }
+    for (const status of ["disabled", "warning"]) {
+      const { told: items } = await ask("certificates", { status, per_page: 20 });
+      found.push(...items.map((item) => el("div", { class: `problem ${status === "warning" ? "warn" : ""}` },
+        "certificate for ", el("strong", {}, item.name), `: ${faults(item).join("; ")}`)));
+    }
     const { told: swarm } = await ask("swarm");
     for (const node of swarm.nodes.filter((one) => one.state !== "ready")) {
       found.push(el("div", { class: "problem" }, el("strong", {}, node.hostname), ` the node is ${node.state}`));
@@ -194,7 +209,7 @@ async function overview() {
 }
 
 // A list with a search, in pages.
-function list(kind, heads, row) {
+function list(kind, heads, row, where = `http/${kind}`) {
   return async () => {
     const search = el("input", { type: "search", "aria-label": `Search ${kind}`, placeholder: `Search ${kind}` });
     const status = el("select", { "aria-label": "Status" }, ["", "enabled", "warning", "disabled"].map((one) =>
@@ -204,7 +219,7 @@ function list(kind, heads, row) {
     let at = 1;
     const things = async () => {
       const query = { search: search.value, status: status.value, page: at, per_page: SHOWN };
-      const { told, next } = await ask(`http/${kind}`, query);
+      const { told, next } = await ask(where, query);
       const scrolled = rows.querySelector(".scroll")?.scrollLeft || 0;
       rows.replaceChildren(table(heads, told.map(row), "Nothing of that kind."));
       const shown = rows.querySelector(".scroll");
@@ -252,6 +267,138 @@ const middlewares = list("middlewares", [head("Middleware"), head("Kind"), head(
     (item.usedBy || []).join(", ") || "none", el("div", {}, tag(item.status), errors(item)),
   ]);
 
+// What is to be known of a certificate's time, from now on.
+function left(item) {
+  const days = Math.floor((item.notAfter * 1000 - Date.now()) / 86400000);
+  return el("div", {}, el("time", { datetime: new Date(item.notAfter * 1000).toISOString() }, new Date(item.notAfter * 1000).toISOString().slice(0, 10)),
+    el("div", { class: item.status === "enabled" ? "soft" : item.status === "warning" ? "warn" : "bad" },
+      days < 0 ? "expired" : days === 1 ? "1 day left" : `${days} days left`));
+}
+
+const certificates = list("certificates", [head("For"), head("Ends"), head("Issuer"), head("Key"), head("Where from"), head("Status")],
+  (item) => [
+    el("div", {}, el("strong", {}, item.name), item.isDefault ? " (default)" : "",
+      el("div", { class: "soft" }, item.names.slice(1).join(", "))),
+    left(item), item.issuer, item.kind, el("span", { class: "rule" }, item.origin), el("div", {}, tag(item.status), errors(item)),
+  ], "certificates");
+
+// ---- logs and changes of the Swarm
+
+function dialog(title, ...children) {
+  const close = el("button", { type: "button", onclick: () => box.close() }, "Close");
+  const box = el("dialog", { "aria-label": title, onclose: () => { box.remove(); back(); } },
+    el("div", { class: "top" }, el("h2", {}, title), close), ...children);
+  const key = document.activeElement?.dataset?.key; // Who has opened it gets the focus back, drawn anew or not.
+  const back = () => key && document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  document.body.append(box);
+  box.showModal();
+  return box;
+}
+
+function showLogs(service) {
+  const search = el("input", { type: "search", "aria-label": "Search the lines", placeholder: "Search the lines" });
+  const task = el("select", { "aria-label": "Task" }, el("option", { value: "" }, "all tasks"),
+    service.tasks.filter((one) => one.state !== "draining").map((one) =>
+      el("option", { value: one.id }, `${service.name}.${one.slot || one.id} ${one.state}, ${one.node || "no node"}`)));
+  const lines = el("div", { class: "lines", tabindex: "0", role: "region", "aria-label": "Lines" });
+  const told = el("p", { class: "soft", role: "status" });
+  let asked = 0;
+  const read = async () => {
+    const mine = ++asked;
+    told.textContent = "asking the engine";
+    try {
+      const { told: log } = await ask(`swarm/services/${encodeURIComponent(service.name)}/logs`,
+        { tail: 500, search: search.value, task: task.value });
+      if (mine !== asked) return;
+      lines.replaceChildren(...log.lines.map((line) => el("div", { class: line.stream === "stderr" ? "stderr" : "" },
+        el("span", { class: "soft" }, `${line.time.slice(0, 10)} ${line.time.slice(11, 23)} ${line.node} `), line.text)));
+      lines.scrollTop = lines.scrollHeight;
+      told.textContent = `${log.lines.length} ${log.lines.length === 1 ? "line" : "lines"}${log.complete ? "" : "; some are missing: a node did not answer in time, or there was too much"}`;
+    } catch (error) {
+      if (mine !== asked) return;
+      lines.replaceChildren();
+      told.textContent = error.message;
+    }
+  };
+  let due = 0;
+  search.addEventListener("input", () => { clearTimeout(due); due = setTimeout(read, 300); });
+  task.addEventListener("change", read);
+  dialog(`What ${service.name} logs`, el("div", { class: "tools" }, search, task,
+    el("button", { type: "button", onclick: read }, "Read again")), told, lines);
+  read();
+}
+
+// Asks once, does it, and shows the engine's answer as it is.
+function operate(question, verb, order, replicas = null) {
+  const told = el("p", { role: "status" });
+  const amount = replicas === null ? null : el("input", { type: "number", min: "0", max: "10000", value: String(replicas), required: true });
+  const yes = el("button", { class: "main" }, verb);
+  const box = dialog(question, el("form", { onsubmit: async (event) => {
+    event.preventDefault();
+    yes.disabled = true;
+    told.className = "soft";
+    told.textContent = "asking the engine";
+    try {
+      const answer = await fetch(new URL("operations", API), {
+        method: "POST", headers: { "Content-Type": "application/json", "X-Swarmgate-Operation": "dashboard" },
+        body: JSON.stringify(amount ? { ...order, replicas: amount.valueAsNumber } : order),
+      });
+      const { message } = await answer.json().catch(() => ({ message: `${answer.status} ${answer.statusText}` }));
+      told.className = answer.ok ? "good" : "bad";
+      told.textContent = message;
+      yes.hidden = answer.ok;
+      yes.disabled = false;
+      soon();
+    } catch (error) {
+      told.className = "bad";
+      told.textContent = error.message;
+      yes.disabled = false;
+    }
+  } }, amount ? el("label", {}, "Replicas", amount) : null, el("div", {}, yes), told));
+  (amount || yes).focus();
+  return box;
+}
+
+const act = (key, text, onclick) => el("button", { type: "button", "data-key": key, onclick }, text);
+
+function serviceActs(service) {
+  const { id, name } = service;
+  const acts = features.logs ? [act(`logs ${id}`, "Logs", () => showLogs(service))] : [];
+  if (features.operations) {
+    if (service.replicas !== null) {
+      acts.push(act(`scale ${id}`, "Scale", () => operate(`Scale ${name}?`, "Scale", { operation: "scale", service: name }, service.replicas)));
+    }
+    acts.push(
+      act(`restart ${id}`, "Restart", () => operate(`Restart all tasks of ${name}?`, "Restart", { operation: "restart", service: name })),
+      act(`rollback ${id}`, "Roll back", () => operate(`Roll ${name} back to what it was before?`, "Roll back", { operation: "rollback", service: name })));
+  }
+  return acts.length ? el("div", { class: "acts" }, acts) : null;
+}
+
+function nodeActs(node) {
+  if (!features.operations) return null;
+  const name = node.hostname;
+  const one = node.availability === "active"
+    ? act(`node ${node.id}`, "Drain", () => operate(`Drain ${name}? Its tasks move to other nodes.`, "Drain", { operation: "drain", node: name }))
+    : act(`node ${node.id}`, "Activate", () => operate(`Activate ${name}?`, "Activate", { operation: "activate", node: name }));
+  return el("div", { class: "acts" }, one);
+}
+
+// During a rolling update: the tasks that leave beside those that stay, each with its traffic.
+function rolling(service) {
+  const tasks = service.tasks.filter((task) => task.url);
+  const leaving = tasks.filter((task) => task.state === "draining");
+  if (!leaving.length) return null;
+  const row = (text, some) => {
+    const urls = new Set(some.map((task) => task.url));
+    const now = recent((moment) => sum(Object.fromEntries(Object.values(moment.servers).flatMap(Object.entries).filter(([url]) => urls.has(url)))));
+    return [text, String(some.length), String(some.reduce((total, task) => total + task.inFlight, 0)),
+      now ? number(now.rate) : "–", now ? percent(now.errors) : "–", duration(now ? now.nearly : null)];
+  };
+  return table([head("Rolling update"), figure("Tasks"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
+    [row("leaving", leaving), row("in service", tasks.filter((task) => task.state !== "draining"))], "");
+}
+
 const tone = (task) => (task.state === "running" && !task.reason ? "" : task.state === "draining" || task.state === "running" ? "warn" : "bad");
 
 async function swarm() {
@@ -264,23 +411,24 @@ async function swarm() {
     const word = search.value.toLowerCase();
     const wanted = told.services.filter((service) =>
       [service.name, service.image, ...service.tasks.map((task) => task.node)].some((one) => one.toLowerCase().includes(word)));
-    nodes.replaceChildren(...told.nodes.map((node) => {
+    swap(nodes, ...told.nodes.map((node) => {
       const mine = wanted.flatMap((service) =>
         service.tasks.filter((task) => task.node === node.hostname && !task.error).map((task) =>
           el("li", { class: tone(task), title: task.reason || task.state }, service.name, task.slot ? `.${task.slot}` : "")));
       return el("section", { class: "card", "aria-label": `node ${node.hostname}` },
         el("h3", {}, node.hostname, " ", tag(node.state), " ", tag(node.availability, node.availability === "active" ? "good" : "warn")),
         el("ul", { class: "tasks" }, mine.slice(0, 200)),
-        mine.length > 200 ? el("p", { class: "soft" }, `and ${mine.length - 200} more`) : null);
+        mine.length > 200 ? el("p", { class: "soft" }, `and ${mine.length - 200} more`) : null, nodeActs(node));
     }));
-    rows.replaceChildren(...wanted.slice(0, SHOWN).map((service) => {
+    swap(rows, ...wanted.slice(0, SHOWN).map((service) => {
       const running = service.tasks.filter((task) => task.state === "running").length;
       const draining = service.tasks.filter((task) => task.state === "draining").length;
       const box = el("details", { open: open.has(service.id), ontoggle: (event) => (event.target.open ? open.add(service.id) : open.delete(service.id)) },
-        el("summary", {}, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
+        el("summary", { "data-key": `open ${service.id}` }, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
           el("span", { class: service.replicas === null || running === service.replicas ? "good" : "warn" },
             service.replicas === null ? `${running} running` : `${running} of ${service.replicas} running`),
           draining ? el("span", { class: "warn" }, `${draining} draining`) : null),
+        serviceActs(service), rolling(service),
         table([head("Task"), head("Node"), head("State"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
           service.tasks.map((task) => {
             const now = task.url && recent((moment) => Object.values(moment.servers).map((one) => one[task.url]).find(Boolean));
@@ -296,6 +444,7 @@ async function swarm() {
     if (!told.nodes.length) rows.replaceChildren(el("p", { class: "soft" }, "This gate looks at no Swarm."));
   };
   const things = async () => {
+    features = (await ask("overview")).told.features;
     told = (await ask("swarm")).told;
     show();
   };
@@ -348,7 +497,7 @@ async function why() {
 
 // ---- what holds it together
 
-const PAGES = { overview, routers, services, middlewares, swarm, changes: changed, why };
+const PAGES = { overview, routers, services, middlewares, swarm, certificates, changes: changed, why };
 
 async function show() {
   const name = location.hash.slice(1) in PAGES ? location.hash.slice(1) : "overview";

@@ -76,14 +76,7 @@ class TokenBuckets:
         Returns the seconds to wait for it: 0.0 if it is there. If they are more than :attr:`longest_wait`, nothing
         was taken; they then tell when it is worth trying again.
         """
-        now += self._shift
-        if now < self._now:
-            self._shift += self._now - now
-            now = self._now
-        else:
-            self._now = now
-        if now >= self._turn:
-            self._turn_over(now)
+        now = self._own_time(now)
         young = self._young
         before = young.get(source)
         if before is None:
@@ -99,6 +92,24 @@ class TokenBuckets:
         # Also what is refused is seen: a source must not be forgotten because it insists.
         young[source] = full if wait <= self.longest_wait else before
         return wait
+
+    def learn(self, source: Hashable, full_in: float, now: float) -> None:
+        """The bucket of *source* is full *full_in* seconds after the time *now*, whatever was known of it."""
+        now = self._own_time(now)
+        if len(self._young) >= self._half and source not in self._young:
+            self._turn_over(now)
+        self._young[source] = now + full_in
+
+    def _own_time(self, now: float) -> float:
+        now += self._shift
+        if now < self._now:
+            self._shift += self._now - now
+            now = self._now
+        else:
+            self._now = now
+        if now >= self._turn:
+            self._turn_over(now)
+        return now
 
     def _turn_over(self, now: float) -> None:
         if now >= self._turn + self._life:

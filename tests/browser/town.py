@@ -1,0 +1,34 @@
+"""A gate, as a process, on a Swarm in memory that can be operated and has something to tell."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet import reactor
+
+from swarmgate import service
+from swarmgate.config.load import load
+from swarmgate.testing import MemorySwarm
+
+
+def swarm() -> MemorySwarm:
+    """Two nodes, a service that logs and one whose task has failed."""
+    made = MemorySwarm()
+    made.add_node("n2")
+    for name in ("shop", "golf"):
+        labels = {
+            "traefik.enable": "true",
+            f"traefik.http.routers.{name}.rule": f"Host(`{name}.example`)",
+            f"traefik.http.services.{name}.loadbalancer.server.port": "80",
+        }
+        made.add_service(name, labels, replicas=2)
+    for number in range(30):
+        made.say("shop", f"order {number} is paid")
+    made.say("shop", "timeout while asking the database", "stderr")
+    made.fail_task("golf", "task: non-zero exit (3)", 3)
+    return made
+
+
+def main() -> None:
+    """Run it with the options of the command line, until SIGTERM."""
+    sys.exit(service.run(load(sys.argv[2:], {}), reactor, swarm()))

@@ -1,0 +1,183 @@
+"""Several processes serve: what one of them does not see, the others make good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.e2e.gate import Gate, free_port, routes
+from tests.e2e.test_restarts import Users, serve
+
+#: How often workers are killed, and gates replaced; the long form has 10.
+TIMES = int(os.environ.get("E2E_RESTARTS", "2"))
+
+
+def ask(port: int, path: str, host: str = "api") -> Any:
+    """What is answered, from JSON where it is that."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text = answer.read().decode()
+    return json.loads(text) if text.startswith(("{", "[")) else text
+
+
+class WorkersTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.backend = free_port()
+        self.routes = routes({"app": [self.backend]}, {"a": "app", "api": "api@internal"})
+
+    def gate(self, *options: str, port: int = 0) -> Gate:
+        gate = Gate(self.routes, "--workers=2", "--api", *options, port=port)
+        self.addCleanup(gate.stop)
+        return gate
+
+    def play(self, scenario: Coroutine[Any, Any, None]) -> None:
+        async def with_backend() -> None:
+            server = await asyncio.start_server(serve, "127.0.0.1", self.backend, backlog=1024)
+            try:
+                await scenario
+            finally:
+                server.close()
+                others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run(with_backend())
+
+    def workers(self, gate: Gate) -> list[int]:
+        """The ids of its workers' processes, by their numbers."""
+        children = Path(f"/proc/{gate.process.pid}/task/{gate.process.pid}/children").read_text().split()
+        return sorted(map(int, children), key=lambda child: Path(f"/proc/{child}/cmdline").read_bytes())
+
+    def until(self, what: str, holds: Any) -> None:
+        deadline = time.monotonic() + 20
+        while not holds():
+            self.assertLess(time.monotonic(), deadline, f"never: {what}")
+            time.sleep(0.05)  # Another process does it.
+
+    def test_all_serve(self) -> None:
+        """Each worker gets its share of the connections, and what they count is one number."""
+        gate = self.gate("--metrics.prometheus", "--metrics.prometheus.entryPoint=web")
+
+        async def scenario() -> None:
+            async with Users(gate.port) as users:
+                await asyncio.sleep(1)
+            self.assertEqual(users.failures, [])
+            await asyncio.sleep(1.5)
+            told = await asyncio.to_thread(ask, gate.port, "/metrics")
+            (count,) = re.findall(r'traefik_service_requests_total\{code="200",.*service="app@file"\} (\S+)', told)
+            self.assertEqual(float(count), users.asked)
+            traffic = await asyncio.to_thread(ask, gate.port, "/api/traffic")
+            self.assertEqual(traffic["services"]["app@file"]["requests"], users.asked)
+
+        self.play(scenario())
+        times = [
+            sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()[11:13]))
+            for process in self.workers(gate)
+        ]
+        self.assertEqual(len(times), 2)
+        self.assertGreater(min(times), 0.2 * max(times), f"clock ticks of the workers: {times}")
+
+    def test_killed(self) -> None:
+        """SIGKILL of a worker costs what it was doing and no more; it is back within a second."""
+        gate = self.gate()
+
+        async def scenario() -> None:
+            async with Users(gate.port) as users:
+                await asyncio.sleep(0.5)
+                for number in range(TIMES):
+                    victim = self.workers(gate)[number % 2]
+                    before = len(users.failures)
+                    began = time.monotonic()
+                    os.kill(victim, signal.SIGKILL)
+                    await asyncio.to_thread(
+                        self.until, "2 workers", lambda n=number: gate.said(100_000).count("serves again") == n + 1
+                    )
+                    self.assertLess(time.monotonic() - began, 3)
+                    # Each user has one connection at a time: who had one to the victim has lost it, and nobody else.
+                    self.assertLessEqual(len(users.failures) - before, 8)
+                    await asyncio.sleep(0.3)
+                    settled = len(users.failures)
+                    await asyncio.sleep(0.5)
+                    self.assertEqual(len(users.failures), settled, users.failures[settled:])
+
+        self.play(scenario())
+
+    def test_upgrade(self) -> None:
+        """SIGUSR2: a new process takes the place of the old one with its sockets; nobody is refused or cut off."""
+        gate = self.gate()
+
+        async def scenario() -> None:
+            async with Users(gate.port) as users:
+                process = gate.process.pid
+                for number in range(TIMES):
+                    os.kill(process, signal.SIGUSR2)
+                    await asyncio.to_thread(
+                        self.until, "a new one", lambda n=number: gate.said(1 << 20).count("this one ends") == n + 1
+                    )
+                    process = int(re.findall(r"process (\d+) serves; this one ends", gate.said(1 << 20))[-1])
+                    self.addCleanup(self.end, process)
+                    if number == 0:
+                        self.assertEqual(await asyncio.to_thread(gate.process.wait, 20), 0)
+                await asyncio.sleep(0.5)
+            self.assertEqual((users.failures, users.asked > 100), ([], True))
+
+        self.play(scenario())
+
+    def end(self, process: int) -> None:
+        """End a process that is nobody's child here, if it is still there."""
+        try:
+            os.kill(process, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        self.until(
+            "its end",
+            lambda: not Path(f"/proc/{process}/cmdline").exists() or not Path(f"/proc/{process}/cmdline").read_bytes(),
+        )
+
+    def test_reload(self) -> None:
+        """SIGHUP and new routes reach all workers."""
+        gate = self.gate()
+
+        async def scenario() -> None:
+            async with Users(gate.port) as users:
+                for number in range(5 * TIMES):
+                    gate.rewrite(
+                        routes({"app": [self.backend]}, {"a": "app", "api": "api@internal", f"b{number}": "app"})
+                    )
+                    gate.process.send_signal(signal.SIGHUP)
+                    await asyncio.to_thread(
+                        self.until, "the route", lambda n=number: f"Host(`b{n}`)" in gate.said(1 << 20)
+                    )
+                    for _ in range(8):
+                        self.assertEqual(await asyncio.to_thread(ask, gate.port, "/", f"b{number}"), "ok")
+            self.assertEqual((users.failures, users.asked > 100), ([], True))
+
+        self.play(scenario())
+
+    def test_parent_gone(self) -> None:
+        """Workers whose parent was killed finish and end: nothing of the gate stays behind."""
+        gate = self.gate()
+        workers = self.workers(gate)
+        gate.process.kill()
+        gate.process.wait()
+        self.until("their end", lambda: not any(Path(f"/proc/{process}").exists() for process in workers))
+
+    def test_crash_loop(self) -> None:
+        """A worker that dies again and again is started at growing intervals, and the log says so."""
+        gate = self.gate()
+        for number in range(3):
+            self.until("2 workers", lambda: len(self.workers(gate)) == 2)
+            os.kill(self.workers(gate)[0], signal.SIGKILL)
+            self.until("told", lambda n=number: gate.said(100_000).count("by SIGKILL") == n + 1)
+        self.assertIn("it is started again in 0.5 s: it has died 3 times in a row", gate.said(100_000))
