@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -53,6 +53,7 @@ from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
 from swarmgate.observe.summary import InFlight, Meter
+from swarmgate.observe.turns import Turns
 from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
@@ -124,7 +125,8 @@ class GateService(Service):
         resources = self._resources(configuration, swarm)
         self.serving = self._serving(configuration, resources)
         if configuration.api is not None and self.serving.traffic is not None:
-            self._meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds)
+            turns = Turns(reactor)
+            self._meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
             self.feed.measure(self._meter)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
@@ -170,7 +172,9 @@ class GateService(Service):
             dashboard = DashboardResource() if configuration.api.dashboard else None
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
-            resources[API] = ApiResource(recent, self.feed, swarm, operations, self._reactor.seconds, dashboard)
+            resources[API] = ApiResource(
+                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured
+            )
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         return resources
@@ -279,8 +283,15 @@ class GateService(Service):
             self._configuration.api is not None and self._configuration.api.logs,
             report.draining,
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
-            dict if self._meter is None else self._meter.altogether,
+            self._told_traffic,
         )
+
+    def _told_traffic(self) -> dict[str, Any]:
+        return {} if self._meter is None else self._meter.told
+
+    def _measured(self) -> Deferred[bytes]:
+        """What ``/api/traffic`` says."""
+        return succeed(b"{}") if self._meter is None else self._meter.altogether()
 
     def _in_flight(self) -> InFlight:
         """How many requests are being answered, by whom."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 from jsonschema_rs import Draft202012Validator
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import NOT_DONE_YET
@@ -29,6 +30,7 @@ from swarmgate.dynamic.tls import Certificate
 from swarmgate.middlewares import KINDS
 from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
+from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
@@ -85,7 +87,7 @@ def known() -> Known:
         {down: "its health check fails"},
         {"http://10.0.0.2:80": 3},
         world,
-        traffic=Meter(traffic, lambda: busy, clock.seconds, clock.seconds).altogether,
+        traffic=lambda: Meter(traffic, lambda: busy, clock.seconds, clock.seconds, Turns(clock)).told,
     )
 
 
@@ -527,7 +529,7 @@ class FeedTests(SynchronousTestCase):
         """Each second all viewers are told of traffic; it is measured once, and not at all without viewers."""
         asked: list[str] = []
         meter = SimpleNamespace(
-            begin=lambda: asked.append("begin"), lately=lambda: [asked.append("lately"), len(asked)]
+            begin=lambda: asked.append("begin"), lately=lambda: succeed(b"%d" % [asked.append("lately"), len(asked)][1])
         )
         self.feed = Feed(self.clock)
         self.feed.measure(meter)
@@ -536,7 +538,7 @@ class FeedTests(SynchronousTestCase):
         first, second = self.view(), self.view()
         self.assertEqual(asked, ["begin"])
         self.clock.advance(1)
-        event = b"event: traffic\ndata: [null,2]\n\n"
+        event = b"event: traffic\ndata: 2\n\n"
         self.assertEqual([first.written[-1], second.written[-1]], [event, event])
         first.processingFailed(Exception())
         second.processingFailed(Exception())
@@ -546,7 +548,7 @@ class FeedTests(SynchronousTestCase):
         """A viewer that does not read gets no traffic of seconds that are over, but every change."""
         numbers = iter(range(100))
         self.feed = Feed(self.clock)
-        self.feed.measure(SimpleNamespace(begin=lambda: None, lately=lambda: next(numbers)))
+        self.feed.measure(SimpleNamespace(begin=lambda: None, lately=lambda: succeed(b"%d" % next(numbers))))
         request = self.view()
         request.viewer.pauseProducing()
         self.feed.tell(["one"])

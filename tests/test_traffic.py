@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from swarmgate.observe.prometheus import Labels, MetricsResource, State, familie
 from swarmgate.observe.summary import BOUNDS as FINE
 from swarmgate.observe.summary import InFlight, Meter, quantiles, summary
 from swarmgate.observe.traffic import Kind, Traffic
+from swarmgate.observe.turns import Turns
 from tests.exchanges import exchange_of
 from tests.pki import authority
 
@@ -168,25 +171,60 @@ class SummaryTests(TrafficCase):
         self.assertEqual((list(told["services"]), told["others"]), (["s1", "s8", "s7"], 5))
         self.assertEqual(set(told["servers"]), {"s1", "s8", "s7"})
 
+    def now(self, ask: Callable[[], Deferred[bytes]]) -> Any:
+        """What a meter says, with no time in between."""
+        told = ask()
+        self.clock.advance(0.004)
+        return json.loads(self.successResultOf(told))
+
     def test_meter(self) -> None:
         """Each second is told by itself, and all that there was beside it."""
-        meter = Meter(self.traffic, InFlight, lambda: 1000.0 + self.clock.seconds(), self.clock.seconds)
+        meter = Meter(
+            self.traffic, InFlight, lambda: 1000.0 + self.clock.seconds(), self.clock.seconds, Turns(self.clock)
+        )
         self.ended(seconds=0.05)
         self.clock.advance(1)
-        told = meter.lately()
-        self.assertEqual((told["at"], told["seconds"]), (1001.0, 1.0))
+        told = self.now(meter.lately)
+        self.assertEqual((round(told["at"], 1), round(told["seconds"], 1)), (1001.0, 1.0))
         self.assertEqual(told["services"]["app@swarm"]["requests"], 1)
         self.clock.advance(2)
         self.ended(seconds=0.5)
         self.ended(seconds=0.5)
-        told = meter.lately()
-        self.assertEqual((told["seconds"], told["services"]["app@swarm"]["requests"]), (2.0, 2))
-        self.assertEqual(meter.lately()["services"], {})
+        told = self.now(meter.lately)
+        self.assertEqual((round(told["seconds"], 1), told["services"]["app@swarm"]["requests"]), (2.0, 2))
+        self.assertEqual(self.now(meter.lately)["services"], {})
         self.ended(seconds=0.5)
         meter.begin()
-        self.assertEqual(meter.lately()["services"], {})
-        told = meter.altogether()
-        self.assertEqual((told["since"], told["seconds"], told["entryPoints"]["web"]["requests"]), (1000.0, 3.0, 4))
+        self.assertEqual(self.now(meter.lately)["services"], {})
+        told = self.now(meter.altogether)
+        self.assertEqual(
+            (told["since"], round(told["seconds"], 1), told["entryPoints"]["web"]["requests"]), (1000.0, 3.0, 4)
+        )
+
+    def test_turns(self) -> None:
+        """However many services there are, nothing is computed for longer than a turn, and once for all who ask."""
+        for number in range(500):
+            self.ended(seconds=0.05, service=f"s{number}", server=f"http://10.0.0.1:{number}")
+        clock = Clock()
+        busy = 0.0
+
+        def seconds() -> float:
+            # Each look at the clock takes some of a turn.
+            nonlocal busy
+            busy += 0.0001
+            return Clock.seconds(clock) + busy
+
+        clock.seconds = seconds  # type: ignore[method-assign]
+        meter = Meter(self.traffic, InFlight, seconds, seconds, Turns(clock))
+        told, other, longest = meter.altogether(), meter.altogether(), 0.0
+        while not told.called:
+            before = busy
+            Clock.advance(clock, 0.01)
+            longest = max(longest, busy - before)
+        self.assertLess(longest, 0.005)
+        self.assertGreater(busy, 0.02)
+        self.assertIs(self.successResultOf(told), self.successResultOf(other))
+        self.assertEqual(json.loads(self.successResultOf(meter.altogether())), json.loads(json.dumps(meter.told)))
 
     def test_quantile_of_nothing(self) -> None:
         """Without requests, and above the last bound, no number is made up."""

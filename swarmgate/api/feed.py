@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -23,8 +24,8 @@ class Traffic(Protocol):
     def begin(self) -> None:
         """Have :meth:`lately` tell of what comes from now on."""
 
-    def lately(self) -> Any:
-        """What there was since this was last called, as JSON can hold it."""
+    def lately(self) -> Deferred[bytes]:
+        """What there was since this was last called, as JSON."""
 
 
 class Feed:
@@ -101,10 +102,13 @@ class Feed:
             if self._pulse.running:
                 self._pulse.stop()
 
-    def _tell_traffic(self) -> None:
+    def _tell_traffic(self) -> Deferred[None]:
         assert self._traffic is not None
+        return self._traffic.lately().addCallback(self._show_traffic)
+
+    def _show_traffic(self, told: bytes) -> None:
         # Without a number: it is not kept for those who come again.
-        text = b"event: traffic\ndata: %s\n\n" % json.dumps(self._traffic.lately(), separators=(",", ":")).encode()
+        text = b"event: traffic\ndata: %s\n\n" % told
         for viewer in list(self._viewers):
             viewer.write(text)
 

@@ -8,16 +8,19 @@ import itertools
 import operator
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from swarmgate.observe.traffic import Kind, Traffic
+from swarmgate.observe.turns import Turns, encoding, finished
 
 #: Bounds, in seconds, that quantiles are told by: they are wrong by half at most.
 BOUNDS = tuple(round(step * 10.0**power, 6) for power in range(-4, 2) for step in (1, 1.5, 2.2, 3.3, 4.7, 6.8))
 _MOST_SERVICES = 250  # That viewers are told of each time.
+_FRESH = 1.0  # Seconds for which the sums are told again: many may ask.
 
 
 @attrs.frozen
@@ -94,6 +97,17 @@ def summary(
     most: int | None = None,
     with_counts: bool = False,
 ) -> dict[str, Any]:
+    """What :func:`summing` gives, at once."""
+    return finished(summing(counted, bounds, in_flight, most, with_counts))
+
+
+def summing(
+    counted: Iterable[tuple[Kind, Sequence[int]]],
+    bounds: Sequence[float],
+    in_flight: InFlight,
+    most: int | None = None,
+    with_counts: bool = False,
+) -> Generator[None, None, dict[str, Any]]:
     """What JSON says of traffic, with nothing of what had none.
 
     :param counted: how many exchanges of each kind took how long, as :attr:`.Tally.counts` has them.
@@ -110,6 +124,7 @@ def summary(
         # How long a tunnel was open says nothing of speed.
         known = counts if kind.protocol != "websocket" else ()
         leaf.add(requests, requests if kind.status >= 500 else 0, known)
+        yield
     entry_points: defaultdict[str, _Sum] = defaultdict(_Sum)
     services: defaultdict[str, _Sum] = defaultdict(_Sum)
     servers: defaultdict[str, defaultdict[str, _Sum]] = defaultdict(lambda: defaultdict(_Sum))
@@ -119,6 +134,7 @@ def summary(
             services[service].add(leaf.requests, leaf.errors, leaf.counts)
             if server:
                 servers[service][server].add(leaf.requests, leaf.errors, leaf.counts)
+        yield
     for name, count in in_flight.entry_points.items():
         if count:
             entry_points[name].in_flight += count
@@ -134,15 +150,20 @@ def summary(
             return of.errors, of.requests, of.in_flight
 
         shown = heapq.nlargest(most, services, rank)
-    told = {name: services[name].told(bounds, with_counts) for name in shown}
+    told: dict[str, Any] = {}
+    of_servers: dict[str, Any] = {}
+    for name in shown:
+        told[name] = services[name].told(bounds, with_counts)
+        if name in servers:
+            of_servers[name] = {}
+            for url, one in servers[name].items():
+                of_servers[name][url] = one.told(bounds, with_counts)
+                yield
+        yield
     return {
         "entryPoints": {name: one.told(bounds, with_counts) for name, one in entry_points.items()},
         "services": told,
-        "servers": {
-            name: {url: one.told(bounds, with_counts) for url, one in servers[name].items()}
-            for name in told
-            if name in servers
-        },
+        "servers": of_servers,
         "others": len(services) - len(told),
     }
 
@@ -160,33 +181,86 @@ class Meter:
         in_flight: Callable[[], InFlight],
         wall: Callable[[], float],
         seconds: Callable[[], float],
+        turns: Turns,
     ) -> None:
+        """
+        :param turns: in which it computes.
+        """
         self._traffic = traffic
         self._in_flight = in_flight
         self._wall = wall
         self._seconds = seconds
         self._since, self._started = wall(), seconds()
         self._last = self._started
+        self._turns = turns
+        self._told: dict[str, Any] | None = None
+        self._body = b""
+        self._fresh_until = self._started
+        self._waiting: list[Deferred[bytes]] = []
 
     def begin(self) -> None:
         """Have :meth:`lately` tell of what comes from now on."""
         self._traffic.forget_changes()
         self._last = self._seconds()
 
-    def lately(self) -> dict[str, Any]:
-        """What there was since this was last called, or :meth:`begin`; of the busiest services only."""
-        now = self._seconds()
-        told = summary(self._traffic.changes(), self._traffic.bounds, self._in_flight(), _MOST_SERVICES)
-        last, self._last = self._last, now
-        return {"at": round(self._wall(), 3), "seconds": round(now - last, 3), **told}
+    def lately(self) -> Deferred[bytes]:
+        """What there was since this was last called, or :meth:`begin`, as JSON; of the busiest services only."""
+        return self._turns.run(self._lately())
 
-    def altogether(self) -> dict[str, Any]:
-        """What there was since the gate has started."""
-        counted = [(kind, tally.counts) for kind, tally in self._traffic.kinds()]
+    def _lately(self) -> Generator[None, None, bytes]:
+        now = self._seconds()
+        last, self._last = self._last, now
+        told = yield from summing(self._traffic.changes(), self._traffic.bounds, self._in_flight(), _MOST_SERVICES)
+        return (yield from encoding({"at": round(self._wall(), 3), "seconds": round(now - last, 3), **told}))
+
+    def altogether(self) -> Deferred[bytes]:
+        """What there was since the gate has started, as JSON; of a second ago at most.
+
+        It is computed once for all who ask meanwhile.
+        """
+        waiting: Deferred[bytes] = Deferred()
+        if self._body and self._seconds() < self._fresh_until:
+            waiting.callback(self._body)
+            return waiting
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self._turns.run(self._altogether()).addCallbacks(self._answer, self._fail)
+        return waiting
+
+    def _altogether(self) -> Generator[None, None, bytes]:
+        told = yield from self._summed()
+        self._told, self._fresh_until = told, self._seconds() + _FRESH
+        self._body = yield from encoding(told)
+        return self._body
+
+    def _summed(self) -> Generator[None, None, dict[str, Any]]:
+        at, seconds = self._wall(), self._seconds() - self._started
+        summed = yield from summing(self._counted(), self._traffic.bounds, self._in_flight(), with_counts=True)
         return {
-            "at": round(self._wall(), 3),
+            "at": round(at, 3),
             "since": round(self._since, 3),
-            "seconds": round(self._seconds() - self._started, 3),
+            "seconds": round(seconds, 3),
             "bounds": self._traffic.bounds,
-            **summary(counted, self._traffic.bounds, self._in_flight(), with_counts=True),
+            **summed,
         }
+
+    def _counted(self) -> Iterator[tuple[Kind, Sequence[int]]]:
+        for kind, tally in self._traffic.each():
+            yield kind, tally.counts[:]  # They go on while this is computed.
+
+    def _answer(self, body: bytes) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(body)
+
+    def _fail(self, failure: Any) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.errback(failure)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What :meth:`altogether` has last told, as values; computed at once if nobody has asked yet."""
+        if self._told is None:
+            self._told = finished(self._summed())
+        return self._told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -139,21 +139,26 @@ class Traffic:
 
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""
-        return [(_kind(key), tally) for key, tally in list(self._tallies.items())]
+        return list(self.each())
 
-    def changes(self) -> list[tuple[Kind, list[int]]]:
+    def each(self) -> Iterator[tuple[Kind, Tally]]:
+        """The same one by one, for one who takes its time."""
+        for key, tally in list(self._tallies.items()):
+            yield _kind(key), tally
+
+    def changes(self) -> Iterator[tuple[Kind, list[int]]]:
         """What was counted since this was last asked, by kind: one number for each of :attr:`bounds`, and the last.
 
-        It is for one who asks again and again. Costs next to nothing for kinds of which there was nothing.
+        It is for one who asks again and again, and may take its time. Costs next to nothing for kinds of which there
+        was nothing.
         """
-        found = []
-        for key, tally in self._tallies.items():
-            # The sum of seconds grows with each exchange: one look at it instead of one at each bucket.
-            if tally.seconds != tally.told_seconds:
+        for key, tally in list(self._tallies.items()):
+            # The sum of seconds grows with each exchange: one look at it instead of one at each bucket. What was let
+            # go meanwhile is part of another tally.
+            if tally.seconds != tally.told_seconds and self._tallies.get(key) is tally:
                 told, counts = tally.told, tally.counts
-                found.append((_kind(key), counts[:] if told is None else [*map(operator.sub, counts, told)]))
                 tally.told, tally.told_seconds = counts[:], tally.seconds
-        return found
+                yield _kind(key), tally.told if told is None else [*map(operator.sub, counts, told)]
 
     def forget_changes(self) -> None:
         """Have :meth:`changes` tell of what comes from now on."""
