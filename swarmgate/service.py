@@ -320,7 +320,8 @@ class GateService(Service):
     def _state(self) -> State:
         known, report = self.known(), self.serving.report()
         table = known.table
-        ages = [provider.look_age for provider in self.providers if isinstance(provider, SwarmProvider)]
+        swarms = [provider for provider in self.providers if isinstance(provider, SwarmProvider)]
+        counted = swarms[0].convergence if swarms else None
         return State(
             self._reloads,
             self._last_reload,
@@ -333,9 +334,12 @@ class GateService(Service):
             },
             len(known.draining),
             table.tls.certificates,
-            ages[0] if ages else None,
+            swarms[0].look_age if swarms else None,
             report.redis,
             report.refused_share,
+            None if counted is None else counted.cumulative(),
+            0.0 if counted is None else counted.seconds,
+            0 if counted is None else counted.unknown,
         )
 
     def _marks(self) -> tuple[object, ...]:

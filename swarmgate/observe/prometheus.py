@@ -40,6 +40,8 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    :ivar convergence: how many tasks took at most how long from their start to requests, by bound; None: no Swarm;
+        :ivar convergence_seconds: together; :ivar convergence_unknown: of how many it is not known.
     :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     :ivar refused_share: of new requests, because of overload, from 0 to 1.
     """
@@ -54,6 +56,9 @@ class State:
     look_age: float | None = None
     redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
     refused_share: float = 0.0
+    convergence: Mapping[str, int] | None = None
+    convergence_seconds: float = 0.0
+    convergence_unknown: int = 0
 
 
 @attrs.frozen
@@ -132,6 +137,18 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
     if state.look_age is not None:
         yield GaugeMetricFamily(
             f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age
+        )
+    if state.convergence is not None:
+        yield HistogramMetricFamily(
+            f"{prefix}_discovery_convergence_seconds",
+            "How long it took from the start of tasks until they got requests.",
+            buckets=list(state.convergence.items()),
+            sum_value=state.convergence_seconds,
+        )
+        yield CounterMetricFamily(
+            f"{prefix}_discovery_convergence_unknown",
+            "Tasks of which that is not known, as their node's clock is ahead.",
+            state.convergence_unknown,
         )
 
 

@@ -19,6 +19,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarmgate.dynamic.model import Configuration
+from swarmgate.providers.swarm.convergence import Counted, newly_served
 from swarmgate.providers.swarm.decide import Decision, Options, decide, own_networks
 from swarmgate.providers.swarm.interface import ISwarm, SwarmError
 from swarmgate.providers.swarm.snapshot import Snapshot, Task, own_task
@@ -57,6 +59,8 @@ class SwarmProvider(Service):
     :param apart: runs a call away from the reactor's thread and gives its result as a Deferred; to decide about
         thousands of services takes longer than the traffic should wait. By default it is run at once.
     :param chance: gives numbers from 0 to 1, for the back-off's jitter.
+    :param wall: gives the seconds since 1970.
+    :ivar convergence: how long it took from the start of tasks until their configuration was published.
     """
 
     name = "swarm"
@@ -73,6 +77,7 @@ class SwarmProvider(Service):
         refresh: float = 1.0,
         apart: Callable[..., Deferred[Any]] = maybeDeferred,
         chance: Callable[[], float] = random.random,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._swarm = swarm
@@ -82,6 +87,8 @@ class SwarmProvider(Service):
         self._refresh = refresh
         self._apart = apart
         self._chance = chance
+        self._wall = wall
+        self.convergence = Counted()
         # What is known.
         self._snapshot: Snapshot | None = None
         self._own: frozenset[str] | None = None
@@ -246,7 +253,7 @@ class SwarmProvider(Service):
         return deciding.addCallback(self._decided, snapshot)
 
     def _decided(self, decision: Decision, snapshot: Snapshot) -> None:
-        before = self._decision
+        before, world = self._decision, self._snapshot
         self._snapshot = snapshot
         self._decision = decision
         for notice in decision.notices:
@@ -257,6 +264,11 @@ class SwarmProvider(Service):
             return
         if before is None or before.configuration is not decision.configuration:
             self._publish(decision.configuration)
+            if world is not None:
+                # Of tasks that were there before the gate it says nothing.
+                served = newly_served(world, snapshot, decision)
+                if served:
+                    self.convergence = self.convergence.with_tasks(served, self._wall())
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
