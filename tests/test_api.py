@@ -27,8 +27,9 @@ from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.middlewares import KINDS
+from swarmgate.observe.traffic import Tally, Traffic, quantile
 from swarmgate.providers.swarm.decide import Options
-from swarmgate.testing import MemorySwarm, service, snapshot, task
+from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
 from swarmgate.why.services import World
@@ -125,6 +126,68 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual([one["inFlight"] for one in web["tasks"]], [0, 3])
         self.assertEqual(web["tasks"][0]["reason"], "its health check fails")
         self.assertEqual(web["tasks"][1]["networks"], {"golf": "10.0.0.2"})
+
+    def test_numbers_of_tasks(self) -> None:
+        """A task that has answered shows how often, and how fast; one that has not shows nothing of the kind."""
+        traffic = Traffic((0.1, 0.2, 0.4))
+        tally = Tally(3)
+        tally.counts = [50, 40, 10, 0]
+        failed = Tally(3)
+        failed.counts = [0, 0, 0, 1]
+        key = ("web", "web@swarm", "web@swarm", "http://10.0.0.1:80", b"GET")
+        traffic.add({(*key, 200, 1): tally, (*key, 502, 1): failed})
+        told = answer("/api/swarm", {}, attrs.evolve(known(), traffic=traffic))[1]
+        first, second = next(one for one in told["services"] if one["name"] == "web")["tasks"]
+        self.assertEqual((first["requests"], first["errors"]), (101, 1))
+        self.assertAlmostEqual(first["latency"]["p50"], 0.101, 2)
+        self.assertAlmostEqual(first["latency"]["p95"], 0.32, 2)
+        self.assertNotIn("requests", second)
+        self.assertEqual(quantile((0.1,), (0, 0), 0.5), 0.0)
+        self.assertEqual(quantile((0.1,), (0, 5), 0.5), 0.1)
+
+    def test_targets(self) -> None:
+        """Prometheus is told of running tasks whose service has a port for it, and by names that people know."""
+        stack = {"com.docker.stack.namespace": "shop"}
+        shop = service("shop_web", {"prometheus.port": "9100", "prometheus.network": "back", **stack})
+        mine = service("mine", {"prometheus.port": "80", "prometheus.path": "/m"})
+        lost = service("lost", {"prometheus.port": "80", "prometheus.network": "back"})
+        wrong = service("wrong", {"prometheus.port": "70000"})
+        six = service("six", {"prometheus.port": "80", "prometheus.network": "shop_back", "prometheus.scheme": "https"})
+        world = World.of(
+            snapshot(
+                *(shop, mine, lost, wrong, six, service("none"), network("golf"), network("shop_back"), node("n1")),
+                *(task(shop, 3, state="starting"), task(lost, 8), task(wrong, 4), task("none", 5)),
+                task(shop, 2, networks={"golf": "10.0.0.2", "shop_back": "10.0.9.2"}),
+                task(mine, 6, networks={"shop_back": "10.0.9.6", "golf": "10.0.0.6"}),
+                task(six, 0, networks={"golf": "10.0.0.7", "shop_back": "fd00::7"}),
+            ),
+            Options(),
+            {},
+            frozenset({"net-golf"}),
+        )
+        told = answer("/api/prometheus/targets", {}, attrs.evolve(known(), world=world))[1]
+        labels = {"service": "shop_web", "task": "shop_web.2", "node": "n1", "stack": "shop", "slot": "2"}
+        self.assertEqual(
+            told,
+            [
+                {
+                    "targets": ["10.0.0.6:80"],
+                    "labels": {
+                        "service": "mine",
+                        "task": "mine.6",
+                        "node": "n1",
+                        "slot": "6",
+                        "__metrics_path__": "/m",
+                    },
+                },
+                {"targets": ["10.0.9.2:9100"], "labels": labels},
+                {
+                    "targets": ["[fd00::7]:80"],
+                    "labels": {"service": "six", "task": "six.task-six-0", "node": "n1", "__scheme__": "https"},
+                },
+            ],
+        )
+        self.assertEqual(answer("/api/prometheus/targets", {}, attrs.evolve(known(), world=None))[1], [])
 
     def test_draining(self) -> None:
         """A task that finishes its last requests is told of as draining."""

@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import service
+from swarmgate.api import targets
 from swarmgate.config.load import load
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.file_format import decode_file
@@ -245,6 +246,8 @@ class FactTests(SynchronousTestCase):
         groups = {".".join(key.split(".")[:size]) for key in known for size in range(1, key.count(".") + 2)}
         ends = {".".join(key.split(".")[start:]) for key in groups for start in range(key.count(".") + 1)}
         inner = {part for key in known for part in key.split(".")[:-1]}
+        # Labels that look like options.
+        ends |= set(re.findall(r'"(prometheus\.\w+)"', Path(targets.__file__).read_text("utf-8")))
         seen = 0
         for page in PAGES:
             if page.name == "file.rst":

@@ -31,6 +31,8 @@ def _named(schema: JSON) -> JSON:
     return _object({**schema["properties"], "name": _TEXT}, {}) | {"required": [*schema["required"], "name"]}
 
 
+_SECONDS = {"type": "number", "minimum": 0}
+_LATENCY = _object({"p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS})
 _STATUS = {"enum": ["enabled", "warning", "disabled"]}
 _ROUTER = _object(
     {
@@ -91,7 +93,8 @@ _TASK = _object(
         "url": _TEXT,
         "reason": _TEXT,
         "inFlight": _COUNT,
-    }
+    },
+    {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
 _TALLY = _object(
     {"requests": _COUNT, "errors": _COUNT, "seconds": {"type": "number"}, "counts": {"type": "array", "items": _COUNT}}
@@ -169,6 +172,10 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
     ),
     "/api/traffic": ("How many requests there were since the start, and how many took how long", _TRAFFIC),
     "/api/swarm": ("Nodes, services and their tasks; empty without a Swarm", _SWARM),
+    "/api/prometheus/targets": (
+        "Tasks of services with the label prometheus.port, for Prometheus' HTTP service discovery",
+        {"type": "array", "items": _object({"targets": _TEXTS, "labels": _map(_TEXT)})},
+    ),
     "/api/openapi.json": ("This document", _object({"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING})),
 }
 #: What is given in pages, and item by item: what it is called and an item's schema by path.

@@ -18,6 +18,7 @@ from swarmgate.api.feed import Feed
 from swarmgate.api.openapi import openapi
 from swarmgate.api.operations import Asking, NotAllowed, Operations, authenticated, check_origin, client_of, failure_of
 from swarmgate.api.operations import operation_of as _operation_of
+from swarmgate.api.targets import targets
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.providers.swarm.interface import ISwarm
 from swarmgate.providers.swarm.operate import Log
@@ -40,6 +41,7 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
     "/api/rawdata": views.raw_data,
     "/api/swarm": views.swarm,
     "/api/traffic": views.traffic,
+    "/api/prometheus/targets": targets,
     "/api/openapi.json": lambda known: openapi(),
 }
 """What is given as a whole."""

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
-from swarmgate.observe.traffic import Tally, Traffic
+from swarmgate.observe.traffic import Tally, Traffic, quantile
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
@@ -352,6 +352,20 @@ def _tally(tally: Tally, errors: int) -> JSON:
     return {"requests": tally.requests, "errors": errors, "seconds": tally.seconds, "counts": list(tally.counts)}
 
 
+def _numbers(known: Known, service: str, url: str) -> dict[str, JSON]:
+    """What has become of a server's requests, as part of what shows it; nothing without requests."""
+    if known.traffic is None:
+        return {}
+    if "totals" not in known.of_moment:
+        known.of_moment["totals"] = known.traffic.totals().servers
+    found = known.of_moment["totals"].get((service, url))
+    if found is None or not found[0].requests:
+        return {}
+    tally, errors = found
+    latency = {f"p{share}": quantile(known.traffic.buckets, tally.counts, share / 100) for share in (50, 95, 99)}
+    return {"requests": tally.requests, "errors": errors, "latency": latency}
+
+
 def version(known: Known) -> JSON:
     """Which program answers (Traefik ``/api/version``)."""
     return {"Version": known.version, "Codename": "swarmgate"}
@@ -388,9 +402,10 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                **(_numbers(known, *reached) if reached else {}),
             }
         )
-    for _, url, name, node, in_flight in known.draining:
+    for of, url, name, node, in_flight in known.draining:
         service_id = next((one.id for one in snapshot.services if one.name == name.partition(".")[0]), "")
         tasks.setdefault(service_id, []).append(
             {
@@ -404,6 +419,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": url,
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
+                **_numbers(known, of, url),
             }
         )
     shown = {task.id for task in snapshot.tasks}

@@ -181,3 +181,19 @@ def _kind(key: tuple[object, ...]) -> Kind:
     protocol = "websocket" if status == 101 else "http"
     name = _METHODS.get(method, _OTHER_METHOD)
     return Kind(str(entry_point), str(router), str(service), str(server), name, status or _CLIENT_GONE, protocol)
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float:
+    """The time in seconds that a *share* of requests, from 0 to 1, did not exceed, by linear interpolation; 0 for none.
+
+    :param counts: of each bucket, and of what is above all *bounds*, for which the highest bound stands.
+    """
+    wanted = share * sum(counts)
+    if not wanted:
+        return 0.0
+    passed, lower = 0, 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        if passed + count >= wanted:
+            return lower + (bound - lower) * (wanted - passed) / count
+        passed, lower = passed + count, bound
+    return lower
