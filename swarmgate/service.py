@@ -294,7 +294,7 @@ class GateService(Service):
     def _state(self) -> State:
         known, report = self.known(), self.serving.report()
         table = known.table
-        ages = [provider.look_age for provider in self.providers if isinstance(provider, SwarmProvider)]
+        swarms = [provider for provider in self.providers if isinstance(provider, SwarmProvider)]
         return State(
             self._reloads,
             self._last_reload,
@@ -307,9 +307,10 @@ class GateService(Service):
             },
             len(known.draining),
             table.tls.certificates,
-            ages[0] if ages else None,
+            swarms[0].look_age if swarms else None,
             report.redis,
             report.refused_share,
+            swarms[0].convergence.told() if swarms else None,
         )
 
     def _marks(self) -> tuple[object, ...]:

@@ -90,6 +90,26 @@ class FollowingTests(WatcherCase):
         self.pass_time(2 * watcher.SETTLE)
         self.assertNotIn("web", self.published[-1].services)
 
+    def test_convergence(self) -> None:
+        """How long a change took is counted from the first that was heard of it; what changes nothing is not."""
+        provider = self.follow()
+        self.assertEqual(sum(provider.convergence.counts), 0)
+        self.swarm.add_service("web", LABELS)
+        self.pass_time(2 * watcher.SETTLE)
+        self.assertEqual(sum(provider.convergence.counts), 1)
+        self.assertAlmostEqual(provider.convergence.seconds, watcher.SETTLE, 1)
+        self.swarm.ring()
+        self.pass_time(2.0)
+        self.swarm.hold()
+        self.swarm.remove_service("web")
+        self.pass_time(2.0)
+        self.swarm.release()
+        self.pass_time(2 * watcher.SETTLE)
+        self.assertEqual(sum(provider.convergence.counts), 2)
+        self.assertAlmostEqual(provider.convergence.seconds, 2 * watcher.SETTLE + 2.0, 0)
+        counts, seconds = provider.convergence.told()
+        self.assertEqual((counts[0], counts[-1], seconds), (("0.1", 1), ("+Inf", 0), provider.convergence.seconds))
+
     def test_other_options(self) -> None:
         """Other options are in force a moment later, though the Swarm is as it was; equal ones change nothing."""
         self.swarm.add_service("web", LABELS)

@@ -156,6 +156,7 @@ class FamiliesTests(TrafficCase):
             [certificate],
             0.25,
             {"limit@swarm": (True, 40, 2)},
+            convergence=([("0.1", 3), ("0.5", 1), ("+Inf", 1)], 7.5),
         )
         told = self.told(state, lag=0.5)
         server = (("service", "app@swarm"), ("url", "http://10.0.0.1:80"))
@@ -172,6 +173,9 @@ class FamiliesTests(TrafficCase):
             self.assertEqual(told["traefik_rate_limit_redis_decisions_total", key], count)
         self.assertEqual(told["traefik_reactor_lag_seconds", ()], 0.5)
         self.assertEqual(told["traefik_swarm_look_age_seconds", ()], 0.25)
+        for bound, count in (("0.1", 3), ("0.5", 4), ("+Inf", 5)):
+            self.assertEqual(told["traefik_swarm_convergence_seconds_bucket", (("le", bound),)], count)
+        self.assertEqual(told["traefik_swarm_convergence_seconds_sum", ()], 7.5)
         ((labels, value),) = [(key[1], value) for key, value in told.items() if key[0] == "traefik_tls_certs_not_after"]
         self.assertEqual((dict(labels)["sans"], value), ("a.example", 1234.0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
+    :ivar convergence: how many changes of the Swarm took how long to be in force: by upper bound in seconds, ascending,
+        the last for those above all; and how long they took together.
     :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     :ivar refused_share: of new requests, because of overload, from 0 to 1.
     """
@@ -54,6 +57,7 @@ class State:
     look_age: float | None = None
     redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
     refused_share: float = 0.0
+    convergence: tuple[Sequence[tuple[str, int]], float] | None = None
 
 
 @attrs.frozen
@@ -133,6 +137,15 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
     if state.look_age is not None:
         yield GaugeMetricFamily(
             f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age
+        )
+    if state.convergence is not None:
+        counts, seconds = state.convergence
+        totals = itertools.accumulate(count for _, count in counts)
+        yield HistogramMetricFamily(
+            f"{prefix}_swarm_convergence_seconds",
+            "How long changes of the Swarm took to be in force, from the first that was heard of them.",
+            [(bound, total) for (bound, _), total in zip(counts, totals, strict=True)],
+            seconds,
         )
 
 

@@ -19,6 +19,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,29 @@ BUSY = 10.0  # seconds after a change during which tasks are looked at more ofte
 BUSY_RATE = 4  # how many times as often
 BACK_OFF = (0.5, 3.0)  # seconds after the first failure, and at most; each failure doubles it
 STEADY = 10.0  # seconds that an event stream has to last for the next one's back-off to begin anew
+#: Upper bounds in seconds, by which :class:`Convergence` counts.
+CONVERGENCE = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Convergence:
+    """How long changes of the Swarm took to be in force.
+
+    :ivar counts: how many took how long: one number for each of :data:`CONVERGENCE`, and the last for those above all.
+    :ivar seconds: how long they took together.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(CONVERGENCE) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a change that took so long."""
+        self.counts[bisect_left(CONVERGENCE, seconds)] += 1
+        self.seconds += seconds
+
+    def told(self) -> tuple[list[tuple[str, int]], float]:
+        """Each bound in seconds, as text, with how many are in its bucket; and the seconds of all."""
+        return list(zip([*map(str, CONVERGENCE), "+Inf"], self.counts, strict=True)), self.seconds
 
 
 class SwarmProvider(Service):
@@ -57,6 +81,9 @@ class SwarmProvider(Service):
     :param apart: runs a call away from the reactor's thread and gives its result as a Deferred; to decide about
         thousands of services takes longer than the traffic should wait. By default it is run at once.
     :param chance: gives numbers from 0 to 1, for the back-off's jitter.
+    :ivar convergence: how long each change took from the first that was heard of it to its being in force. What is
+        heard is an event, or the begin of a look that nobody had asked for; both are by this machine's own clock, so
+        that clocks of other nodes don't matter.
     """
 
     name = "swarm"
@@ -88,7 +115,10 @@ class SwarmProvider(Service):
         self._decision: Decision | None = None
         self._is_outdated = False  # the decision was made by other options
         self._noticed: set[str] = set()
+        self.convergence = Convergence()
         # Looking.
+        self._heard: float | None = None  # of what no full look has been begun for
+        self._since = 0.0  # what is found by the look under way may have been so
         self._timer: IDelayedCall | None = None
         self._look: Deferred[Any] | None = None
         self._under_way: Deferred[None] | None = None
@@ -179,6 +209,8 @@ class SwarmProvider(Service):
     def ring(self) -> None:
         """Look at everything soon."""
         self._rung = True
+        if self._heard is None:
+            self._heard = self._clock.seconds()
         if self._under_way is None and not self._failures:
             self._schedule(max(SETTLE, min(LONGEST_REST, self._full_took) * LOOK_SHARE))
 
@@ -200,6 +232,9 @@ class SwarmProvider(Service):
         full = self._rung or self._snapshot is None or began - self._last_full >= full_after
         unasked = full and not self._rung
         self._rung = False
+        self._since = began
+        if full:
+            self._since, self._heard = began if self._heard is None else self._heard, None
         done: Deferred[None] = Deferred()
         self._under_way = done
         look: Deferred[Any] = self._swarm.look() if full else self._swarm.tasks()
@@ -257,6 +292,8 @@ class SwarmProvider(Service):
             return
         if before is None or before.configuration is not decision.configuration:
             self._publish(decision.configuration)
+            if before is not None:
+                self.convergence.add(self._clock.seconds() - self._since)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
