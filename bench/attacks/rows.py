@@ -348,7 +348,7 @@ def lossy(folder: Path, numbers: Numbers) -> list[Figure]:
 
 def watched(folder: Path, numbers: Numbers) -> list[Figure]:
     """Dashboards that are open and hardly read what they are told, and metrics that are asked for all the time."""
-    with World(folder, "--api.insecure") as world:
+    with World(folder, "--api.insecure", "--workers=2") as world:
         honest = f"http://127.0.0.1:{world.ports.honest}"
         seconds, memory = numbers["seconds"], 0
         world.honest(1.0)
