@@ -321,7 +321,6 @@ class GateService(Service):
         known, report = self.known(), self.serving.report()
         table = known.table
         swarms = [provider for provider in self.providers if isinstance(provider, SwarmProvider)]
-        counted = swarms[0].convergence if swarms else None
         return State(
             self._reloads,
             self._last_reload,
@@ -337,9 +336,7 @@ class GateService(Service):
             swarms[0].look_age if swarms else None,
             report.redis,
             report.refused_share,
-            None if counted is None else counted.cumulative(),
-            0.0 if counted is None else counted.seconds,
-            0 if counted is None else counted.unknown,
+            swarms[0].convergence.told() if swarms else None,
         )
 
     def _marks(self) -> tuple[object, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
@@ -13,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.dynamic.model import Configuration
 from swarmgate.providers.swarm import watcher
 from swarmgate.providers.swarm.decide import Options
-from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.testing import MemorySwarm
 
@@ -93,26 +91,24 @@ class FollowingTests(WatcherCase):
         self.assertNotIn("web", self.published[-1].services)
 
     def test_convergence(self) -> None:
-        """How long a task that starts had to wait for requests is counted; a node's clock that is ahead is no time."""
+        """How long a change took is counted from the first that was heard of it; what changes nothing is not."""
+        provider = self.follow()
+        self.assertEqual(sum(provider.convergence.counts), 0)
         self.swarm.add_service("web", LABELS)
-        self.swarm.add_service("alone", {"traefik.enable": "false"})
-        provider = self.follow(wall=lambda: 100.0)
-        self.assertEqual(provider.convergence.cumulative()["+Inf"], 0)
-        for name, starts in (("web", ("1970-01-01T00:01:39.7Z", "1970-01-01T00:01:41Z")), ("alone", ("nonsense",))):
-            (standing,) = self.swarm.tasks_of(name)
-            for number, since in enumerate(starts, 7):
-                of = standing.service_id
-                ip = (attrs.evolve(standing.addresses[0], ip=f"10.9.0.{number}"),)
-                made = Task(f"new-{name}-{number}", of, number, addresses=ip, node_id=standing.node_id, since=since)
-                self.swarm._tasks[made.id] = made
-        self.swarm.ring()
         self.pass_time(2 * watcher.SETTLE)
-        self.assertEqual(len(self.urls()), 3)
-        counted = provider.convergence
-        self.assertEqual((counted.cumulative()["0.25"], counted.cumulative()["0.5"], counted.unknown), (0, 1, 1))
-        self.assertAlmostEqual(counted.seconds, 0.3, 5)
-        self.pass_time(3)
-        self.assertEqual(provider.convergence, counted)
+        self.assertEqual(sum(provider.convergence.counts), 1)
+        self.assertAlmostEqual(provider.convergence.seconds, watcher.SETTLE, 1)
+        self.swarm.ring()
+        self.pass_time(2.0)
+        self.swarm.hold()
+        self.swarm.remove_service("web")
+        self.pass_time(2.0)
+        self.swarm.release()
+        self.pass_time(2 * watcher.SETTLE)
+        self.assertEqual(sum(provider.convergence.counts), 2)
+        self.assertAlmostEqual(provider.convergence.seconds, 2 * watcher.SETTLE + 2.0, 0)
+        counts, seconds = provider.convergence.told()
+        self.assertEqual((counts[0], counts[-1], seconds), (("0.1", 1), ("+Inf", 0), provider.convergence.seconds))
 
     def test_other_options(self) -> None:
         """Other options are in force a moment later, though the Swarm is as it was; equal ones change nothing."""

@@ -309,9 +309,7 @@ class FamiliesTests(TrafficCase):
             [certificate],
             0.25,
             {"limit@swarm": (True, 40, 2)},
-            convergence={"0.5": 2, "+Inf": 3},
-            convergence_seconds=4.5,
-            convergence_unknown=1,
+            convergence=([("0.1", 3), ("0.5", 1), ("+Inf", 1)], 7.5),
         )
         told = self.told(state, lag=0.5)
         server = (("service", "app@swarm"), ("url", "http://10.0.0.1:80"))
@@ -328,9 +326,9 @@ class FamiliesTests(TrafficCase):
             self.assertEqual(told["traefik_rate_limit_redis_decisions_total", key], count)
         self.assertEqual(told["traefik_reactor_lag_seconds", ()], 0.5)
         self.assertEqual(told["traefik_swarm_look_age_seconds", ()], 0.25)
-        self.assertEqual(told["traefik_discovery_convergence_seconds_bucket", (("le", "0.5"),)], 2)
-        self.assertEqual(told["traefik_discovery_convergence_seconds_sum", ()], 4.5)
-        self.assertEqual(told["traefik_discovery_convergence_unknown_total", ()], 1)
+        for bound, count in (("0.1", 3), ("0.5", 4), ("+Inf", 5)):
+            self.assertEqual(told["traefik_swarm_convergence_seconds_bucket", (("le", bound),)], count)
+        self.assertEqual(told["traefik_swarm_convergence_seconds_sum", ()], 7.5)
         ((labels, value),) = [(key[1], value) for key, value in told.items() if key[0] == "traefik_tls_certs_not_after"]
         self.assertEqual((dict(labels)["sans"], value), ("a.example", 1234.0))
 

@@ -524,6 +524,52 @@ async def aborts(over: Until, port: int, count: int) -> Seen:
     return {"aborted": count}
 
 
+async def viewers(over: Until, port: int, own: int, count: int, asks: float, scrapes: float) -> Seen:
+    """Dashboards that are open: each follows the changes and hardly reads them, and asks for traffic every so often.
+
+    :param own: the port of the entry point that the dashboard is on; *asks*: seconds between two questions of each.
+    :param scrapes: of the metrics, a second.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.ensure_future(over)
+    seen: Counter[str] = Counter()
+
+    async def one(number: int) -> socket.socket:
+        made = await connect(own, narrow=True)
+        await loop.sock_sendall(made, get("/api/events", "viewer.example"))
+        begun = await loop.sock_recv(made, 12)
+        seen["viewers"] += begun.endswith(b"200")
+        return made
+
+    async def ask(path: str, every: float, first: float) -> None:
+        await asyncio.sleep(first)
+        reader, writer = await asyncio.open_connection("127.0.0.1", own)
+        while not ended.done():
+            begin = loop.time()
+            writer.write(get(path, "viewer.example"))
+            status, _ = await read_answer(reader)
+            seen[f"{path} {status}"] += 1
+            await asyncio.wait([ended], timeout=max(0.0, every - (loop.time() - begin)))
+        writer.close()
+
+    async def read_slowly(made: socket.socket) -> None:
+        while not ended.done():
+            await asyncio.wait([ended], timeout=1.0)
+            with contextlib.suppress(BlockingIOError):
+                seen["octets of changes"] += len(made.recv(100))
+
+    held = await crowd(count, one)
+    say("ready")
+    await asyncio.gather(
+        *(ask("/api/traffic", asks, random.random() * asks) for _ in held),
+        ask("/metrics", 1 / scrapes, 0.0),
+        *map(read_slowly, held),
+    )
+    for made in held:
+        made.close()
+    return dict(seen)
+
+
 async def gets(over: Until, port: int, count: int, connections: int = 20, posts: int = 0) -> Seen:
     """*count* GETs, each of which has to bring its own name back, and among them *posts* with unique names."""
     wrong: Counter[str] = Counter()
@@ -622,7 +668,7 @@ ROLES: dict[str, Callable[..., Coroutine[Any, Any, Seen]]] = {
     one.__name__: one
     for one in (
         *(honest, backend, slow_heads, slow_bodies, slow_readers, stopped_upload, idle, half_open, websockets),
-        *(churn, aborts, gets, broken_bodies, hostile),
+        *(churn, aborts, gets, broken_bodies, hostile, viewers),
     )
 }
 

@@ -346,6 +346,34 @@ def lossy(folder: Path, numbers: Numbers) -> list[Figure]:
         ]
 
 
+def watched(folder: Path, numbers: Numbers) -> list[Figure]:
+    """Dashboards that are open and hardly read what they are told, and metrics that are asked for all the time."""
+    with World(folder, "--api.insecure", "--workers=2") as world:
+        honest = f"http://127.0.0.1:{world.ports.honest}"
+        seconds, memory = numbers["seconds"], 0
+        world.honest(1.0)
+        before, during = [], []
+        for _ in range(int(numbers["rounds"])):
+            before.append(world.honest(seconds)["p99"])
+            memory = memory or world.memory()
+            given = {"own": world.ports.own, "count": int(numbers["count"]), "asks": 2.0, "scrapes": 10.0}
+            attack = world.attack("viewers", **given)
+            # Something to tell of: the attackers' service changes its server.
+            world.routes(honest, honest)
+            during.append(world.honest(seconds)["p99"])
+            seen = attack.finish()
+            world.routes(honest, f"http://127.0.0.1:{world.ports.attacked}")
+        was, now = statistics.median(before), statistics.median(during)
+        return [
+            Figure("honest p99 before, median", was, unit="ms"),
+            Figure("honest p99 during, median", now, max(1.1 * was, was + numbers.get("slack", 0.0)), "ms"),
+            Figure("viewers", seen["viewers"], numbers["count"], at_least=True),
+            Figure("scrapes of the metrics a second", seen.get("/metrics 200", 0) / seconds, 8, at_least=True),
+            Figure("questions for traffic a second", seen.get("/api/traffic 200", 0) / seconds),
+            Figure("growth of memory", (world.memory() - memory) / 1e6, 60, "MB"),
+        ]
+
+
 ROWS = (
     Row(
         19,
@@ -427,5 +455,12 @@ ROWS = (
         lossy,
         {"seconds": 30},
         {"seconds": 4},
+    ),
+    Row(
+        40,
+        "200 dashboards that hardly read, 10 scrapes a second",
+        watched,
+        {"count": 200, "seconds": 8, "rounds": 5},
+        {"count": 50, "seconds": 1, "rounds": 1, "slack": 500},
     ),
 )

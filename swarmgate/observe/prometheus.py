@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,8 +41,8 @@ class State:
     :ivar servers: by service and URL: whether it is up, and how many requests it is answering.
     :ivar draining: how many servers finish what they are answering, and get nothing new.
     :ivar look_age: seconds since the Swarm was looked at successfully, None without one.
-    :ivar convergence: how many tasks took at most how long from their start to requests, by bound; None: no Swarm;
-        :ivar convergence_seconds: together; :ivar convergence_unknown: of how many it is not known.
+    :ivar convergence: how many changes of the Swarm took how long to be in force: by upper bound in seconds, ascending,
+        the last for those above all; and how long they took together.
     :ivar redis: by rate limit: whether its Redis decides, how often it has, and how often it had to be done without.
     :ivar refused_share: of new requests, because of overload, from 0 to 1.
     """
@@ -56,9 +57,7 @@ class State:
     look_age: float | None = None
     redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
     refused_share: float = 0.0
-    convergence: Mapping[str, int] | None = None
-    convergence_seconds: float = 0.0
-    convergence_unknown: int = 0
+    convergence: tuple[Sequence[tuple[str, int]], float] | None = None
 
 
 @attrs.frozen
@@ -139,16 +138,13 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
             f"{prefix}_swarm_look_age_seconds", "How long ago the Swarm was looked at successfully.", state.look_age
         )
     if state.convergence is not None:
+        counts, seconds = state.convergence
+        totals = itertools.accumulate(count for _, count in counts)
         yield HistogramMetricFamily(
-            f"{prefix}_discovery_convergence_seconds",
-            "How long it took from the start of tasks until they got requests.",
-            buckets=list(state.convergence.items()),
-            sum_value=state.convergence_seconds,
-        )
-        yield CounterMetricFamily(
-            f"{prefix}_discovery_convergence_unknown",
-            "Tasks of which that is not known, as their node's clock is ahead.",
-            state.convergence_unknown,
+            f"{prefix}_swarm_convergence_seconds",
+            "How long changes of the Swarm took to be in force, from the first that was heard of them.",
+            [(bound, total) for (bound, _), total in zip(counts, totals, strict=True)],
+            seconds,
         )
 
 

@@ -90,3 +90,7 @@ class AttackTests(SynchronousTestCase):
         if os.geteuid() or not os.path.exists("/dev/net/tun"):
             raise SkipTest("the wire is two network devices in namespaces: it needs root and /dev/net/tun")
         self.hold(39)
+
+    def test_watched(self) -> None:
+        """Dashboards that hardly read, and metrics that are asked for all the time, keep nobody else waiting."""
+        self.hold(40)

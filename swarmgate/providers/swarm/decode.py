@@ -170,7 +170,6 @@ def task_from(told: Any) -> Task:
         container=container.get("ContainerID") or "",
         error=status.get("Err") or "",
         exit_code=container.get("ExitCode") if state in ("failed", "complete") else None,
-        since=str(status.get("Timestamp") or ""),
         ended=nanoseconds(status.get("Timestamp") or "") if has_failed else 0,
         addresses=addresses_from(
             (attachment["Network"]["ID"], address)

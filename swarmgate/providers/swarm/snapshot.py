@@ -86,8 +86,6 @@ class Task:
         ``service_id`` then say nothing.
     :ivar error: why it does not run, in the engine's words.
     :ivar exit_code: of its container, None unless that has ended.
-    :ivar since: when its node put it in this state, by the node's clock, as the API spells it (RFC 3339), or ``""``;
-        two that differ in this alone are equal.
     :ivar ended: when it failed or was rejected, in nanoseconds since 1970; 0: it was not.
     """
 
@@ -102,7 +100,6 @@ class Task:
     error: str = ""
     exit_code: int | None = None
     ended: int = 0
-    since: str = attrs.field(default="", eq=False)
 
     @property
     def is_running(self) -> bool:

@@ -19,7 +19,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import random
-import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +30,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarmgate.dynamic.model import Configuration
-from swarmgate.providers.swarm.convergence import Counted, newly_served
 from swarmgate.providers.swarm.decide import Decision, Options, decide, own_networks
 from swarmgate.providers.swarm.interface import ISwarm, SwarmError
 from swarmgate.providers.swarm.snapshot import Snapshot, Task, own_task
@@ -46,6 +45,29 @@ BUSY = 10.0  # seconds after a change during which tasks are looked at more ofte
 BUSY_RATE = 4  # how many times as often
 BACK_OFF = (0.5, 3.0)  # seconds after the first failure, and at most; each failure doubles it
 STEADY = 10.0  # seconds that an event stream has to last for the next one's back-off to begin anew
+#: Upper bounds in seconds, by which :class:`Convergence` counts.
+CONVERGENCE = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Convergence:
+    """How long changes of the Swarm took to be in force.
+
+    :ivar counts: how many took how long: one number for each of :data:`CONVERGENCE`, and the last for those above all.
+    :ivar seconds: how long they took together.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(CONVERGENCE) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a change that took so long."""
+        self.counts[bisect_left(CONVERGENCE, seconds)] += 1
+        self.seconds += seconds
+
+    def told(self) -> tuple[list[tuple[str, int]], float]:
+        """Each bound in seconds, as text, with how many are in its bucket; and the seconds of all."""
+        return list(zip([*map(str, CONVERGENCE), "+Inf"], self.counts, strict=True)), self.seconds
 
 
 class SwarmProvider(Service):
@@ -59,8 +81,9 @@ class SwarmProvider(Service):
     :param apart: runs a call away from the reactor's thread and gives its result as a Deferred; to decide about
         thousands of services takes longer than the traffic should wait. By default it is run at once.
     :param chance: gives numbers from 0 to 1, for the back-off's jitter.
-    :param wall: gives the seconds since 1970.
-    :ivar convergence: how long it took from the start of tasks until their configuration was published.
+    :ivar convergence: how long each change took from the first that was heard of it to its being in force. What is
+        heard is an event, or the begin of a look that nobody had asked for; both are by this machine's own clock, so
+        that clocks of other nodes don't matter.
     """
 
     name = "swarm"
@@ -77,7 +100,6 @@ class SwarmProvider(Service):
         refresh: float = 1.0,
         apart: Callable[..., Deferred[Any]] = maybeDeferred,
         chance: Callable[[], float] = random.random,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._swarm = swarm
@@ -87,15 +109,16 @@ class SwarmProvider(Service):
         self._refresh = refresh
         self._apart = apart
         self._chance = chance
-        self._wall = wall
-        self.convergence = Counted()
         # What is known.
         self._snapshot: Snapshot | None = None
         self._own: frozenset[str] | None = None
         self._decision: Decision | None = None
         self._is_outdated = False  # the decision was made by other options
         self._noticed: set[str] = set()
+        self.convergence = Convergence()
         # Looking.
+        self._heard: float | None = None  # of what no full look has been begun for
+        self._since = 0.0  # what is found by the look under way may have been so
         self._timer: IDelayedCall | None = None
         self._look: Deferred[Any] | None = None
         self._under_way: Deferred[None] | None = None
@@ -186,6 +209,8 @@ class SwarmProvider(Service):
     def ring(self) -> None:
         """Look at everything soon."""
         self._rung = True
+        if self._heard is None:
+            self._heard = self._clock.seconds()
         if self._under_way is None and not self._failures:
             self._schedule(max(SETTLE, min(LONGEST_REST, self._full_took) * LOOK_SHARE))
 
@@ -207,6 +232,9 @@ class SwarmProvider(Service):
         full = self._rung or self._snapshot is None or began - self._last_full >= full_after
         unasked = full and not self._rung
         self._rung = False
+        self._since = began
+        if full:
+            self._since, self._heard = began if self._heard is None else self._heard, None
         done: Deferred[None] = Deferred()
         self._under_way = done
         look: Deferred[Any] = self._swarm.look() if full else self._swarm.tasks()
@@ -253,7 +281,7 @@ class SwarmProvider(Service):
         return deciding.addCallback(self._decided, snapshot)
 
     def _decided(self, decision: Decision, snapshot: Snapshot) -> None:
-        before, world = self._decision, self._snapshot
+        before = self._decision
         self._snapshot = snapshot
         self._decision = decision
         for notice in decision.notices:
@@ -264,11 +292,8 @@ class SwarmProvider(Service):
             return
         if before is None or before.configuration is not decision.configuration:
             self._publish(decision.configuration)
-            if world is not None:
-                # Of tasks that were there before the gate it says nothing.
-                served = newly_served(world, snapshot, decision)
-                if served:
-                    self.convergence = self.convergence.with_tasks(served, self._wall())
+            if before is not None:
+                self.convergence.add(self._clock.seconds() - self._since)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
