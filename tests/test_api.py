@@ -492,8 +492,9 @@ class FeedTests(SynchronousTestCase):
         self.clock = Clock()
         self.feed = Feed(self.clock)
 
-    def view(self, last: bytes = b"") -> Any:
+    def view(self, last: bytes = b"", traffic: bool = False) -> Any:
         request: Any = DummyRequest([b"api"])
+        request.args = {b"traffic": [b"true"]} if traffic else {}
         if last:
             request.requestHeaders.setRawHeaders(b"Last-Event-ID", [last])
         request.registerProducer = lambda producer, streaming: setattr(request, "viewer", producer)
@@ -526,7 +527,7 @@ class FeedTests(SynchronousTestCase):
         self.assertIn(b'"one"', request.written[-1])
 
     def test_traffic(self) -> None:
-        """Each second all viewers are told of traffic; it is measured once, and not at all without viewers."""
+        """Viewers that ask for it are told of traffic each second; it is measured once, and not at all without them."""
         asked: list[str] = []
         meter = SimpleNamespace(
             begin=lambda: asked.append("begin"), lately=lambda: succeed(b"%d" % [asked.append("lately"), len(asked)][1])
@@ -535,21 +536,25 @@ class FeedTests(SynchronousTestCase):
         self.feed.measure(meter)
         self.clock.advance(5)
         self.assertEqual(asked, [])
-        first, second = self.view(), self.view()
+        self.view()
+        self.clock.advance(5)
+        self.assertEqual(asked, [])
+        first, second = self.view(traffic=True), self.view(traffic=True)
         self.assertEqual(asked, ["begin"])
         self.clock.advance(1)
         event = b"event: traffic\ndata: 2\n\n"
         self.assertEqual([first.written[-1], second.written[-1]], [event, event])
         first.processingFailed(Exception())
         second.processingFailed(Exception())
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(5)
+        self.assertEqual(len(asked), 2)
 
     def test_slow_traffic(self) -> None:
         """A viewer that does not read gets no traffic of seconds that are over, but every change."""
         numbers = iter(range(100))
         self.feed = Feed(self.clock)
         self.feed.measure(SimpleNamespace(begin=lambda: None, lately=lambda: succeed(b"%d" % next(numbers))))
-        request = self.view()
+        request = self.view(traffic=True)
         request.viewer.pauseProducing()
         self.feed.tell(["one"])
         self.clock.pump([1] * 5)

@@ -38,6 +38,7 @@ class Feed:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
+        self._counting: set[_Viewer] = set()  # Those of them that want to know of traffic.
         self._clock = clock
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
@@ -46,7 +47,8 @@ class Feed:
         self._pulse.clock = clock
 
     def measure(self, traffic: Traffic) -> None:
-        """Tell viewers of *traffic* once a second: measured once for all of them, and only while there are any.
+        """Tell viewers that ask for it (``?traffic=true``) of *traffic* once a second: measured once for all of them,
+        and only while there are any.
 
         What a viewer can't take at that moment it does not get later.
         """
@@ -84,11 +86,13 @@ class Feed:
         request.setHeader(b"Cache-Control", b"no-store")
         viewer = _Viewer(self, request, seen)
         self._viewers.add(viewer)
-        if not self._heart.running:
-            self._heart.start(_HEARTBEAT, now=False)
-            if self._traffic is not None:
+        if self._traffic is not None and (getattr(request, "args", None) or {}).get(b"traffic") == [b"true"]:
+            self._counting.add(viewer)
+            if not self._pulse.running:
                 self._traffic.begin()
                 self._pulse.start(_TRAFFIC_EVERY, now=False)
+        if not self._heart.running:
+            self._heart.start(_HEARTBEAT, now=False)
         request.notifyFinish().addBoth(lambda _: self._gone(viewer))
         request.write(b": swarmgate\n\n")
         request.registerProducer(viewer, True)
@@ -99,8 +103,9 @@ class Feed:
         self._viewers.discard(viewer)
         if not self._viewers and self._heart.running:
             self._heart.stop()
-            if self._pulse.running:
-                self._pulse.stop()
+        self._counting.discard(viewer)
+        if not self._counting and self._pulse.running:
+            self._pulse.stop()
 
     def _tell_traffic(self) -> Deferred[None]:
         assert self._traffic is not None
@@ -109,7 +114,7 @@ class Feed:
     def _show_traffic(self, told: bytes) -> None:
         # Without a number: it is not kept for those who come again.
         text = b"event: traffic\ndata: %s\n\n" % told
-        for viewer in list(self._viewers):
+        for viewer in list(self._counting):
             viewer.write(text)
 
     def _beat(self) -> None:

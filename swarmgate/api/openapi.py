@@ -264,6 +264,7 @@ def openapi() -> JSON:
     paths["/api/events"] = {
         "get": {
             "summary": "Changes as they happen",
+            "parameters": [_query("traffic", "true: traffic, too, each second")],
             "responses": _answers(_TEXT, {"503": "too many viewers"}, "text/event-stream"),
         }
     }

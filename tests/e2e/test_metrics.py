@@ -93,7 +93,7 @@ class MetricsTests(SynchronousTestCase):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/traffic", timeout=10) as answer:
             # Whoever waits until a gate answers has asked it something.
             before = json.loads(answer.read())["entryPoints"].get("web", {"requests": 0})["requests"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=10) as events:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events?traffic=true", timeout=10) as events:
             events.readline()
             for host in ["a.example"] * 4 + ["b.example"] * 2:
                 self.post(gate.port, host)
