@@ -12,6 +12,7 @@ from typing import Any
 from swarmgate.middlewares import (
     add_prefix,
     basic_auth,
+    circuit_breaker,
     compress,
     headers,
     in_flight_req,
@@ -32,6 +33,7 @@ from swarmgate.middlewares.interface import Context, Middleware
 _MODULES: tuple[ModuleType, ...] = (
     add_prefix,
     basic_auth,
+    circuit_breaker,
     compress,
     headers,
     in_flight_req,
