@@ -93,6 +93,7 @@ _TASK = _object(
         "url": _TEXT,
         "reason": _TEXT,
         "inFlight": _COUNT,
+        "outdated": {"type": "boolean"},
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )

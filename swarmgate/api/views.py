@@ -387,6 +387,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for service, each in world.table.services.items()
         for server in each.servers
     }
+    specs = {service.id: service.spec for service in snapshot.services}
     tasks: dict[str, list[JSON]] = {}
     for task in snapshot.tasks:
         reached = next((servers[address.ip] for address in task.addresses if address.ip in servers), None)
@@ -402,6 +403,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                "outdated": task.spec != specs.get(task.service_id, task.spec),
                 **(_numbers(known, *reached) if reached else {}),
             }
         )
@@ -419,6 +421,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": url,
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
+                "outdated": False,
                 **_numbers(known, of, url),
             }
         )
@@ -439,6 +442,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                     "url": "",
                     "reason": f"it has {task.state}" if task.state == "failed" else f"it was {task.state}",
                     "inFlight": 0,
+                    "outdated": task.spec != specs.get(task.service_id, task.spec),
                 }
             )
     return {
