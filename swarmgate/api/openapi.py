@@ -120,6 +120,7 @@ _SWARM = _object(
                     "image": _TEXT,
                     "replicas": {"type": ["integer", "null"]},
                     "networks": _TEXTS,
+                    "problems": _TEXTS,
                     "tasks": _list(_TASK),
                 }
             )

@@ -22,7 +22,7 @@ from swarmgate.observe.traffic import Tally, Traffic, quantile
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
-from swarmgate.why.services import World
+from swarmgate.why.services import World, problems_of_services
 
 JSON = Any
 _REDACTED = "redacted"
@@ -425,6 +425,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 **_numbers(known, of, url),
             }
         )
+    problems = problems_of_services(world)
     shown = {task.id for task in snapshot.tasks}
     count: dict[str, int] = {}
     for task in sorted(failed, key=lambda task: task.ended, reverse=True):
@@ -454,6 +455,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "image": service.image,
                 "replicas": service.replicas,
                 "networks": [names.get(one, one) for one in service.networks],
+                "problems": list(problems.get(service.name, ())),
                 "tasks": tasks.get(service.id, []),
             }
             for service in snapshot.services

@@ -177,9 +177,11 @@ async function overview() {
         el("span", { class: one.warnings ? "warn" : "soft" }, `${one.warnings} with warnings`)))),
     card("Providers", told.providers.join(", ") || "none"));
     const found = [];
+    const heard = [];
     for (const kind of ["routers", "services", "middlewares"]) {
       for (const status of ["disabled", "warning"]) {
         const { told: items } = await ask(`http/${kind}`, { status, per_page: 20 });
+        heard.push(...items.flatMap((item) => item.error || []));
         found.push(...items.map((item) => el("div", { class: `problem ${status === "warning" ? "warn" : ""}` },
           el("strong", {}, item.name), " ", faults(item).join("; ") || "no entry point has it")));
       }
@@ -194,6 +196,8 @@ async function overview() {
       found.push(el("div", { class: "problem" }, el("strong", {}, node.hostname), ` the node is ${node.state}`));
     }
     for (const service of swarm.services) {
+      const unsaid = service.problems.filter((one) => !heard.includes(one));
+      if (unsaid.length) found.unshift(el("div", { class: "problem" }, el("strong", {}, service.name), ` ${unsaid.join("; ")}`));
       for (const task of service.tasks.filter((one) => one.error)) {
         found.push(el("div", { class: "problem warn" }, el("strong", {}, `${service.name}.${task.slot || task.id}`),
           ` ${task.state} on ${task.node || "no node"}: ${task.error}`));
@@ -432,8 +436,11 @@ async function swarm() {
         el("summary", { "data-key": `open ${service.id}` }, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
           el("span", { class: service.replicas === null || running === service.replicas ? "good" : "warn" },
             service.replicas === null ? `${running} running` : `${running} of ${service.replicas} running`),
-          draining ? el("span", { class: "warn" }, `${draining} draining`) : null),
-        serviceActs(service), rolling(service),
+          draining ? el("span", { class: "warn" }, `${draining} draining`) : null,
+          service.problems.length ? el("span", { class: "bad" }, service.problems.length === 1 ? "1 problem" : `${service.problems.length} problems`) : null),
+        serviceActs(service),
+        service.problems.length ? el("div", { class: "within" }, service.problems.map((one) => el("div", { class: "problem" }, one))) : null,
+        rolling(service),
         table([head("Task"), head("Node"), head("State"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
           inOrder(service.tasks).map((task) => {
             const now = task.url && recent((moment) => Object.values(moment.servers).map((one) => one[task.url]).find(Boolean));
