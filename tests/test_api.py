@@ -158,6 +158,28 @@ class ViewTests(SynchronousTestCase):
         latency = web["tasks"][1]["latency"]
         self.assertTrue(0.2 < latency["p50"] <= latency["p95"] <= latency["p99"] <= 0.33, latency)
 
+    def test_outdated_tasks(self) -> None:
+        """Tasks of before a service's update are told from those of after it."""
+        shop = service("shop", spec="new")
+        world = World.of(
+            snapshot(shop, task(shop, spec="old"), task(shop, 2, spec="new")),
+            Options(kinds=KINDS),
+            {"web": EntryPointFacts()},
+        )
+        (told,) = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]["services"]
+        self.assertEqual([True, False], [one["outdated"] for one in told["tasks"]])
+
+    def test_problems_of_services(self) -> None:
+        """A Swarm service tells of labels that are misspelt; one that is well is silent."""
+        wrong = {"trafik.enable": "true", "traefik.http.routers.shop.rulle": "Host(`shop.example`)"}
+        shop, other = service("shop", wrong), service("other", {"com.docker.stack.namespace": "x"}, ports=[80])
+        world = World.of(snapshot(shop, other), Options(kinds=KINDS), {"web": EntryPointFacts()})
+        told = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]["services"]
+        problems = {one["name"]: " ".join(one["problems"]) for one in told}
+        self.assertEqual("", problems["other"])
+        self.assertIn("did you mean traefik.enable?", problems["shop"])
+        self.assertIn("did you mean rule?", problems["shop"])
+
     def test_targets(self) -> None:
         """Prometheus is told of running tasks whose service has a port for it, and by names that people know."""
         stack = {"com.docker.stack.namespace": "shop"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,7 +47,7 @@ class ValueTests(SynchronousTestCase):
                 ports=(Port(80, 8080, "host"),),
                 replicas=3,
             ),
-            service_from(told_service(a_b="c")),
+            attrs.evolve(service_from(told_service(a_b="c")), spec=""),
         )
 
     def test_dnsrr(self) -> None:
@@ -86,8 +87,17 @@ class ValueTests(SynchronousTestCase):
                 container="1".rjust(64, "0"),
                 addresses=(Address("net1", "10.0.0.1"),),
             ),
-            task_from(told_task()),
+            attrs.evolve(task_from(told_task()), spec=""),
         )
+
+    def test_spec(self) -> None:
+        """A task is as its service is now until that is updated; where tasks may be placed does not count."""
+        template = {"ContainerSpec": {"Image": "app:1"}, "ForceUpdate": 0, "Placement": {"Constraints": ["a==b"]}}
+        told = {"ID": "s", "Spec": {"Name": "web", "TaskTemplate": template}}
+        task = task_from({**told_task(), "Spec": {**template, "Placement": {}}})
+        self.assertEqual(service_from(told).spec, task.spec)
+        told["Spec"] = {"Name": "web", "TaskTemplate": {**template, "ForceUpdate": 1}}
+        self.assertNotEqual(service_from(told).spec, task.spec)
 
     def test_new_task(self) -> None:
         """A task that no node has yet has neither node nor container nor address."""

@@ -107,6 +107,7 @@ _TASK = _object(
         "url": _TEXT,
         "reason": _TEXT,
         "inFlight": _COUNT,
+        "outdated": {"type": "boolean"},
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
@@ -121,6 +122,7 @@ _SWARM = _object(
                     "image": _TEXT,
                     "replicas": {"type": ["integer", "null"]},
                     "networks": _TEXTS,
+                    "problems": _TEXTS,
                     "tasks": _list(_TASK),
                 }
             )

@@ -21,7 +21,7 @@ from swarmgate.dynamic.tls import Certificate
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
-from swarmgate.why.services import World
+from swarmgate.why.services import World, problems_of_services
 
 JSON = Any
 _REDACTED = "redacted"
@@ -369,6 +369,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for server in each.servers
     }
     numbers = traffic(known).get("servers", {})
+    specs = {service.id: service.spec for service in snapshot.services}
     tasks: dict[str, list[JSON]] = {}
     for task in snapshot.tasks:
         reached = next((servers[address.ip] for address in task.addresses if address.ip in servers), None)
@@ -384,6 +385,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                "outdated": task.spec != specs.get(task.service_id, task.spec),
                 **(_numbers(numbers.get(reached[0], {}).get(reached[1])) if reached else {}),
             }
         )
@@ -401,9 +403,11 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "url": url,
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
+                "outdated": False,
                 **_numbers(numbers.get(of, {}).get(url)),
             }
         )
+    problems = problems_of_services(world)
     shown = {task.id for task in snapshot.tasks}
     count: dict[str, int] = {}
     for task in sorted(failed, key=lambda task: task.ended, reverse=True):
@@ -421,6 +425,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                     "url": "",
                     "reason": f"it has {task.state}" if task.state == "failed" else f"it was {task.state}",
                     "inFlight": 0,
+                    "outdated": task.spec != specs.get(task.service_id, task.spec),
                 }
             )
     return {
@@ -432,6 +437,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "image": service.image,
                 "replicas": service.replicas,
                 "networks": [names.get(one, one) for one in service.networks],
+                "problems": list(problems.get(service.name, ())),
                 "tasks": tasks.get(service.id, []),
             }
             for service in snapshot.services

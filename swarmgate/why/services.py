@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping
 
 import attrs
@@ -89,7 +90,7 @@ def _labels(service: SwarmService, world: World) -> Iterator[str]:
     prefixes = world.decision.surroundings.options.prefixes
     for label, _ in service.labels:
         first, _, rest = label.partition(".")
-        near = nearest_of(first.strip(), prefixes)
+        near = _nearest_prefix(first.strip(), prefixes)
         if first.lower() not in prefixes and near:
             meant = (
                 f"{near}.{rest}" if rest else f"{near}{first.strip()[len(near) :].replace('-', '.').replace('_', '.')}"
@@ -106,6 +107,27 @@ def _labels(service: SwarmService, world: World) -> Iterator[str]:
             f"{', '.join(misplaced)}: these are labels of its containers, which are not read: in the stack file move "
             f"them from labels: to deploy.labels:, or docker service update --label-add LABEL=VALUE {service.name}"
         )
+
+
+@functools.lru_cache(1000)
+def _nearest_prefix(word: str, prefixes: tuple[str, ...]) -> str:
+    return nearest_of(word, prefixes)
+
+
+def problems_of_services(world: World) -> dict[str, tuple[str, ...]]:
+    """What is wrong with the labels of Swarm services, by the service's name; those that are well are left out.
+
+    It says less than :func:`why_service`, and of all services at once.
+    """
+    found: dict[str, list[str]] = {}
+    for service in world.snapshot.services:
+        if wrong := list(_labels(service, world)):
+            found[service.name] = wrong
+    for problem in world.table.problems:
+        kind, _, name = problem.origin.partition(" ")
+        if kind == "service":
+            found.setdefault(name, []).append(str(problem))
+    return {name: tuple(dict.fromkeys(problems)) for name, problems in found.items()}
 
 
 def _exposure(service: SwarmService, share: Share, world: World) -> Iterator[str]:

@@ -25,6 +25,7 @@ It needs root and Debian's packages docker.io, iproute2 and iptables.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -45,6 +46,7 @@ PREFIX = "sgl"
 ADDRESSES = "198.18.0"  # of the range set aside for benchmarks
 POOL = "198.19.0.0/16"  # for the overlay networks
 APP = Path(__file__).with_name("app.py")
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 class LabError(Exception):
@@ -94,6 +96,24 @@ class Namespace:
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program in here; whoever starts it ends it."""
         return subprocess.Popen(self.wrap(*command), **options)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let the thread be in here: sockets that it makes, and programs that it starts, are. Paths stay as they are.
+
+        :raises OSError: it can't (setns(2)).
+        """
+        with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{self.name}") as there:
+            _set_namespace(there.fileno())
+            try:
+                yield
+            finally:
+                _set_namespace(home.fileno())
+
+
+def _set_namespace(file: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(file, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Engine(Namespace):

@@ -1,6 +1,7 @@
 // Shows what the API tells. Whatever comes from there is set as text, never as markup.
 
 const API = new URL("../api/", document.baseURI);
+API.username = API.password = ""; // Whoever opens the page as http://user:password@host is known to the browser by now.
 const EVERY = 2000; // Milliseconds between two questions for numbers.
 const KEPT = 90; // Points of a plot.
 const SHOWN = 50; // Items of a list at a time.
@@ -21,7 +22,7 @@ function el(name, options = {}, ...children) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (value !== false && value !== undefined) element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((one) => one !== null && one !== undefined));
+  element.append(...children.flat(2).filter((one) => one !== null && one !== undefined));
   return element;
 }
 
@@ -178,9 +179,11 @@ async function overview() {
         el("span", { class: one.warnings ? "warn" : "soft" }, `${one.warnings} with warnings`)))),
     card("Providers", told.providers.join(", ") || "none"));
     const found = [];
+    const heard = [];
     for (const kind of ["routers", "services", "middlewares"]) {
       for (const status of ["disabled", "warning"]) {
         const { told: items } = await ask(`http/${kind}`, { status, per_page: 20 });
+        heard.push(...items.flatMap((item) => item.error || []));
         found.push(...items.map((item) => el("div", { class: `problem ${status === "warning" ? "warn" : ""}` },
           el("strong", {}, item.name), " ", faults(item).join("; ") || "no entry point has it")));
       }
@@ -195,6 +198,8 @@ async function overview() {
       found.push(el("div", { class: "problem" }, el("strong", {}, node.hostname), ` the node is ${node.state}`));
     }
     for (const service of swarm.services) {
+      const unsaid = service.problems.filter((one) => !heard.includes(one));
+      if (unsaid.length) found.unshift(el("div", { class: "problem" }, el("strong", {}, service.name), ` ${unsaid.join("; ")}`));
       for (const task of service.tasks.filter((one) => one.error)) {
         found.push(el("div", { class: "problem warn" }, el("strong", {}, `${service.name}.${task.slot || task.id}`),
           ` ${task.state} on ${task.node || "no node"}: ${task.error}`));
@@ -384,20 +389,26 @@ function nodeActs(node) {
   return el("div", { class: "acts" }, one);
 }
 
-// During a rolling update: the tasks that leave beside those that stay, each with its traffic.
+// While tasks are replaced, or leave: those beside the others, each side with its traffic.
 function rolling(service) {
+  const isUpdate = service.tasks.some((task) => task.outdated && !task.error);
   const tasks = service.tasks.filter((task) => task.url);
-  const leaving = tasks.filter((task) => task.state === "draining");
-  if (!leaving.length) return null;
+  const goes = (task) => task.outdated || task.state === "draining";
+  if (!isUpdate && !tasks.some(goes)) return null;
   const row = (text, some) => {
     const urls = new Set(some.map((task) => task.url));
     const now = recent((moment) => sum(Object.fromEntries(Object.values(moment.servers).flatMap(Object.entries).filter(([url]) => urls.has(url)))));
     return [text, String(some.length), String(some.reduce((total, task) => total + task.inFlight, 0)),
       now ? number(now.rate) : "–", now ? percent(now.errors) : "–", duration(now ? now.nearly : null)];
   };
-  return table([head("Rolling update"), figure("Tasks"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
-    [row("leaving", leaving), row("in service", tasks.filter((task) => task.state !== "draining"))], "");
+  const [title, leave, stay] = isUpdate ? ["Rolling update", "old tasks", "new tasks"] : ["Tasks that leave", "leaving", "staying"];
+  return table([head(title), figure("Tasks"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
+    [row(leave, tasks.filter(goes)), row(stay, tasks.filter((task) => !goes(task)))], "");
 }
+
+// By slot, the old one before the one that takes its place; what has failed comes last.
+const inOrder = (tasks) => [...tasks].sort((one, other) =>
+  Boolean(one.error) - Boolean(other.error) || one.slot - other.slot || other.outdated - one.outdated || one.id.localeCompare(other.id));
 
 const tone = (task) => (task.state === "running" && !task.reason ? "" : task.state === "draining" || task.state === "running" ? "warn" : "bad");
 
@@ -423,17 +434,21 @@ async function swarm() {
     swap(rows, ...wanted.slice(0, SHOWN).map((service) => {
       const running = service.tasks.filter((task) => task.state === "running").length;
       const draining = service.tasks.filter((task) => task.state === "draining").length;
-      const box = el("details", { open: open.has(service.id), ontoggle: (event) => (event.target.open ? open.add(service.id) : open.delete(service.id)) },
+      const box = el("details", { "data-service": service.name, open: open.has(service.id), ontoggle: (event) => (event.target.open ? open.add(service.id) : open.delete(service.id)) },
         el("summary", { "data-key": `open ${service.id}` }, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
           el("span", { class: service.replicas === null || running === service.replicas ? "good" : "warn" },
             service.replicas === null ? `${running} running` : `${running} of ${service.replicas} running`),
-          draining ? el("span", { class: "warn" }, `${draining} draining`) : null),
-        serviceActs(service), rolling(service),
+          draining ? el("span", { class: "warn" }, `${draining} draining`) : null,
+          service.problems.length ? el("span", { class: "bad" }, service.problems.length === 1 ? "1 problem" : `${service.problems.length} problems`) : null),
+        serviceActs(service),
+        service.problems.length ? el("div", { class: "within" }, service.problems.map((one) => el("div", { class: "problem" }, one))) : null,
+        rolling(service),
         table([head("Task"), head("Node"), head("State"), figure("Answering"), figure("Requests/s"), figure("5xx"), figure("99 % within")],
-          service.tasks.map((task) => {
+          inOrder(service.tasks).map((task) => {
             const now = task.url && recent((moment) => Object.values(moment.servers).map((one) => one[task.url]).find(Boolean));
             return [
-              el("div", {}, task.slot ? `${service.name}.${task.slot}` : task.id, el("div", { class: "soft" }, task.url)),
+              el("div", {}, el("strong", {}, task.slot ? `${service.name}.${task.slot}` : task.id), task.outdated && !task.error ? [" ", tag("old", "warn")] : null,
+                el("div", { class: "soft" }, task.url)),
               task.node, el("div", {}, tag(task.state), el("div", { class: "soft" }, task.error || task.reason)),
               String(task.inFlight), now ? number(now.rate) : "–", now ? percent(now.errors) : "–", duration(now ? now.nearly : null),
             ];

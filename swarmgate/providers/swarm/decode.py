@@ -12,6 +12,7 @@ all in all, and the reactor waits 3 ms at most.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import time
@@ -148,6 +149,7 @@ def service_from(told: Any) -> SwarmService:
             sorted((str(name), str(value)) for name, value in (container.get("Labels") or {}).items())
         ),
         has_health_check=bool((container.get("Healthcheck") or {}).get("Test")),
+        spec=digest_of(template),
     )
 
 
@@ -171,12 +173,22 @@ def task_from(told: Any) -> Task:
         error=status.get("Err") or "",
         exit_code=container.get("ExitCode") if state in ("failed", "complete") else None,
         ended=nanoseconds(status.get("Timestamp") or "") if has_failed else 0,
+        spec=digest_of(told.get("Spec") or {}),
         addresses=addresses_from(
             (attachment["Network"]["ID"], address)
             for attachment in attachments
             for address in attachment.get("Addresses") or ()
         ),
     )
+
+
+def digest_of(template: Any) -> str:
+    """Return what tells a task's or a service's template (``TaskSpec``) from others, ``""`` for none.
+
+    Where tasks may be placed is left out: a task that may stay where it is outlives such an update.
+    """
+    told = {name: value for name, value in template.items() if name != "Placement"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12] if told else ""
 
 
 def network_from(told: Any) -> Network:

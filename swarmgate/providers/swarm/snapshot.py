@@ -50,6 +50,7 @@ class SwarmService:
     :ivar replicas: how many tasks are wanted, None where each node has one.
     :ivar container_labels: those of its containers (``labels`` in a stack file), which route nothing, sorted by name.
     :ivar has_health_check: whether it sets one itself; its image may have another, which the API does not tell.
+    :ivar spec: a digest of what its tasks are made by; tasks with another are older than its last update.
     :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
         ``name`` then say nothing.
     """
@@ -67,6 +68,7 @@ class SwarmService:
     replicas: int | None = 1
     container_labels: tuple[tuple[str, str], ...] = ()
     has_health_check: bool = False
+    spec: str = ""
     fault: str = ""
 
 
@@ -87,6 +89,7 @@ class Task:
     :ivar error: why it does not run, in the engine's words.
     :ivar exit_code: of its container, None unless that has ended.
     :ivar ended: when it failed or was rejected, in nanoseconds since 1970; 0: it was not.
+    :ivar spec: a digest of what it was made by, its service's unless an update is still to replace it.
     """
 
     id: str
@@ -100,6 +103,7 @@ class Task:
     error: str = ""
     exit_code: int | None = None
     ended: int = 0
+    spec: str = ""
 
     @property
     def is_running(self) -> bool:
