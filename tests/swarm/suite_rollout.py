@@ -91,8 +91,26 @@ class RolloutCase(GateCase):
                 wait_until(all_answer, f"all tasks of {name} to answer at {each}", 60)
             except LabError as error:
                 tasks = self.lab.docker("service", "ps", "--no-trunc", name)
+                direct = self.reached_without_gate(name, each)
                 logs = "\n".join(self.log("gate_swarmgate", node) for node in self.placed("gate_swarmgate"))
-                raise LabError(f"{error}; it last answered {answers};\n{tasks}\nthe gates' logs:\n{logs}") from None
+                raise LabError(
+                    f"{error}; it last answered {answers};\n{tasks}\n"
+                    f"from the gate's container, without the gate: {direct}\nthe gates' logs:\n{logs}"
+                ) from None
+
+    def reached_without_gate(self, name: str, at: str) -> dict[str, str]:
+        """What becomes of a connection to each task from within the container of the gate at *at*."""
+        engine = next(one for one in self.lab.engines if at.startswith(f"{one.address}:"))
+        container = engine.docker("ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=gate_swarmgate")
+        process = engine.docker("inspect", "--format", "{{.State.Pid}}", container.split()[0])
+        told = {}
+        for task in self.lab.running(name):
+            address = task["NetworksAttachments"][-1]["Addresses"][0].partition("/")[0]
+            script = f"import socket; socket.create_connection(({address!r}, 8083), 3); print('reached')"
+            command = ["nsenter", f"--net=/proc/{process}/ns/net", "--", sys.executable, "-c", script]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            told[f"{name}.{task['Slot']} {address}"] = (done.stdout or done.stderr).strip().rpartition("\n")[2]
+        return told
 
     @contextlib.contextmanager
     def load(
