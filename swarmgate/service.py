@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -52,6 +52,8 @@ from swarmgate.middlewares import KINDS
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
+from swarmgate.observe.summary import InFlight, Meter
+from swarmgate.observe.turns import Turns
 from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
 from swarmgate.providers.file import FileProvider
@@ -112,6 +114,7 @@ class GateService(Service):
         self.is_terminating = False
         self._obtained: dict[Certificate, ServedCertificate] = {}
         self._reloads, self._last_reload = 0, 0.0
+        self._meter: Meter | None = None
         self.feed = Feed(reactor)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
@@ -121,6 +124,10 @@ class GateService(Service):
         self._stapler = _stapler(configuration, reactor)
         resources = self._resources(configuration, swarm)
         self.serving = self._serving(configuration, resources)
+        if configuration.api is not None and self.serving.traffic is not None:
+            turns = Turns(reactor)
+            self._meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
+            self.feed.measure(self._meter)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
@@ -165,7 +172,9 @@ class GateService(Service):
             dashboard = DashboardResource() if configuration.api.dashboard else None
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
-            resources[API] = ApiResource(recent, self.feed, swarm, operations, self._reactor.seconds, dashboard)
+            resources[API] = ApiResource(
+                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured
+            )
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         return resources
@@ -269,19 +278,36 @@ class GateService(Service):
             self._configuration.access_log is not None,
             "" if self._configuration.tracing is None else "OTLP",
             "Prometheus" if _prometheus(self._configuration) is not None else "",
-            self.serving.traffic,
             time.time(),
             self._configuration.api is not None and self._configuration.api.operations,
             self._configuration.api is not None and self._configuration.api.logs,
             report.draining,
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
+            self._told_traffic,
         )
+
+    def _told_traffic(self) -> dict[str, Any]:
+        return {} if self._meter is None else self._meter.told
+
+    def _measured(self) -> Deferred[bytes]:
+        """What ``/api/traffic`` says."""
+        return succeed(b"{}") if self._meter is None else self._meter.altogether()
+
+    def _in_flight(self) -> InFlight:
+        """How many requests are being answered, by whom."""
+        report = self.serving.report()
+        servers = {(name, url): count for name, url, _, _, count in report.draining}
+        if any(report.in_flight.values()):
+            for name, service in self._aggregator.table.services.items():
+                for server in service.servers:
+                    count = report.in_flight.get(server.url)
+                    if count:
+                        servers[name, server.url] = count
+        return InFlight(report.requests, servers)
 
     def _metrics(self, options: PrometheusMetrics) -> Callable[[], Callable[[], Iterable[Metric]]]:
         """What takes down how things are, and gives what tells of it in another thread."""
-        labels = Labels(
-            options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels, options.buckets
-        )
+        labels = Labels(options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels)
 
         def tell() -> Callable[[], Iterable[Metric]]:
             traffic = self.serving.traffic

@@ -43,7 +43,8 @@ from swarmgate.middlewares.interface import Context
 from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.output import Output
-from swarmgate.observe.traffic import FINE, Traffic
+from swarmgate.observe.summary import BOUNDS
+from swarmgate.observe.traffic import Traffic
 from swarmgate.overload import (
     Bounds,
     Guard,
@@ -85,6 +86,7 @@ class Report:
     :ivar connections: open ones, by entry point.
     :ivar refusals: requests that were refused before they were one, by entry point and reason.
     :ivar refused_share: of new requests, from 0 to 1, because of overload.
+    :ivar requests: that are being answered, by entry point.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar troubles: why servers can't be asked, by URL.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
@@ -99,6 +101,7 @@ class Report:
     draining: Sequence[tuple[str, str, str, str, int]] = ()
     redis: Mapping[str, tuple[bool, int, int]] = attrs.field(factory=dict)
     refused_share: float = 0.0
+    requests: Mapping[str, int] = attrs.field(factory=dict)
 
 
 class Serving:
@@ -350,6 +353,7 @@ class Serving:
             ],
             self.gate.redis(),
             self.guard.state.share,
+            {name: entry_point.in_flight for name, entry_point in self.entry_points.items()},
         )
 
     def sockets(self) -> dict[str, list[socket.socket]]:
@@ -456,9 +460,14 @@ def _bounds(configuration: StaticConfiguration, processes: int) -> Bounds:
 def traffic_of(configuration: StaticConfiguration) -> Traffic | None:
     """What counts requests; None if nobody wants to know."""
     metrics = configuration.metrics
-    if metrics is not None and metrics.prometheus is not None:
-        return Traffic(sorted({*metrics.prometheus.buckets, *FINE}), metrics.add_internals)
-    return None if configuration.api is None else Traffic(FINE)
+    prometheus = None if metrics is None else metrics.prometheus
+    if prometheus is None and configuration.api is None:
+        return None
+    return Traffic(
+        () if prometheus is None else prometheus.buckets,
+        metrics is not None and metrics.add_internals,
+        finer=() if configuration.api is None else BOUNDS,
+    )
 
 
 def _flags(observed: Observed) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 from jsonschema_rs import Draft202012Validator
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import NOT_DONE_YET
@@ -27,12 +28,15 @@ from swarmgate.config.load import load
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.middlewares import KINDS
-from swarmgate.observe.traffic import Tally, Traffic, quantile
+from swarmgate.observe.summary import BOUNDS, InFlight, Meter
+from swarmgate.observe.traffic import Traffic
+from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
 from swarmgate.why.services import World
+from tests.exchanges import exchange_of
 from tests.pki import START, authority
 
 
@@ -67,6 +71,14 @@ def known() -> Known:
     served = tuple(certificate(name, days) for name, days in (("c.example", 60), ("b.example", 5), ("a.example", 0)))
     world = World.of(snapshot(good, bad, task(good), task(good, 2)), Options(kinds=KINDS), {"web": EntryPointFacts()})
     table = attrs.evolve(world.table, tls=attrs.evolve(world.table.tls, certificates=served, default=served[0]))
+    clock = Clock()
+    traffic = Traffic(BOUNDS, now=clock.seconds)
+    for status in (200, 200, 502):
+        exchange = exchange_of()
+        exchange.entry_point, exchange.service, exchange.server = "web", "web@swarm", "http://10.0.0.2:80"
+        exchange.status, exchange.started = status, -0.25
+        traffic.record(exchange)
+    busy = InFlight({"web": 3}, {("web@swarm", "http://10.0.0.2:80"): 3})
     return Known(
         table,
         {"swarm": world.decision.configuration},
@@ -75,6 +87,7 @@ def known() -> Known:
         {down: "its health check fails"},
         {"http://10.0.0.2:80": 3},
         world,
+        traffic=lambda: Meter(traffic, lambda: busy, clock.seconds, clock.seconds, Turns(clock)).told,
     )
 
 
@@ -127,6 +140,24 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual(web["tasks"][0]["reason"], "its health check fails")
         self.assertEqual(web["tasks"][1]["networks"], {"golf": "10.0.0.2"})
 
+    def test_traffic(self) -> None:
+        """Entry points, services and tasks are shown with their requests, errors and how long they took."""
+        told = get("/api/traffic")
+        self.assertEqual(told["entryPoints"]["web"]["requests"], 3)
+        server = told["servers"]["web@swarm"]["http://10.0.0.2:80"]
+        self.assertEqual((server["requests"], server["errors"], server["inFlight"]), (3, 1, 3))
+        place = next(index for index, bound in enumerate(told["bounds"]) if bound >= 0.25)
+        self.assertEqual((server["counts"][place], sum(server["counts"])), (3, 3))
+        self.assertEqual(len(server["counts"]), len(told["bounds"]) + 1)
+        shown = get("/api/http/services/web@swarm")
+        self.assertEqual((shown["requests"], shown["errors"]), (3, 1))
+        self.assertNotIn("requests", get("/api/http/services/bad@swarm"))
+        (web,) = [one for one in get("/api/swarm")["services"] if one["name"] == "web"]
+        self.assertNotIn("requests", web["tasks"][0])
+        self.assertEqual((web["tasks"][1]["requests"], web["tasks"][1]["errors"]), (3, 1))
+        latency = web["tasks"][1]["latency"]
+        self.assertTrue(0.2 < latency["p50"] <= latency["p95"] <= latency["p99"] <= 0.33, latency)
+
     def test_outdated_tasks(self) -> None:
         """Tasks of before a service's update are told from those of after it."""
         shop = service("shop", spec="new")
@@ -148,24 +179,6 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual("", problems["other"])
         self.assertIn("did you mean traefik.enable?", problems["shop"])
         self.assertIn("did you mean rule?", problems["shop"])
-
-    def test_numbers_of_tasks(self) -> None:
-        """A task that has answered shows how often, and how fast; one that has not shows nothing of the kind."""
-        traffic = Traffic((0.1, 0.2, 0.4))
-        tally = Tally(3)
-        tally.counts = [50, 40, 10, 0]
-        failed = Tally(3)
-        failed.counts = [0, 0, 0, 1]
-        key = ("web", "web@swarm", "web@swarm", "http://10.0.0.1:80", b"GET")
-        traffic.add({(*key, 200, 1): tally, (*key, 502, 1): failed})
-        told = answer("/api/swarm", {}, attrs.evolve(known(), traffic=traffic))[1]
-        first, second = next(one for one in told["services"] if one["name"] == "web")["tasks"]
-        self.assertEqual((first["requests"], first["errors"]), (101, 1))
-        self.assertAlmostEqual(first["latency"]["p50"], 0.101, 2)
-        self.assertAlmostEqual(first["latency"]["p95"], 0.32, 2)
-        self.assertNotIn("requests", second)
-        self.assertEqual(quantile((0.1,), (0, 0), 0.5), 0.0)
-        self.assertEqual(quantile((0.1,), (0, 5), 0.5), 0.1)
 
     def test_targets(self) -> None:
         """Prometheus is told of running tasks whose service has a port for it, and by names that people know."""
@@ -501,8 +514,9 @@ class FeedTests(SynchronousTestCase):
         self.clock = Clock()
         self.feed = Feed(self.clock)
 
-    def view(self, last: bytes = b"") -> Any:
+    def view(self, last: bytes = b"", traffic: bool = False) -> Any:
         request: Any = DummyRequest([b"api"])
+        request.args = {b"traffic": [b"true"]} if traffic else {}
         if last:
             request.requestHeaders.setRawHeaders(b"Last-Event-ID", [last])
         request.registerProducer = lambda producer, streaming: setattr(request, "viewer", producer)
@@ -533,6 +547,44 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(len(request.written), before)
         request.viewer.resumeProducing()
         self.assertIn(b'"one"', request.written[-1])
+
+    def test_traffic(self) -> None:
+        """Viewers that ask for it are told of traffic each second; it is measured once, and not at all without them."""
+        asked: list[str] = []
+        meter = SimpleNamespace(
+            begin=lambda: asked.append("begin"), lately=lambda: succeed(b"%d" % [asked.append("lately"), len(asked)][1])
+        )
+        self.feed = Feed(self.clock)
+        self.feed.measure(meter)
+        self.clock.advance(5)
+        self.assertEqual(asked, [])
+        self.view()
+        self.clock.advance(5)
+        self.assertEqual(asked, [])
+        first, second = self.view(traffic=True), self.view(traffic=True)
+        self.assertEqual(asked, ["begin"])
+        self.clock.advance(1)
+        event = b"event: traffic\ndata: 2\n\n"
+        self.assertEqual([first.written[-1], second.written[-1]], [event, event])
+        first.processingFailed(Exception())
+        second.processingFailed(Exception())
+        self.clock.advance(5)
+        self.assertEqual(len(asked), 2)
+
+    def test_slow_traffic(self) -> None:
+        """A viewer that does not read gets no traffic of seconds that are over, but every change."""
+        numbers = iter(range(100))
+        self.feed = Feed(self.clock)
+        self.feed.measure(SimpleNamespace(begin=lambda: None, lately=lambda: succeed(b"%d" % next(numbers))))
+        request = self.view(traffic=True)
+        request.viewer.pauseProducing()
+        self.feed.tell(["one"])
+        self.clock.pump([1] * 5)
+        request.viewer.resumeProducing()
+        self.assertEqual(b"".join(request.written).count(b"event:"), 1)
+        self.clock.advance(1)
+        self.assertEqual(request.written[-1], b"event: traffic\ndata: 5\n\n")
+        self.assertIn(b"event: change", b"".join(self.view(b"0").written))
 
     def test_gone(self) -> None:
         """Once the last viewer is gone nothing is left to do."""

@@ -9,6 +9,7 @@ import sys
 from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.application.service import IServiceMaker
 from twisted.internet import asyncioreactor
@@ -215,7 +216,10 @@ class ReactorTests(CommandCase):
     def installed(self, uvloop: Any) -> tuple[str, Any]:
         """The name and the loop of the reactor that would be installed in a process that has none yet."""
         loops: list[Any] = []
-        self.patch(sys, "modules", {**sys.modules, "uvloop": uvloop})
+        # The dict itself: the import of a module that is loaded looks at no other.
+        modules = mock.patch.dict(sys.modules, {"uvloop": uvloop})
+        modules.start()
+        self.addCleanup(modules.stop)
         del sys.modules["twisted.internet.reactor"]
         self.patch(asyncioreactor, "install", loops.append)
         self.patch(asyncio, "set_event_loop", lambda loop: None)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -17,7 +23,10 @@ from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import Exchange
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
-from swarmgate.observe.traffic import Traffic
+from swarmgate.observe.summary import BOUNDS as FINE
+from swarmgate.observe.summary import InFlight, Meter, quantiles, summary
+from swarmgate.observe.traffic import Kind, Traffic
+from swarmgate.observe.turns import Turns
 from tests.exchanges import exchange_of
 from tests.pki import authority
 
@@ -43,9 +52,7 @@ class TrafficCase(SynchronousTestCase):
 
     def told(self, state: State | None = None, labels: Labels | None = None, lag: float = 0.0) -> dict[Any, float]:
         """What is told: values by name and labels."""
-        made = families(
-            "traefik", labels or Labels(True, True, True, BOUNDS), self.traffic, state or State(0, 0.0), lag
-        )
+        made = families("traefik", labels or Labels(True, True, True), self.traffic, state or State(0, 0.0), lag)
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in made
@@ -103,6 +110,140 @@ class CountTests(TrafficCase):
         self.assertEqual((kind.entry_point, kind.router, kind.service, tally.requests), ("web", "", "", 3))
 
 
+class ChangesTests(TrafficCase):
+    def changes(self) -> list[tuple[str, str, list[int]]]:
+        return sorted((kind.service, kind.server, counts) for kind, counts in self.traffic.changes())
+
+    def test_changes(self) -> None:
+        """Each exchange is told once, and nothing of what had none."""
+        self.ended(seconds=0.05)
+        server = "http://10.0.0.1:80"
+        self.assertEqual(self.changes(), [("app@swarm", server, [1, 0, 0])])
+        self.assertEqual(self.changes(), [])
+        self.ended(seconds=0.5)
+        self.ended(seconds=0.5)
+        self.ended(seconds=0.05, server="http://10.0.0.2:80")
+        self.assertEqual(
+            self.changes(), [("app@swarm", server, [0, 2, 0]), ("app@swarm", "http://10.0.0.2:80", [1, 0, 0])]
+        )
+
+    def test_gone_servers(self) -> None:
+        """When a server is gone, as in a rolling update, what it had before is not told as if it were new."""
+        self.ended(seconds=0.05)
+        self.changes()
+        self.ended(seconds=0.5)
+        self.traffic.keep({"r@swarm"}, {"app@swarm": set()})
+        self.assertEqual(self.changes(), [("app@swarm", "", [0, 1, 0])])
+        self.ended(seconds=0.5, server="http://10.0.0.2:80")
+        self.changes()
+        self.traffic.keep({"r@swarm"}, {"app@swarm": set()})
+        self.assertEqual(self.changes(), [])
+        ((_, tally),) = self.traffic.kinds()
+        self.assertEqual(tally.counts, [1, 2, 0])
+
+
+class SummaryTests(TrafficCase):
+    def kind(self, **more: Any) -> Kind:
+        return Kind("web", "r@swarm", "app@swarm", "http://10.0.0.1:80", "GET", 200, "http")._replace(**more)
+
+    def test_numbers(self) -> None:
+        """Requests, errors, quantiles and those being answered are told of entry point, service and server."""
+        counted = [(self.kind(), [8, 1, 0]), (self.kind(status=503, server=""), [0, 1, 0])]
+        busy = InFlight({"web": 3}, {("app@swarm", "http://10.0.0.1:80"): 2, ("b@swarm", "http://10.0.0.2:80"): 0})
+        told = summary(counted, BOUNDS, busy)
+        whole = {"requests": 10, "errors": 1, "p50": 0.0625, "p95": 0.775, "p99": 0.955}
+        self.assertEqual(told["entryPoints"], {"web": {**whole, "inFlight": 3}})
+        self.assertEqual(told["services"], {"app@swarm": {**whole, "inFlight": 2}})
+        (server,) = told["servers"]["app@swarm"].values()
+        self.assertEqual((server["requests"], server["errors"], server["inFlight"]), (9, 0, 2))
+        self.assertEqual((set(told["servers"]), told["others"]), ({"app@swarm"}, 0))
+
+    def test_tunnels(self) -> None:
+        """That a WebSocket was open for an hour does not make its service slow."""
+        told = summary([(self.kind(status=101, protocol="websocket"), [0, 0, 1])], BOUNDS, InFlight())
+        self.assertEqual([told["services"]["app@swarm"][name] for name in ("requests", "p50", "p99")], [1, 0.0, 0.0])
+
+    def test_most(self) -> None:
+        """Of too many services those are told that have errors, then those with most requests."""
+        counted = [(self.kind(service=f"s{number}"), [number, 0, 0]) for number in range(1, 9)]
+        counted.append((self.kind(service="s1", status=500), [1, 0, 0]))
+        told = summary(counted, BOUNDS, InFlight(), most=3)
+        self.assertEqual((list(told["services"]), told["others"]), (["s1", "s8", "s7"], 5))
+        self.assertEqual(set(told["servers"]), {"s1", "s8", "s7"})
+
+    def now(self, ask: Callable[[], Deferred[bytes]]) -> Any:
+        """What a meter says, with no time in between."""
+        told = ask()
+        self.clock.advance(0.004)
+        return json.loads(self.successResultOf(told))
+
+    def test_meter(self) -> None:
+        """Each second is told by itself, and all that there was beside it."""
+        meter = Meter(
+            self.traffic, InFlight, lambda: 1000.0 + self.clock.seconds(), self.clock.seconds, Turns(self.clock)
+        )
+        self.ended(seconds=0.05)
+        self.clock.advance(1)
+        told = self.now(meter.lately)
+        self.assertEqual((round(told["at"], 1), round(told["seconds"], 1)), (1001.0, 1.0))
+        self.assertEqual(told["services"]["app@swarm"]["requests"], 1)
+        self.clock.advance(2)
+        self.ended(seconds=0.5)
+        self.ended(seconds=0.5)
+        told = self.now(meter.lately)
+        self.assertEqual((round(told["seconds"], 1), told["services"]["app@swarm"]["requests"]), (2.0, 2))
+        self.assertEqual(self.now(meter.lately)["services"], {})
+        self.ended(seconds=0.5)
+        meter.begin()
+        self.assertEqual(self.now(meter.lately)["services"], {})
+        told = self.now(meter.altogether)
+        self.assertEqual(
+            (told["since"], round(told["seconds"], 1), told["entryPoints"]["web"]["requests"]), (1000.0, 3.0, 4)
+        )
+
+    def test_turns(self) -> None:
+        """However many services there are, nothing is computed for longer than a turn, and once for all who ask."""
+        for number in range(500):
+            self.ended(seconds=0.05, service=f"s{number}", server=f"http://10.0.0.1:{number}")
+        clock = Clock()
+        busy = 0.0
+
+        def seconds() -> float:
+            # Each look at the clock takes some of a turn.
+            nonlocal busy
+            busy += 0.0001
+            return Clock.seconds(clock) + busy
+
+        clock.seconds = seconds  # type: ignore[method-assign]
+        meter = Meter(self.traffic, InFlight, seconds, seconds, Turns(clock))
+        told, other, longest = meter.altogether(), meter.altogether(), 0.0
+        while not told.called:
+            before = busy
+            Clock.advance(clock, 0.01)
+            longest = max(longest, busy - before)
+        self.assertLess(longest, 0.005)
+        self.assertGreater(busy, 0.02)
+        self.assertIs(self.successResultOf(told), self.successResultOf(other))
+        self.assertEqual(json.loads(self.successResultOf(meter.altogether())), json.loads(json.dumps(meter.told)))
+
+    def test_quantile_of_nothing(self) -> None:
+        """Without requests, and above the last bound, no number is made up."""
+        self.assertEqual(quantiles(BOUNDS, [0, 0, 0], (0.5, 0.9)), [0.0, 0.0])
+        self.assertEqual(quantiles(BOUNDS, [0, 0, 5], (0.5,)), [1.0])
+
+    @given(st.lists(st.floats(0.0001, 60.0), min_size=1, max_size=50), st.sampled_from([0.5, 0.95, 0.99]))
+    def test_quantile(self, times: list[float], share: float) -> None:
+        """A quantile is in the bucket that the request of that rank is in, so it is wrong by its width at most."""
+        counts = [0] * (len(FINE) + 1)
+        for one in times:
+            counts[bisect_left(FINE, one)] += 1
+        exact = sorted(times)[math.ceil(share * len(times)) - 1]
+        index = bisect_left(FINE, exact)
+        (told,) = quantiles(FINE, counts, [share])
+        self.assertGreaterEqual(told + 1e-6, FINE[index - 1] if index else 0.0)
+        self.assertLessEqual(told, FINE[index] + 1e-6)
+
+
 class FamiliesTests(TrafficCase):
     def test_names_and_labels(self) -> None:
         """Names and labels are Traefik's, and buckets are cumulative."""
@@ -124,6 +265,18 @@ class FamiliesTests(TrafficCase):
                 self.assertEqual(told[f"traefik_{part}_request_duration_seconds_bucket", named], count)
             self.assertAlmostEqual(told[f"traefik_{part}_request_duration_seconds_sum", both], 0.55)
 
+    def test_finer_bounds(self) -> None:
+        """Bounds that only the API counts by are not told to Prometheus, and change nothing of what it is told."""
+        self.traffic = Traffic(BOUNDS, now=self.clock.seconds, finer=(0.02, 0.3, 5.0))
+        for seconds in (0.01, 0.05, 0.25, 0.5, 2.0, 9.0):
+            self.ended(seconds=seconds)
+        buckets = {
+            dict(labels)["le"]: value
+            for (name, labels), value in self.told().items()
+            if name == "traefik_service_request_duration_seconds_bucket"
+        }
+        self.assertEqual(buckets, {"0.1": 2, "1.0": 4, "+Inf": 6})
+
     def test_grafana(self) -> None:
         """The dashboard for Grafana asks for nothing that there isn't."""
         self.ended()
@@ -139,7 +292,7 @@ class FamiliesTests(TrafficCase):
     def test_chosen_labels(self) -> None:
         """Metrics of entry points, routers and services are there only where they are asked for."""
         self.ended()
-        names = {name for name, _ in self.told(labels=Labels(False, False, False, BOUNDS))}
+        names = {name for name, _ in self.told(labels=Labels(False, False, False))}
         self.assertEqual({name for name in names if "_requests_total" in name or "server_up" in name}, set())
 
     def test_state(self) -> None:
@@ -200,7 +353,7 @@ class ResourceTests(TrafficCase):
     def setUp(self) -> None:
         super().setUp()
         self.calls: list[tuple[Deferred[Any], Any]] = []
-        tell = lambda: lambda: families("traefik", Labels(buckets=BOUNDS), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
+        tell = lambda: lambda: families("traefik", Labels(), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
         self.resource = MetricsResource(tell, self.in_thread, self.clock.seconds)
 
     def in_thread(self, call: Any, *given: Any) -> Deferred[Any]:

@@ -187,11 +187,25 @@ class SocketsTests(SynchronousTestCase):
 class SumTests(SynchronousTestCase):
     def test_reports(self) -> None:
         """What workers tell is one number for the gate."""
-        one = Report({"web": 2}, {"web": {"bad": 1}}, {"u": 3}, {}, [("s", "u", "t", "n", 1)])
-        other = Report({"web": 5}, {"web": {"bad": 1, "long": 1}}, {"u": 1}, {"u": "why"}, [("s", "u", "t", "n", 2)])
+        one = Report({"web": 2}, {"web": {"bad": 1}}, {"u": 3}, {}, [("s", "u", "t", "n", 1)], requests={"web": 1})
+        other = Report(
+            {"web": 5},
+            {"web": {"bad": 1, "long": 1}},
+            {"u": 1},
+            {"u": "why"},
+            [("s", "u", "t", "n", 2)],
+            requests={"web": 2},
+        )
         self.assertEqual(
             sum_of([one, other]),
-            Report({"web": 7}, {"web": {"bad": 2, "long": 1}}, {"u": 4}, {"u": "why"}, [("s", "u", "t", "n", 3)]),
+            Report(
+                {"web": 7},
+                {"web": {"bad": 2, "long": 1}},
+                {"u": 4},
+                {"u": "why"},
+                [("s", "u", "t", "n", 3)],
+                requests={"web": 3},
+            ),
         )
 
     def test_redis(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -14,6 +15,17 @@ from zope.interface import implementer
 _KEPT = 1000  # Events that a viewer may be behind.
 _HEARTBEAT = 15.0  # Seconds; proxies close what is silent for a minute.
 _MOST_VIEWERS = 500
+_TRAFFIC_EVERY = 1.0  # Seconds.
+
+
+class Traffic(Protocol):
+    """Tells how much there was."""
+
+    def begin(self) -> None:
+        """Have :meth:`lately` tell of what comes from now on."""
+
+    def lately(self) -> Deferred[bytes]:
+        """What there was since this was last called, as JSON."""
 
 
 class Feed:
@@ -26,9 +38,21 @@ class Feed:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
+        self._counting: set[_Viewer] = set()  # Those of them that want to know of traffic.
         self._clock = clock
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
+        self._traffic: Traffic | None = None
+        self._pulse = LoopingCall(self._tell_traffic)
+        self._pulse.clock = clock
+
+    def measure(self, traffic: Traffic) -> None:
+        """Tell viewers that ask for it (``?traffic=true``) of *traffic* once a second: measured once for all of them,
+        and only while there are any.
+
+        What a viewer can't take at that moment it does not get later.
+        """
+        self._traffic = traffic
 
     def tell(self, lines: Sequence[str]) -> None:
         """Tell all viewers of a change, each line of it an event."""
@@ -62,6 +86,11 @@ class Feed:
         request.setHeader(b"Cache-Control", b"no-store")
         viewer = _Viewer(self, request, seen)
         self._viewers.add(viewer)
+        if self._traffic is not None and (getattr(request, "args", None) or {}).get(b"traffic") == [b"true"]:
+            self._counting.add(viewer)
+            if not self._pulse.running:
+                self._traffic.begin()
+                self._pulse.start(_TRAFFIC_EVERY, now=False)
         if not self._heart.running:
             self._heart.start(_HEARTBEAT, now=False)
         request.notifyFinish().addBoth(lambda _: self._gone(viewer))
@@ -74,6 +103,19 @@ class Feed:
         self._viewers.discard(viewer)
         if not self._viewers and self._heart.running:
             self._heart.stop()
+        self._counting.discard(viewer)
+        if not self._counting and self._pulse.running:
+            self._pulse.stop()
+
+    def _tell_traffic(self) -> Deferred[None]:
+        assert self._traffic is not None
+        return self._traffic.lately().addCallback(self._show_traffic)
+
+    def _show_traffic(self, told: bytes) -> None:
+        # Without a number: it is not kept for those who come again.
+        text = b"event: traffic\ndata: %s\n\n" % told
+        for viewer in list(self._counting):
+            viewer.write(text)
 
     def _beat(self) -> None:
         for viewer in list(self._viewers):

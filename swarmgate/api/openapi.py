@@ -33,6 +33,17 @@ def _named(schema: JSON) -> JSON:
 
 _SECONDS = {"type": "number", "minimum": 0}
 _LATENCY = _object({"p50": _SECONDS, "p95": _SECONDS, "p99": _SECONDS})
+_TRAFFIC = _object(
+    {
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "p50": _SECONDS,
+        "p95": _SECONDS,
+        "p99": _SECONDS,
+        "inFlight": _COUNT,
+        "counts": _list(_COUNT),
+    }
+)
 _STATUS = {"enum": ["enabled", "warning", "disabled"]}
 _ROUTER = _object(
     {
@@ -51,6 +62,9 @@ _SERVICE = _object(
     {
         "loadBalancer": _object({"servers": _list(_object({"url": _TEXT, "weight": _NUMBER}))}),
         "serverStatus": _map({"enum": ["UP", "DOWN"]}),
+        "requests": _COUNT,
+        "errors": _COUNT,
+        "latency": _LATENCY,
         "error": _TEXTS,
     },
 )
@@ -96,18 +110,6 @@ _TASK = _object(
         "outdated": {"type": "boolean"},
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
-)
-_TALLY = _object(
-    {"requests": _COUNT, "errors": _COUNT, "seconds": {"type": "number"}, "counts": {"type": "array", "items": _COUNT}}
-)
-_TRAFFIC = _object(
-    {
-        "at": {"type": "number"},
-        "bounds": {"type": "array", "items": {"type": "number"}},
-        "entryPoints": _map(_TALLY),
-        "services": _map(_TALLY),
-        "servers": _map(_map(_TALLY)),
-    }
 )
 _SWARM = _object(
     {
@@ -172,11 +174,25 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
         "Routers, services and middlewares at once, by name",
         _object({"routers": _map(_ROUTER), "services": _map(_SERVICE), "middlewares": _map(_MIDDLEWARE)}),
     ),
-    "/api/traffic": ("How many requests there were since the start, and how many took how long", _TRAFFIC),
     "/api/swarm": ("Nodes, services and their tasks; empty without a Swarm", _SWARM),
+    "/api/traffic": (
+        "Requests since the gate has started, and how long they took in seconds",
+        _object(
+            {
+                "at": _SECONDS,
+                "since": _SECONDS,
+                "seconds": _SECONDS,
+                "bounds": _list(_SECONDS),
+                "entryPoints": _map(_TRAFFIC),
+                "services": _map(_TRAFFIC),
+                "servers": _map(_map(_TRAFFIC)),
+                "others": _COUNT,
+            }
+        ),
+    ),
     "/api/prometheus/targets": (
         "Tasks of services with the label prometheus.port, for Prometheus' HTTP service discovery",
-        {"type": "array", "items": _object({"targets": _TEXTS, "labels": _map(_TEXT)})},
+        _list(_object({"targets": _TEXTS, "labels": _map(_TEXT)})),
     ),
     "/api/openapi.json": ("This document", _object({"openapi": _TEXT, "info": _ANYTHING, "paths": _ANYTHING})),
 }
@@ -250,6 +266,7 @@ def openapi() -> JSON:
     paths["/api/events"] = {
         "get": {
             "summary": "Changes as they happen",
+            "parameters": [_query("traffic", "true: traffic, too, each second")],
             "responses": _answers(_TEXT, {"503": "too many viewers"}, "text/event-stream"),
         }
     }

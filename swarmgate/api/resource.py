@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -48,6 +48,7 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
 
 OPERATIONS = b"/api/operations"
 _SERVICES, _LOGS = "/api/swarm/services/", "/logs"
+_WITH_NUMBERS = ("/api/http/services", "/api/rawdata", "/api/swarm")
 _FRESH = 0.5  # Seconds for which an answer about the same table and Swarm is given again.
 _FAILED_FRESH = 3.0  # Seconds between two questions for tasks that have failed.
 _MOST_LINES = 1000
@@ -89,6 +90,7 @@ class ApiResource(Resource):
     :param operations: None: they are off.
     :param seconds: a clock's.
     :param dashboard: answers what is below ``/dashboard``, None for nobody.
+    :param measured: gives what ``/api/traffic`` says, of which others show parts; None: as it is known.
     """
 
     isLeaf = True
@@ -101,6 +103,7 @@ class ApiResource(Resource):
         operations: Operations | None = None,
         seconds: Callable[[], float] = lambda: 0.0,
         dashboard: Resource | None = None,
+        measured: Callable[[], Deferred[bytes]] | None = None,
     ) -> None:
         Resource.__init__(self)
         self._known = known
@@ -109,6 +112,7 @@ class ApiResource(Resource):
         self._operations = operations
         self._seconds = seconds
         self._dashboard = dashboard
+        self._measured = measured
         self._failed: tuple[Task, ...] = ()
         self._failed_until = -1.0
         self._failed_asked: Deferred[tuple[Task, ...]] | None = None
@@ -132,20 +136,35 @@ class ApiResource(Resource):
             }
             if text.startswith(_SERVICES) and text.endswith(_LOGS):
                 return self._log(request, unquote(text[len(_SERVICES) : -len(_LOGS)]), query)
+            if text == "/api/traffic" and not query and self._measured is not None:
+                return self._later(request, self._measured().addCallback(lambda body: (200, body)))
             if text == "/api/swarm" and self._swarm is not None:
-                return self._later(request, self._ask_for_failed().addCallback(self._show_swarm))
-            known = self._known()
-            if text in DOCUMENTS and not query:
-                body = known.of_moment.get(text) or known.of_moment.setdefault(
-                    text, _encoded(answer(text, {}, known)[1])
-                )
-                return self._send(request, 200, body)
-            status, value, next_page = answer(text, query, known)
+                asked: list[Deferred[Any]] = [self._ask_for_failed()]
+                if self._measured is not None:
+                    asked.append(self._measured())
+                both = gatherResults(asked, consumeErrors=True)
+                return self._later(request, both.addCallback(lambda found: self._show_swarm(found[0])))
+            if text.startswith(_WITH_NUMBERS) and self._measured is not None:
+                return self._later(request, self._measured().addCallback(lambda _: self._tell(request, text, query)))
         except (BadQuestion, ValueError) as error:
             return self._answer(request, 400, {"message": str(error)})
+        return self._send(request, *self._tell(request, text, query))
+
+    def _tell(self, request: Any, text: str, query: dict[str, list[str]]) -> tuple[int, bytes]:
+        """Status and body for a path with a query, from what is known now."""
+        known = self._known()
+        try:
+            if text in DOCUMENTS and not query:
+                body: bytes | None = known.of_moment.get(text)
+                if body is None:
+                    body = known.of_moment[text] = _encoded(answer(text, {}, known)[1])
+                return 200, body
+            status, value, next_page = answer(text, query, known)
+        except (BadQuestion, ValueError) as error:
+            return 400, _encoded({"message": str(error)})
         if next_page:
             request.setHeader(b"X-Next-Page", b"%d" % next_page)
-        return self._answer(request, status, value)
+        return status, _encoded(value)
 
     def _events(self, request: Any) -> Any:
         if request.method == b"HEAD":

@@ -18,7 +18,6 @@ from cryptography.x509.oid import NameOID
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
-from swarmgate.observe.traffic import Tally, Traffic, quantile
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
@@ -42,11 +41,12 @@ class Known:
     :ivar reasons: why servers can't be asked, by qualified service and URL.
     :ivar in_flight: requests that servers are answering, by URL.
     :ivar world: the Swarm, None without one.
-    :ivar traffic: what has become of requests; :ivar at: when all this was so, in seconds since 1970.
+    :ivar at: when all this was so, in seconds since 1970.
     :ivar operations: the Swarm can be changed by the API; ``logs``: what services log can be read.
     :ivar draining: servers that get no new requests and finish those that they have: the service, the server's URL,
         task and node, and how many requests.
     :ivar paths: bring the path of a request to the form that each entry point routes by.
+    :ivar traffic: gives how much there was since the gate has started.
     :ivar of_table: views that were made of the table, kept for as long as that stays.
     :ivar of_moment: views that were made of all of this.
     """
@@ -61,12 +61,12 @@ class Known:
     access_log: bool = False
     tracing: str = ""
     metrics: str = ""
-    traffic: Traffic | None = None
     at: float = 0.0
     operations: bool = False
     logs: bool = False
     draining: Sequence[tuple[str, str, str, str, int]] = ()
     paths: Mapping[str, Callable[[bytes], bytes]] = attrs.field(factory=dict)
+    traffic: Callable[[], JSON] = attrs.field(default=dict, eq=False, repr=False)
     of_table: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
     of_moment: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
@@ -182,10 +182,11 @@ def services(known: Known) -> list[dict[str, JSON]]:
 
 def _with_servers(known: Known, item: dict[str, JSON]) -> dict[str, JSON]:
     """A service with the states of its servers, which change by themselves."""
-    service = known.table.services.get(item["name"])
+    name = item["name"]
+    item = {**item, **_numbers(traffic(known).get("services", {}).get(name))}
+    service = known.table.services.get(name)
     if service is None or not service.servers:
         return item
-    name = item["name"]
     states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
     return {**item, "serverStatus": states}
 
@@ -331,44 +332,24 @@ def raw_data(known: Known) -> JSON:
     }
 
 
-def traffic(known: Known) -> JSON:
-    """How many requests there were since the start, and how many took how long."""
-    if known.traffic is None:
-        return {"at": known.at, "bounds": [], "entryPoints": {}, "services": {}, "servers": {}}
-    totals = known.traffic.totals()
-    servers: dict[str, dict[str, JSON]] = {}
-    for (service, url), one in totals.servers.items():
-        servers.setdefault(service, {})[url] = _tally(*one)
-    return {
-        "at": known.at,
-        "bounds": list(known.traffic.buckets),
-        "entryPoints": {name: _tally(*one) for name, one in totals.entry_points.items()},
-        "services": {name: _tally(*one) for name, one in totals.services.items()},
-        "servers": servers,
-    }
-
-
-def _tally(tally: Tally, errors: int) -> JSON:
-    return {"requests": tally.requests, "errors": errors, "seconds": tally.seconds, "counts": list(tally.counts)}
-
-
-def _numbers(known: Known, service: str, url: str) -> dict[str, JSON]:
-    """What has become of a server's requests, as part of what shows it; nothing without requests."""
-    if known.traffic is None:
-        return {}
-    if "totals" not in known.of_moment:
-        known.of_moment["totals"] = known.traffic.totals().servers
-    found = known.of_moment["totals"].get((service, url))
-    if found is None or not found[0].requests:
-        return {}
-    tally, errors = found
-    latency = {f"p{share}": quantile(known.traffic.buckets, tally.counts, share / 100) for share in (50, 95, 99)}
-    return {"requests": tally.requests, "errors": errors, "latency": latency}
-
-
 def version(known: Known) -> JSON:
     """Which program answers (Traefik ``/api/version``)."""
     return {"Version": known.version, "Codename": "swarmgate"}
+
+
+def traffic(known: Known) -> JSON:
+    """How many requests there were since the gate has started, and how fast they were answered."""
+    if "traffic" not in known.of_moment:
+        known.of_moment["traffic"] = known.traffic()
+    return known.of_moment["traffic"]
+
+
+def _numbers(told: JSON) -> dict[str, JSON]:
+    """What :func:`traffic` tells of a service or a server, as part of it; nothing without requests."""
+    if not told or not told["requests"]:
+        return {}
+    latency = {name: told[name] for name in ("p50", "p95", "p99")}
+    return {"requests": told["requests"], "errors": told["errors"], "latency": latency}
 
 
 def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
@@ -387,6 +368,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for service, each in world.table.services.items()
         for server in each.servers
     }
+    numbers = traffic(known).get("servers", {})
     specs = {service.id: service.spec for service in snapshot.services}
     tasks: dict[str, list[JSON]] = {}
     for task in snapshot.tasks:
@@ -404,7 +386,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
                 "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
                 "outdated": task.spec != specs.get(task.service_id, task.spec),
-                **(_numbers(known, *reached) if reached else {}),
+                **(_numbers(numbers.get(reached[0], {}).get(reached[1])) if reached else {}),
             }
         )
     for of, url, name, node, in_flight in known.draining:
@@ -422,7 +404,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
                 "outdated": False,
-                **_numbers(known, of, url),
+                **_numbers(numbers.get(of, {}).get(url)),
             }
         )
     problems = problems_of_services(world)

@@ -157,6 +157,7 @@ class _World:
         resources: frozenset[str],
     ) -> None:
         self.problems: list[Problem] = []
+        self._observed = {name: facts.observability.over(Observed()) for name, facts in entry_points.items()}
         self._comparisons = 0
         self.services: dict[str, Service] = {}
         self._middlewares: dict[str, Middleware] = {}
@@ -313,6 +314,7 @@ class _World:
             priority = HIGHEST_USER_PRIORITY
         for entry_point in self._entry_points_of(qualified, router):
             chain, chain_fault = self._entry_point_chains[entry_point]
+            observed = self._observed[entry_point]
             tls, entry_point_fault = own_tls, tls_fault
             model = self._entry_points[entry_point].tls
             if tls is None and model is not None:
@@ -330,9 +332,7 @@ class _World:
                 provider=provider,
                 problem=problem,
                 tls=tls,
-                observed=(router.observability or Observability()).over(
-                    self._entry_points[entry_point].observability.over(Observed())
-                ),
+                observed=observed if router.observability is None else router.observability.over(observed),
             )
 
     def _entry_points_of(self, qualified: str, router: Router) -> Iterable[str]:

@@ -601,6 +601,11 @@ class ClientConnection:
         """Whether it waits for a request of which nothing has come."""
         return self._exchange is None and self._buffer in (b"", b"\r\n")
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered: one at most."""
+        return 0 if self._exchange is None else 1
+
     def close_when_idle(self) -> None:
         """Close soon if nothing is under way, else after the answer.
 

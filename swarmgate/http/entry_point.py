@@ -284,3 +284,8 @@ class EntryPoint(Service):
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return sum(connection.in_flight for connection in self._connections)

@@ -146,6 +146,11 @@ class Greeting:
         """Whether nothing has come yet."""
         return not self._data
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered: none yet."""
+        return 0
+
     def close_when_idle(self) -> None:
         """Close soon: what is said now is still heard, and the connection's first answer its last."""
         self.deadline = min(self.deadline, self._deadlines.now + _LAST_WORDS_WITHIN)

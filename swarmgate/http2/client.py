@@ -505,6 +505,11 @@ class Http2Connection(Connection):
         """Whether no request is under way."""
         return not self.streams
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return len(self.streams)
+
     def close_when_idle(self) -> None:
         """Take no new requests, say so, and close when those under way are answered."""
         self._announce_end()

@@ -12,6 +12,8 @@ from typing import Any
 from swarmgate.middlewares import (
     add_prefix,
     basic_auth,
+    circuit_breaker,
+    compress,
     headers,
     in_flight_req,
     ip_allow_list,
@@ -31,6 +33,8 @@ from swarmgate.middlewares.interface import Context, Middleware
 _MODULES: tuple[ModuleType, ...] = (
     add_prefix,
     basic_auth,
+    circuit_breaker,
+    compress,
     headers,
     in_flight_req,
     ip_allow_list,

@@ -62,12 +62,11 @@ class State:
 
 @attrs.frozen
 class Labels:
-    """Which of the metrics there are (Traefik ``addEntryPointsLabels`` and so on), by which *buckets*."""
+    """Which of the metrics there are (Traefik ``addEntryPointsLabels`` and so on)."""
 
     entry_points: bool = True
     routers: bool = False
     services: bool = True
-    buckets: Sequence[float] = (0.1, 0.3, 1.2, 5.0)
 
 
 def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: float) -> Iterator[Metric]:
@@ -152,17 +151,15 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
 def _traffic(prefix: str, labels: Labels, traffic: Traffic) -> Iterator[Metric]:
     kinds = traffic.kinds()
     if labels.entry_points:
-        yield from _parts(
-            f"{prefix}_entrypoint", ("entrypoint",), lambda kind: (kind.entry_point,), kinds, traffic, labels
-        )
+        yield from _parts(f"{prefix}_entrypoint", ("entrypoint",), lambda kind: (kind.entry_point,), kinds, traffic)
     if labels.routers:
         routed = [pair for pair in kinds if pair[0].router]
         yield from _parts(
-            f"{prefix}_router", ("router", "service"), lambda kind: (kind.router, kind.service), routed, traffic, labels
+            f"{prefix}_router", ("router", "service"), lambda kind: (kind.router, kind.service), routed, traffic
         )
     if labels.services:
         served = [pair for pair in kinds if pair[0].service]
-        yield from _parts(f"{prefix}_service", ("service",), lambda kind: (kind.service,), served, traffic, labels)
+        yield from _parts(f"{prefix}_service", ("service",), lambda kind: (kind.service,), served, traffic)
         retries = CounterMetricFamily(
             f"{prefix}_service_retries", "Servers that were tried in vain.", labels=("service",)
         )
@@ -180,13 +177,12 @@ def _parts(
     of: Callable[[Kind], tuple[str, ...]],
     kinds: Iterable[tuple[Kind, Tally]],
     traffic: Traffic,
-    wanted: Labels,
 ) -> Iterator[Metric]:
     """The four metrics that there are of entry points, routers and services alike."""
     sums: dict[tuple[str, ...], Tally] = {}
     for kind, tally in kinds:
         labels = (str(kind.status), kind.method, kind.protocol, *of(kind))
-        sums.setdefault(labels, Tally(len(traffic.buckets))).add(tally)
+        sums.setdefault(labels, Tally(len(traffic.bounds))).add(tally)
     all_names = ("code", "method", "protocol", *names)
     requests = CounterMetricFamily(f"{prefix}_requests", "Requests that were answered.", labels=all_names)
     durations = HistogramMetricFamily(
@@ -194,12 +190,15 @@ def _parts(
     )
     received = CounterMetricFamily(f"{prefix}_requests_bytes", "Octets of requests' bodies.", labels=all_names)
     sent = CounterMetricFamily(f"{prefix}_responses_bytes", "Octets of answers' bodies.", labels=all_names)
-    # Counted is by more bounds than are told.
-    told = [(str(float(bound)), traffic.buckets.index(bound) + 1) for bound in wanted.buckets]
+    shown = set(traffic.buckets)
+    bounds = [*(str(float(bound)) if bound in shown else "" for bound in traffic.bounds), "+Inf"]
     for labels, tally in sums.items():
-        buckets = [(bound, sum(tally.counts[:place])) for bound, place in told]
-        buckets.append(("+Inf", tally.requests))
-        requests.add_metric(labels, tally.requests)
+        so_far, buckets = 0, []
+        for bound, count in zip(bounds, tally.counts, strict=True):
+            so_far += count
+            if bound:
+                buckets.append((bound, so_far))
+        requests.add_metric(labels, so_far)
         durations.add_metric(labels, buckets, tally.seconds)
         received.add_metric(labels, tally.received)
         sent.add_metric(labels, tally.sent)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from swarmgate.http.exchange import NOT_COUNTED, Exchange
-
-#: Upper bounds in seconds, fine enough to tell quantiles by.
-FINE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 #: What stands for a client that has gone before an answer was begun.
 _CLIENT_GONE = 499
@@ -39,9 +37,10 @@ class Tally:
     :ivar seconds: how long they took together.
     :ivar received: octets of the requests' bodies; :ivar sent: of the answers'.
     :ivar retries: how many servers were tried in vain.
+    :ivar told: what :meth:`Traffic.changes` has told of counts, None for nothing; :ivar told_seconds: of seconds.
     """
 
-    __slots__ = ("counts", "received", "retries", "seconds", "sent")
+    __slots__ = ("counts", "received", "retries", "seconds", "sent", "told", "told_seconds")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * (buckets + 1)
@@ -49,14 +48,19 @@ class Tally:
         self.received = 0
         self.sent = 0
         self.retries = 0
+        self.told: list[int] | None = None
+        self.told_seconds = 0.0
 
     def add(self, other: Tally) -> None:
         """Take in what *other* has counted by the same buckets."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.counts = [*map(operator.add, self.counts, other.counts)]
         self.seconds += other.seconds
         self.received += other.received
         self.sent += other.sent
         self.retries += other.retries
+        self.told_seconds += other.told_seconds
+        if other.told is not None:
+            self.told = other.told if self.told is None else [*map(operator.add, self.told, other.told)]
 
     @property
     def requests(self) -> int:
@@ -64,22 +68,10 @@ class Tally:
         return sum(self.counts)
 
 
-class Totals(NamedTuple):
-    """What has become of requests since the start, by entry point, by service, and by service and server's URL.
-
-    :ivar errors: how many were answered with 5xx, beside each tally.
-    """
-
-    entry_points: dict[str, tuple[Tally, int]]
-    services: dict[str, tuple[Tally, int]]
-    servers: dict[tuple[str, str], tuple[Tally, int]]
-
-
 class Traffic:
     """Counts exchanges by kind.
 
-    :param buckets: upper bounds in seconds, ascending.
-    :param now: the clock that :attr:`.Exchange.started` is by.
+    :ivar bounds: upper bounds in seconds that it counts by, ascending.
     """
 
     def __init__(
@@ -87,8 +79,16 @@ class Traffic:
         buckets: Sequence[float],
         internals: bool = False,
         now: Callable[[], float] = perf_counter,
+        finer: Iterable[float] = (),
     ) -> None:
+        """
+        :param buckets: upper bounds in seconds that are told to Prometheus, ascending.
+        :param internals: whether the gate's own answers count.
+        :param now: the clock that :attr:`.Exchange.started` is by.
+        :param finer: bounds beside those, for quantiles.
+        """
         self.buckets = tuple(buckets)
+        self.bounds = tuple(sorted({*self.buckets, *finer}))
         self._internals = internals
         self._now = now
         self._tallies: dict[tuple[object, ...], Tally] = {}
@@ -108,7 +108,7 @@ class Traffic:
                 return
             tally = self._first(exchange, key)
         seconds = self._now() - exchange.started
-        tally.counts[bisect_left(self.buckets, seconds)] += 1
+        tally.counts[bisect_left(self.bounds, seconds)] += 1
         tally.seconds += seconds
         tally.received += exchange.received
         tally.sent += exchange.sent
@@ -120,7 +120,7 @@ class Traffic:
             key = (*key[:4], b"", *key[5:])
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally(len(self.buckets))
+            tally = self._tallies[key] = Tally(len(self.bounds))
         return tally
 
     def take(self) -> dict[tuple[object, ...], Tally]:
@@ -139,21 +139,32 @@ class Traffic:
 
     def kinds(self) -> list[tuple[Kind, Tally]]:
         """What was counted, by kind. May be called in any thread."""
-        return [(_kind(key), tally) for key, tally in list(self._tallies.items())]
+        return list(self.each())
 
-    def totals(self) -> Totals:
-        """The sums, by what people ask for."""
-        totals = Totals({}, {}, {})
-        places: tuple[dict[Any, tuple[Tally, int]], ...] = totals
-        for kind, tally in self.kinds():
-            errors = tally.requests if kind.status >= 500 else 0
-            served = (kind.service, kind.server) if kind.server else None
-            for place, name in zip(places, (kind.entry_point, kind.service, served), strict=True):
-                if name:
-                    total, failed = place.get(name) or (Tally(len(self.buckets)), 0)
-                    total.add(tally)
-                    place[name] = total, failed + errors
-        return totals
+    def each(self) -> Iterator[tuple[Kind, Tally]]:
+        """The same one by one, for one who takes its time."""
+        for key, tally in list(self._tallies.items()):
+            yield _kind(key), tally
+
+    def changes(self) -> Iterator[tuple[Kind, list[int]]]:
+        """What was counted since this was last asked, by kind: one number for each of :attr:`bounds`, and the last.
+
+        It is for one who asks again and again, and may take its time. Costs next to nothing for kinds of which there
+        was nothing.
+        """
+        for key, tally in list(self._tallies.items()):
+            # The sum of seconds grows with each exchange: one look at it instead of one at each bucket. What was let
+            # go meanwhile is part of another tally.
+            if tally.seconds != tally.told_seconds and self._tallies.get(key) is tally:
+                told, counts = tally.told, tally.counts
+                tally.told, tally.told_seconds = counts[:], tally.seconds
+                yield _kind(key), tally.told if told is None else [*map(operator.sub, counts, told)]
+
+    def forget_changes(self) -> None:
+        """Have :meth:`changes` tell of what comes from now on."""
+        for tally in self._tallies.values():
+            if tally.seconds != tally.told_seconds:
+                tally.told, tally.told_seconds = tally.counts[:], tally.seconds
 
     def keep(self, routers: Collection[str], servers: Mapping[str, Collection[str]]) -> None:
         """Let go what routers, services and servers have that are no more; what contains them keeps its sums.
@@ -172,7 +183,7 @@ class Traffic:
             kept = (entry_point, router, service, server, method, status, major)
             if kept != key:
                 del self._tallies[key]
-                self._tallies.setdefault(kept, Tally(len(self.buckets))).add(tally)
+                self._tallies.setdefault(kept, Tally(len(self.bounds))).add(tally)
 
 
 def _kind(key: tuple[object, ...]) -> Kind:
@@ -181,19 +192,3 @@ def _kind(key: tuple[object, ...]) -> Kind:
     protocol = "websocket" if status == 101 else "http"
     name = _METHODS.get(method, _OTHER_METHOD)
     return Kind(str(entry_point), str(router), str(service), str(server), name, status or _CLIENT_GONE, protocol)
-
-
-def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float:
-    """The time in seconds that a *share* of requests, from 0 to 1, did not exceed, by linear interpolation; 0 for none.
-
-    :param counts: of each bucket, and of what is above all *bounds*, for which the highest bound stands.
-    """
-    wanted = share * sum(counts)
-    if not wanted:
-        return 0.0
-    passed, lower = 0, 0.0
-    for bound, count in zip(bounds, counts, strict=False):
-        if passed + count >= wanted:
-            return lower + (bound - lower) * (wanted - passed) / count
-        passed, lower = passed + count, bound
-    return lower

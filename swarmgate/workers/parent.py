@@ -499,6 +499,7 @@ def sum_of(reports: Sequence[Report]) -> Report:
     troubles: dict[str, str] = {}
     draining: dict[tuple[str, str, str, str], int] = {}
     redis: dict[str, tuple[bool, int, int]] = {}
+    requests: dict[str, int] = {}
     for report in reports:
         for name, count in report.connections.items():
             connections[name] = connections.get(name, 0) + count
@@ -506,6 +507,8 @@ def sum_of(reports: Sequence[Report]) -> Report:
             total = refusals.setdefault(name, {})
             for reason, count in reasons.items():
                 total[reason] = total.get(reason, 0) + count
+        for name, count in report.requests.items():
+            requests[name] = requests.get(name, 0) + count
         for url, count in report.in_flight.items():
             in_flight[url] = in_flight.get(url, 0) + count
         troubles.update(report.troubles)
@@ -517,4 +520,4 @@ def sum_of(reports: Sequence[Report]) -> Report:
             draining[key] = draining.get(key, 0) + count
     share = sum(report.refused_share for report in reports) / max(1, len(reports))
     left = [(*who, count) for who, count in draining.items()]
-    return Report(connections, refusals, in_flight, troubles, left, redis, share)
+    return Report(connections, refusals, in_flight, troubles, left, redis, share, requests)

@@ -20,7 +20,7 @@ from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.internal import NOOP, PING
 from swarmgate.limits.shared import SharedLimits
-from swarmgate.observe.logs import start_logging
+from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
 from swarmgate.serving import Serving, network_of
@@ -58,6 +58,7 @@ class Worker:
         self._staples: dict[bytes, bytes | None] = {}
         self._digests: dict[Certificate, bytes] = {}
         self._terminating_status = 503
+        self._logging: Logging | None = None
         self._is_terminating = False
         self._telling = LoopingCall(self._tell)
         self._telling.clock = reactor
@@ -86,7 +87,8 @@ class Worker:
 
     def _start(self, start: messages.Start) -> None:
         configuration = start.configuration
-        start_logging(configuration.log.level, configuration.log.format, configuration.log.file_path)
+        log = configuration.log
+        self._logging = start_logging(log.level, log.format, log.file_path)
         network = network_of(self._reactor)
         resources: dict[str, Any] = {NOOP: Noop(), PING: PingResource(self._ping_status)}
         ping = configuration.ping
@@ -158,10 +160,14 @@ class Worker:
             self._terminating_status = ping.terminating_status_code if ping is not None else 503
             with contextlib.suppress(OSError):  # The parent has tried to open the file before.
                 self._serving.reconfigure(reconfigure.configuration)
+        if self._logging is not None:
+            self._logging.change_level(reconfigure.configuration.log.level)
 
     def _reopen_logs(self, _: messages.ReopenLogs) -> None:
         if self._serving is not None:
             self._serving.reopen_logs()
+        if self._logging is not None:
+            self._logging.reopen()
 
     def drain(self, _: object = None) -> None:
         """Accept nobody any more, and end when what is under way is done."""

@@ -52,11 +52,14 @@ class Gate:
     :ivar port: of the entry point ``web``.
     """
 
-    def __init__(self, text: str, *options: str, uvloop: bool = True, port: int = 0, program: str = "") -> None:
+    def __init__(
+        self, text: str, *options: str, uvloop: bool = True, port: int = 0, program: str = "", log: Path | None = None
+    ) -> None:
         """Start it with the routes *text* and further *options*; return once it answers.
 
         :param uvloop: False: as on a machine where uvloop is not installed.
         :param port: 0: one that is free.
+        :param log: the file that its options have it log to, if not to standard error.
         :param program: Python that runs a gate with the options of the command line, for one of another kind.
         """
         self.port = port or free_port()
@@ -64,8 +67,8 @@ class Gate:
         home = Path(self._folder.name)
         (home / "routes.yml").write_text(text)
         self.access_log = home / "access.log"
-        self._errors = home / "stderr"
-        with open(self._errors, "wb") as errors:
+        self._log = log or home / "stderr"
+        with open(home / "stderr", "wb") as errors:
             self.process = subprocess.Popen(
                 [
                     *(
@@ -105,7 +108,7 @@ class Gate:
 
     def said(self, characters: int = 3000) -> str:
         """The end of what it has logged."""
-        return self._errors.read_text(errors="replace")[-characters:] if self._errors.exists() else ""
+        return self._log.read_text(errors="replace")[-characters:] if self._log.exists() else ""
 
     def memory(self) -> int:
         """Its resident memory in bytes (``VmRSS``, proc(5))."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import json
 import threading
 import urllib.error
 import urllib.request
@@ -78,6 +79,42 @@ class MetricsTests(SynchronousTestCase):
         )
         self.assertEqual(error.code, 404)
         error.close()
+
+    def test_traffic(self) -> None:
+        """The API tells of requests and errors, in all and as they happen, without the option metrics."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        good, dead, port = server.server_address[1], free_port(), free_port()
+        text = routes({"app": [good, dead], "none": []}, {"a.example": "app", "b.example": "none"})
+        gate = Gate(text, f"--entrypoints.traefik.address=127.0.0.1:{port}", "--api.insecure")
+        self.addCleanup(gate.stop)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/traffic", timeout=10) as answer:
+            # Whoever waits until a gate answers has asked it something.
+            before = json.loads(answer.read())["entryPoints"].get("web", {"requests": 0})["requests"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events?traffic=true", timeout=10) as events:
+            events.readline()
+            for host in ["a.example"] * 4 + ["b.example"] * 2:
+                self.post(gate.port, host)
+            seen: list[Any] = []
+            while sum(one["entryPoints"].get("web", {}).get("requests", 0) for one in seen) < 6 and len(seen) < 10:
+                line = events.readline()
+                if line.startswith(b"data:"):
+                    seen.append(json.loads(line[5:]))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/traffic", timeout=10) as answer:
+            told = json.loads(answer.read())
+        whole = told["entryPoints"]["web"]
+        self.assertEqual((whole["requests"] - before, whole["errors"], whole["inFlight"]), (6, 2, 0))
+        # The gate's own answers are none of them.
+        self.assertEqual(told["entryPoints"].get("traefik", {"requests": 0})["requests"], 0)
+        self.assertEqual((told["services"]["app@file"]["requests"], told["services"]["app@file"]["errors"]), (4, 0))
+        self.assertEqual(told["servers"]["app@file"][f"http://127.0.0.1:{good}"]["requests"], 4)
+        self.assertTrue(0 < whole["p50"] <= whole["p99"] < 5, whole)
+        for name, number in (("requests", 6), ("errors", 2)):
+            self.assertEqual(sum(one["entryPoints"].get("web", {}).get(name, 0) for one in seen), number)
+        for one in seen:
+            self.assertTrue(0.9 < one["seconds"] < 5, one["seconds"])
 
     def post(self, port: int, host: str) -> int:
         """Send three octets, and give the status."""

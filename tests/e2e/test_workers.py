@@ -181,3 +181,23 @@ class WorkersTests(SynchronousTestCase):
             os.kill(self.workers(gate)[0], signal.SIGKILL)
             self.until("told", lambda n=number: gate.said(100_000).count("by SIGKILL") == n + 1)
         self.assertIn("it is started again in 0.5 s: it has died 3 times in a row", gate.said(100_000))
+
+    def test_logs_are_moved(self) -> None:
+        """SIGUSR1 has workers open their logs anew, and SIGHUP tells them of another level."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        log, moved = folder / "gate.log", folder / "gate.log.1"
+        gate = Gate(self.routes, "--workers=2", f"--log.filePath={log.resolve()}", log=log)
+        self.addCleanup(gate.stop)
+        log.rename(moved)
+        gate.process.send_signal(signal.SIGUSR1)
+        self.until("a new log", log.exists)
+
+        def names() -> list[str]:
+            return [os.readlink(f"/proc/{worker}/fd/{one}") for worker in self.workers(gate) for one in fds(worker)]
+
+        def fds(worker: int) -> list[str]:
+            return os.listdir(f"/proc/{worker}/fd")
+
+        self.until("workers have it", lambda: names().count(str(log.resolve())) == 2)
+        self.assertEqual(names().count(str(moved.resolve())), 0)

@@ -78,8 +78,10 @@ function between(before, after, bounds, seconds) {
   const counts = after.counts.map((count, at) => count - from.counts[at]);
   const requests = after.requests - from.requests;
   const quantile = (share) => {
-    if (!requests) return null;
-    let left = share * requests;
+    // How long a WebSocket was open is in no bucket.
+    const known = counts.reduce((sum, count) => sum + count, 0);
+    if (!known) return null;
+    let left = share * known;
     for (let at = 0; at < counts.length; at++) {
       if (left <= counts[at]) {
         const low = at ? bounds[at - 1] : 0;
