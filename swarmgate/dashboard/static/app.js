@@ -3,6 +3,7 @@
 const API = new URL("../api/", document.baseURI);
 API.username = API.password = ""; // Whoever opens the page as http://user:password@host is known to the browser by now.
 const EVERY = 2000; // Milliseconds between two questions for numbers.
+const AGAIN = 4000; // Milliseconds until a page is drawn anew of which nothing has been heard.
 const KEPT = 90; // Points of a plot.
 const SHOWN = 50; // Items of a list at a time.
 
@@ -122,8 +123,17 @@ function history(pick) {
   return points;
 }
 
-function plot(label, series) {
-  const highest = Math.max(...series.flat().filter(Number.isFinite), 1e-9);
+// A plot; *text* says what its highest value is.
+function plot(label, series, text) {
+  const highest = Math.max(...series.flat().filter(Number.isFinite), 0);
+  const points = Math.max(...series.map((values) => values.length));
+  const seconds = (points * EVERY) / 1000;
+  const span = el("span", {}, seconds < 120 ? `last ${Math.round(seconds)} s` : `last ${Math.round(seconds / 60)} min`);
+  return el("div", { class: "plot" }, draw(label, series, highest || 1),
+    el("div", { class: "soft scale" }, span, el("span", {}, highest ? `highest ${text(highest)}` : "")));
+}
+
+function draw(label, series, highest) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const put = (name, attributes) => {
     const shape = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -150,7 +160,23 @@ function plot(label, series) {
 const card = (title, text, extra, tone = "") =>
   el("div", { class: "card" }, el("h3", {}, title), el("p", { class: `figure ${tone}` }, text), extra);
 
+// Three durations in the colours of their lines.
+const quantiles = (now) => el("span", { class: "quantiles" }, [["half", "50 %"], ["most", "95 %"], ["nearly", "99 %"]].map(([key, text], at) =>
+  el("span", { class: ["one", "two", "three"][at] }, duration(now ? now[key] : null), el("small", {}, text))));
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
 // ---- pages; each gives a function that shows what is new
+
+function ofSwarm({ nodes, services }) {
+  const ready = nodes.filter((one) => one.state === "ready" && one.availability === "active").length;
+  const tasks = services.flatMap((one) => one.tasks);
+  const running = tasks.filter((one) => one.state === "running").length;
+  const coming = tasks.filter((one) => !one.error && !["running", "draining"].includes(one.state)).length;
+  return [
+    card("Nodes", number(nodes.length), el("span", { class: ready === nodes.length ? "soft" : "warn" }, `${ready} ready and active`)),
+    card("Tasks running", number(running), el("span", { class: coming ? "warn" : "soft" }, `${coming} on their way`)),
+  ];
+}
 
 async function overview() {
   const figures = el("div", { class: "cards" });
@@ -166,15 +192,14 @@ async function overview() {
     const failed = past.map((one) => one && one.errors);
     const seconds = ["half", "most", "nearly"].map((key) => past.map((one) => one && one[key]));
     figures.replaceChildren(
-      card("Requests a second", now ? number(now.rate) : "–", plot("requests a second", [rates])),
-      card("Answered with 5xx", now ? percent(now.errors) : "–", plot("share of errors", [failed]), now && now.errors ? "bad" : ""),
-      card("Half, 95 %, 99 % within", now ? [now.half, now.most, now.nearly].map(duration).join(" · ") : "–",
-        plot("duration of half, of 95 and of 99 percent of the requests", seconds)));
+      card("Requests a second", now ? number(now.rate) : "–", plot("requests a second", [rates], number)),
+      card("Answered with 5xx", now ? percent(now.errors) : "–", plot("share of errors", [failed], percent), now && now.errors ? "bad" : ""),
+      card("Answered within", quantiles(now), plot("duration of half, of 95 and of 99 percent of the requests", seconds, duration)));
   };
   const things = async () => {
     const { told } = await ask("overview");
     counts.replaceChildren(...Object.entries(told.http).map(([name, one]) => card(
-      name, number(one.total), el("div", {},
+      capital(name), number(one.total), el("div", {},
         el("span", { class: one.errors ? "bad" : "soft" }, `${one.errors} off`), " · ",
         el("span", { class: one.warnings ? "warn" : "soft" }, `${one.warnings} with warnings`)))),
     card("Providers", told.providers.join(", ") || "none"));
@@ -185,7 +210,7 @@ async function overview() {
         const { told: items } = await ask(`http/${kind}`, { status, per_page: 20 });
         heard.push(...items.flatMap((item) => item.error || []));
         found.push(...items.map((item) => el("div", { class: `problem ${status === "warning" ? "warn" : ""}` },
-          el("strong", {}, item.name), " ", faults(item).join("; ") || "no entry point has it")));
+          `${kind.slice(0, -1)} `, el("strong", {}, item.name), `: `, faults(item).join("; ") || "no entry point has it")));
       }
     }
     for (const status of ["disabled", "warning"]) {
@@ -195,16 +220,17 @@ async function overview() {
     }
     const { told: swarm } = await ask("swarm");
     for (const node of swarm.nodes.filter((one) => one.state !== "ready")) {
-      found.push(el("div", { class: "problem" }, el("strong", {}, node.hostname), ` the node is ${node.state}`));
+      found.push(el("div", { class: "problem" }, "node ", el("strong", {}, node.hostname), ` is ${node.state}`));
     }
     for (const service of swarm.services) {
       const unsaid = service.problems.filter((one) => !heard.includes(one));
-      if (unsaid.length) found.unshift(el("div", { class: "problem" }, el("strong", {}, service.name), ` ${unsaid.join("; ")}`));
+      if (unsaid.length) found.unshift(el("div", { class: "problem" }, "Swarm service ", el("strong", {}, service.name), `: ${unsaid.join("; ")}`));
       for (const task of service.tasks.filter((one) => one.error)) {
-        found.push(el("div", { class: "problem warn" }, el("strong", {}, `${service.name}.${task.slot || task.id}`),
+        found.push(el("div", { class: "problem warn" }, "task ", el("strong", {}, `${service.name}.${task.slot || task.id}`),
           ` ${task.state} on ${task.node || "no node"}: ${task.error}`));
       }
     }
+    if (swarm.nodes.length) counts.append(...ofSwarm(swarm));
     problems.replaceChildren(...(found.length ? found.slice(0, SHOWN) : [el("p", { class: "good" }, "None.")]));
     if (found.length > SHOWN) problems.append(el("p", { class: "soft" }, `and ${found.length - SHOWN} more`));
   };
@@ -238,18 +264,18 @@ function list(kind, heads, row, where = `http/${kind}`) {
     const anew = () => { at = 1; things(); };
     search.addEventListener("input", anew);
     status.addEventListener("change", anew);
-    main.replaceChildren(el("h2", {}, kind[0].toUpperCase() + kind.slice(1)),
+    main.replaceChildren(el("h2", {}, capital(kind)),
       el("div", { class: "tools" }, search, status), rows, pages);
     await things();
     return { things };
   };
 }
 
-const routers = list("routers", [head("Router"), head("Way of a request"), head("Rule"), figure("Priority"), head("Status")],
+const routers = list("routers", [head("Router"), head("Way of a request"), figure("Priority"), head("Status")],
   (item) => [
-    el("strong", {}, item.name),
+    el("div", {}, el("strong", {}, item.name), el("span", { class: "rule" }, item.rule)),
     path([(item.using || []).join(", ") || "no entry point", ...(item.middlewares || []), item.service]),
-    el("span", { class: "rule" }, item.rule), item.priority > Number.MAX_SAFE_INTEGER ? "highest" : String(item.priority),
+    item.priority > Number.MAX_SAFE_INTEGER ? "highest" : String(item.priority),
     el("div", {}, tag(item.status), errors(item)),
   ]);
 
@@ -485,7 +511,7 @@ async function why() {
   const method = el("input", { name: "method", value: "GET", autocomplete: "off" });
   const header = el("input", { name: "header", placeholder: "X-Tenant: golf", autocomplete: "off" });
   const service = el("input", { name: "service", placeholder: "shop_web", autocomplete: "off" });
-  const told = el("div", { "aria-live": "polite" });
+  const told = el("div", { "aria-live": "polite" }, el("p", { class: "soft" }, "Ask one of the two."));
   const answer = async (question, lines) => {
     told.replaceChildren(el("p", { class: "soft" }, "asking"));
     try {
@@ -497,15 +523,15 @@ async function why() {
   const sentences = (one) => one.answers.map((each) => each.sentences.join("\n")).join("\n\n") || "No entry point listens there.";
   const findings = (one) => one.findings.map((each) => `${each.is_hint ? "Hint: " : ""}${each.sentence}`).join("\n\n") || "It is routed, and nothing is wrong with it.";
   main.replaceChildren(
-    el("h2", {}, "Why does a request not get there?"),
+    el("div", { class: "questions" }, el("section", {}, el("h2", {}, "Why does a request not get there?"),
     el("form", { onsubmit: (event) => {
       event.preventDefault();
       answer({ url: url.value, method: method.value, header: header.value }, sentences);
     } }, el("label", {}, "URL", url), el("label", {}, "Method", method), el("label", {}, "A header field, if one matters", header),
-      el("div", {}, el("button", {}, "Ask about the request"))),
-    el("h2", {}, "Why is a service not routed?"),
+      el("div", {}, el("button", { class: "main" }, "Ask about the request")))),
+    el("section", {}, el("h2", {}, "Why is a service not routed?"),
     el("form", { onsubmit: (event) => { event.preventDefault(); answer({ service: service.value }, findings); } },
-      el("label", {}, "Name of the Swarm service", service), el("div", {}, el("button", {}, "Ask about the service"))),
+      el("label", {}, "Name of the Swarm service", service), el("div", {}, el("button", { class: "main" }, "Ask about the service"))))),
     el("h2", {}, "Answer"), told);
   return {};
 }
@@ -517,8 +543,10 @@ const PAGES = { overview, routers, services, middlewares, swarm, certificates, c
 async function show() {
   const name = location.hash.slice(1) in PAGES ? location.hash.slice(1) : "overview";
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.hash === `#${name}`) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "center" });
+    } else link.removeAttribute("aria-current");
   }
   document.title = `${name} – swarmgate`;
   const shown = { name };
@@ -534,9 +562,15 @@ async function show() {
 }
 
 let due = 0;
+let drawn = 0;
+async function again() {
+  drawn = Date.now();
+  await page?.things?.();
+}
+
 function soon() { // Many changes come at once.
   clearTimeout(due);
-  due = setTimeout(() => page?.things?.().catch(() => {}), 200);
+  due = setTimeout(() => again().catch(() => {}), 200);
 }
 
 function listen() {
@@ -556,7 +590,9 @@ async function count() {
     const { told } = await ask("traffic");
     if (!moments.length || told.at > moments.at(-1).at) moments.push(told);
     if (moments.length > KEPT) moments.shift();
-    if (!document.hidden) await page?.numbers?.();
+    if (!document.hidden && page?.numbers) await page.numbers();
+    // Some changes are no changes of routes: a task that fails, a server that is not well.
+    if (!document.hidden && Date.now() - drawn > AGAIN && getSelection().isCollapsed) await again();
   } catch {
     // The line about the age of what is shown tells.
   }
