@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,17 +94,21 @@ class DashboardTests(GateCase):
 
     def until(self, text: str, within: str = "main", seconds: float = GENEROUS) -> float:
         """Block until a part of the page says *text*; return when that was seen, in seconds since 1970."""
-        try:
-            wait_until(lambda: text in self.shown(within), f"{text!r} on the page", seconds, 0.03)
-        except LabError as error:
-            raise LabError(f"{error}; it says:\n{self.shown(within)}\nthe gate: {self.log('board', 'n1')}") from None
+        self.soon(lambda: text in self.shown(within), f"{text!r} in {within}", seconds)
         return time.time()
+
+    def soon(self, true: Callable[[], bool], what: str, seconds: float = GENEROUS) -> None:
+        """Block until ``true()`` says so; if that takes too long, tell what the page says."""
+        try:
+            wait_until(true, what, seconds, 0.03)
+        except LabError as error:
+            raise LabError(f"{error}; it says:\n{self.shown()}\nthe gate: {self.log('board', 'n1')}") from None
 
     def go(self, page: str, text: str = "") -> None:
         """Click on a page in the navigation, and wait until it is there, and says *text*."""
         self.run_script("document.querySelector(`nav a[href='#${arguments[0]}']`).click()", page)
         there = "return document.getElementById('main').dataset.page === arguments[0]"
-        wait_until(lambda: bool(self.run_script(there, page)), page, GENEROUS)
+        self.soon(lambda: bool(self.run_script(there, page)), page)
         self.until(text)
 
     def run_script(self, script: str, *arguments: Any) -> Any:
@@ -115,13 +120,13 @@ class DashboardTests(GateCase):
             "const one = [...document.querySelectorAll(arguments[1] + ' button')].find("
             "(each) => each.innerText === arguments[0]); one?.focus(); one?.click(); return Boolean(one)"
         )
-        wait_until(lambda: bool(self.run_script(script, text, within)), f"a button {text}", GENEROUS)
+        self.soon(lambda: bool(self.run_script(script, text, within)), f"a button {text}")
 
     def opened(self, service: str) -> str:
         """Open a service of the page Swarm, and return where it is."""
         where = f"details[data-service='{service}']"
         script = "const one = document.querySelector(arguments[0]); if (one) one.open = true; return Boolean(one)"
-        wait_until(lambda: bool(self.run_script(script, where)), f"{service} on the page", GENEROUS)
+        self.soon(lambda: bool(self.run_script(script, where)), f"{service} on the page")
         return where
 
     def audit(self) -> list[Any]:
@@ -151,7 +156,7 @@ class DashboardTests(GateCase):
         """Who does not say who they are gets neither the page nor what it shows, and can change nothing."""
         self.browser.get(self.board)
         self.assertNotIn("Overview", self.shown("body"))
-        asked = "return fetch(arguments[0], arguments[1]).then((answer) => answer.status)"
+        asked = "return fetch(location.origin + arguments[0], arguments[1]).then((answer) => answer.status)"
         self.browser.get(self.board.replace("//", "//ann:secret@"))
         self.until("Traffic")
         order = {"operation": "scale", "service": "board", "replicas": 0}
@@ -212,14 +217,14 @@ class DashboardTests(GateCase):
             stdout=subprocess.PIPE,
         )
         try:
-            wait_until(lambda: min(self.rates(), default=0) > 0, "requests on each task", GENEROUS)
+            self.soon(lambda: min(self.rates(), default=0) > 0, "requests on each task")
             self.run_script(_WATCH)
             self.lab.docker("service", "update", "--detach", "--quiet", "--env-add", "EDITION=2", "shop")
             self.until("Rolling update")
-            wait_until(lambda: len(self.lines()) == 2 and min(self.lines().values()) > 0, "both lines", GENEROUS)
+            self.soon(self.answer_both, "requests on old and new tasks")
             self.picture("swarm-update")
-            wait_until(lambda: self.edition("shop") == [2, 2, 2], "the end of the update", GENEROUS)
-            wait_until(lambda: "Rolling update" not in self.shown(), "the page to see the end", GENEROUS)
+            self.soon(lambda: self.edition("shop") == [2, 2, 2], "the end of the update")
+            self.soon(lambda: "Rolling update" not in self.shown(), "the page to see the end")
         finally:
             load.send_signal(signal.SIGTERM)
             told, _ = load.communicate(timeout=30)
@@ -249,6 +254,11 @@ class DashboardTests(GateCase):
         """Requests a second of the old and of the new tasks, as the page has them."""
         return {row[0]: float(row[3]) for row in self.run_script(_LINES) if row[3] != "\u2013"}
 
+    def answer_both(self) -> bool:
+        """Whether the page has requests on old and on new tasks."""
+        found = self.lines()
+        return len(found) == 2 and min(found.values()) > 0
+
     def edition(self, service: str) -> list[int]:
         """How often each running task's service has been updated, by the environment that the update gave it."""
         tasks = self.lab.running(service)
@@ -272,7 +282,7 @@ class DashboardTests(GateCase):
         self.picture("logs")
         self.run_script("document.querySelector('dialog input').focus()")
         self.browser.switch_to.active_element.send_keys("GOOD")
-        wait_until(lambda: "hello out" not in self.shown("dialog .lines"), "the lines searched for", GENEROUS)
+        self.soon(lambda: "hello out" not in self.shown("dialog .lines"), "the lines searched for")
         self.until("good bye", "dialog .lines")
         self.click("Close", "dialog")
 
