@@ -198,7 +198,9 @@ class DashboardTests(GateCase):
 
     def updated(self) -> None:
         """A rolling update is seen task by task under load: old ones beside new ones, with what each answers."""
+        self.go("swarm", "shop")
         self.lab.docker("service", "rm", "shop", "slip", "slop")
+        self.soon(lambda: "shop" not in self.shown(), "the page to see the end of shop")
         update = ("--update-order", "start-first", "--update-parallelism", "1", "--update-delay", "2s")
         health = ("--health-cmd", *HEALTH)
         self.lab.service(
@@ -209,7 +211,6 @@ class DashboardTests(GateCase):
             options=(*update, *health),
             arguments=("--start", "1", "--drain", "--delay", "0.02"),
         )
-        self.go("swarm", "shop")
         self.opened("shop")
         self.until("3 of 3 running", "details[data-service=shop]")
         load = self.lab.lan.popen(

@@ -460,7 +460,7 @@ async function swarm() {
     swap(rows, ...wanted.slice(0, SHOWN).map((service) => {
       const running = service.tasks.filter((task) => task.state === "running").length;
       const draining = service.tasks.filter((task) => task.state === "draining").length;
-      const box = el("details", { "data-service": service.name, open: open.has(service.id), ontoggle: (event) => (event.target.open ? open.add(service.id) : open.delete(service.id)) },
+      const box = el("details", { "data-service": service.name, open: open.has(service.name), ontoggle: (event) => (event.target.open ? open.add(service.name) : open.delete(service.name)) },
         el("summary", { "data-key": `open ${service.id}` }, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
           el("span", { class: service.replicas === null || running === service.replicas ? "good" : "warn" },
             service.replicas === null ? `${running} running` : `${running} of ${service.replicas} running`),
