@@ -93,7 +93,7 @@ class ValueTests(SynchronousTestCase):
     def test_spec(self) -> None:
         """A task is as its service is now until that is updated; where tasks may be placed does not count."""
         template = {"ContainerSpec": {"Image": "app:1"}, "ForceUpdate": 0, "Placement": {"Constraints": ["a==b"]}}
-        told = {"ID": "s", "Spec": {"Name": "web", "TaskTemplate": template}}
+        told = {"ID": "s", "Spec": {"Name": "web", "TaskTemplate": {**template, "Runtime": "container"}}}
         task = task_from({**told_task(), "Spec": {**template, "Placement": {}}})
         self.assertEqual(service_from(told).spec, task.spec)
         told["Spec"] = {"Name": "web", "TaskTemplate": {**template, "ForceUpdate": 1}}

@@ -66,7 +66,7 @@ const head = (text) => ({ text });
 const figure = (text) => ({ text, number: true });
 const path = (parts) => el("div", { class: "path" }, parts.filter(Boolean).map((one) => el("span", {}, one)));
 const faults = (item) => (item.error || []).map((one) => one.replace(/^(router|service|middleware) [^ ]+: /, ""));
-const errors = (item) => faults(item).map((one) => el("div", { class: "bad" }, one));
+const errors = (item) => faults(item).map((one) => el("div", { class: item.status === "warning" ? "warn" : "bad" }, one));
 
 // ---- numbers
 
@@ -128,7 +128,7 @@ function plot(label, series, text) {
   const highest = Math.max(...series.flat().filter(Number.isFinite), 0);
   const points = Math.max(...series.map((values) => values.length));
   const seconds = (points * EVERY) / 1000;
-  const span = el("span", {}, seconds < 120 ? `last ${Math.round(seconds)} s` : `last ${Math.round(seconds / 60)} min`);
+  const span = el("span", {}, !points ? "" : seconds < 120 ? `last ${Math.round(seconds)} s` : `last ${Math.round(seconds / 60)} min`);
   return el("div", { class: "plot" }, draw(label, series, highest || 1),
     el("div", { class: "soft scale" }, span, el("span", {}, highest ? `highest ${text(highest)}` : "")));
 }
@@ -180,7 +180,7 @@ function ofSwarm({ nodes, services }) {
 
 async function overview() {
   const figures = el("div", { class: "cards" });
-  const counts = el("div", { class: "cards" });
+  const counts = el("div", { class: "cards counts" });
   const problems = el("div");
   main.replaceChildren(
     el("h2", {}, "Problems"), problems, el("h2", {}, "Traffic"), figures, el("h2", {}, "What there is"), counts);
@@ -460,7 +460,7 @@ async function swarm() {
     swap(rows, ...wanted.slice(0, SHOWN).map((service) => {
       const running = service.tasks.filter((task) => task.state === "running").length;
       const draining = service.tasks.filter((task) => task.state === "draining").length;
-      const box = el("details", { "data-service": service.name, open: open.has(service.id), ontoggle: (event) => (event.target.open ? open.add(service.id) : open.delete(service.id)) },
+      const box = el("details", { "data-service": service.name, open: open.has(service.name), ontoggle: (event) => (event.target.open ? open.add(service.name) : open.delete(service.name)) },
         el("summary", { "data-key": `open ${service.id}` }, el("strong", {}, service.name), el("span", { class: "soft" }, service.image),
           el("span", { class: service.replicas === null || running === service.replicas ? "good" : "warn" },
             service.replicas === null ? `${running} running` : `${running} of ${service.replicas} running`),
@@ -603,6 +603,7 @@ function age() {
   const seconds = Math.round((Date.now() - lastHeard) / 1000);
   const old = seconds > 3 * (EVERY / 1000);
   state.classList.toggle("old", old);
+  state.classList.toggle("live", Boolean(lastHeard) && !old);
   const text = !lastHeard ? "connecting" : old ? `what you see is ${seconds} s old: the gate does not answer` : "live";
   if (state.textContent !== text) state.textContent = text;
 }

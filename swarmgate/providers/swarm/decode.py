@@ -185,9 +185,10 @@ def task_from(told: Any) -> Task:
 def digest_of(template: Any) -> str:
     """Return what tells a task's or a service's template (``TaskSpec``) from others, ``""`` for none.
 
-    Where tasks may be placed is left out: a task that may stay where it is outlives such an update.
+    Two fields are left out: where tasks may be placed, as a task that may stay where it is outlives such an update, and
+    ``Runtime``, which the engine tells of services alone.
     """
-    told = {name: value for name, value in template.items() if name != "Placement"}
+    told = {name: value for name, value in template.items() if name not in ("Placement", "Runtime")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12] if told else ""
 
 
