@@ -9,6 +9,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
+#: Nobody here wants warnings about code that is generated.
+FLAGS = ["-w"]
 DIRECTIVES = {
     # Types are told in the .pxd files, in C's terms; annotations are for people and the type checker.
     "annotation_typing": False,
@@ -26,7 +28,10 @@ def extensions():
 
     modules = [path.with_suffix(".py") for path in sorted(Path("swarmgate").rglob("*.pxd"))]
     return cythonize(
-        [Extension(".".join(path.with_suffix("").parts), [str(path)], optional=True) for path in modules],
+        [
+            Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS, optional=True)
+            for path in modules
+        ],
         build_dir="build",
         compiler_directives=DIRECTIVES,
         quiet=True,

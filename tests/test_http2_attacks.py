@@ -225,8 +225,9 @@ class TurnTests(SynchronousTestCase):
         waiting = [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]
         for call in waiting:
             # Not by the clock, which would go on with what these calls ask for.
+            run, args = call.func, call.args
             call.cancel()
-            call.func(*call.args)
+            run(*args)
         return bool(waiting)
 
     def _requests(self, count: int, after: bytes = b"") -> bytes:

@@ -1,6 +1,9 @@
+from swarmgate.http.upstream cimport Upstream
+
+
 cdef class Member:
     cdef public object server
-    cdef public object upstream
+    cdef public Upstream upstream
     cdef public bint is_alone
     cdef public object _chance
     cdef public object well
