@@ -12,6 +12,7 @@ from typing import Any
 from swarmgate.middlewares import (
     add_prefix,
     basic_auth,
+    buffering,
     circuit_breaker,
     compress,
     headers,
@@ -33,6 +34,7 @@ from swarmgate.middlewares.interface import Context, Middleware
 _MODULES: tuple[ModuleType, ...] = (
     add_prefix,
     basic_auth,
+    buffering,
     circuit_breaker,
     compress,
     headers,

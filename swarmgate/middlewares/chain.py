@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import Exchange, Taker
 from swarmgate.http.message import Response
 from swarmgate.middlewares.interface import Middleware
 
@@ -33,7 +33,10 @@ class Chain:
         self._leaf = leaf
         steps = tuple(middlewares)
         self._steps = tuple(_overridden(step, "request") for step in steps)
-        self._responses = tuple((_overridden(step, "response"), _overridden(step, "response_body")) for step in steps)
+        self._responses = tuple(
+            (_overridden(step, "response"), _overridden(step, "response_body"), _overridden(step, "take"))
+            for step in steps
+        )
         self._request_bodies = tuple(
             wrap for wrap in (_overridden(step, "request_body") for step in steps) if wrap is not None
         )
@@ -87,14 +90,23 @@ class Chain:
         _log.failure("a middleware of {router} failed", failure=failure, router=self.router)
         exchange.fail(500)
 
-    def response_head(self, exchange: Exchange, response: Response) -> None:
-        """Lead the head of an answer back through the middlewares that its request has passed."""
-        for look, wrap in reversed(self._responses[: exchange.passed]):
+    def response_head(self, exchange: Exchange, response: Response) -> Taker | None:
+        """Lead the head of an answer back through the middlewares that its request has passed.
+
+        Returns what takes the answer; what has passed is what is before it then.
+        """
+        for step in range(exchange.passed - 1, -1, -1):
+            look, wrap, take = self._responses[step]
             if look is not None:
                 look(exchange, response)
             transform = wrap(exchange, response) if wrap is not None else None
             if transform is not None:
                 exchange.lead_response_through(transform)
+            taker: Taker | None = take(exchange, response) if take is not None else None
+            if taker is not None:
+                exchange.passed = step
+                return taker
+        return None
 
 
 def _overridden(middleware: Middleware, name: str) -> Any:

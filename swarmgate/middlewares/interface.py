@@ -27,7 +27,7 @@ from swarmgate.limits.interface import Limits
 from swarmgate.limits.local import LocalLimits
 
 if TYPE_CHECKING:
-    from swarmgate.http.exchange import Exchange
+    from swarmgate.http.exchange import Exchange, Taker
     from swarmgate.http.message import Response
     from swarmgate.transport.network import Network
 
@@ -64,6 +64,14 @@ class Middleware:
         It is called for answers of the service and for those of middlewares further down the chain, not for the
         step's own.
         """
+
+    def take(self, exchange: Exchange, response: Response) -> Taker | None:
+        """What takes the answer in the client's place, None for nothing.
+
+        It is asked after :meth:`response`, of the same answers. A :class:`~swarmgate.http.between.Between` is made for
+        it.
+        """
+        return None
 
     def request_body(self, exchange: Exchange) -> BodyTransform | None:
         """What the request's body is led through, None for nothing."""
