@@ -159,6 +159,7 @@ class Exchange:
     :ivar body_done: the request's body has been received.
     :ivar pending: what is there of it and was not taken yet; :ivar taken: whether somebody takes it as it comes.
     :ivar ended: the answer has been sent, or the exchange broken off.
+    :ivar answers: how often an answer to it was begun; there is more than one where one was taken, and given up.
     :ivar taker: what has taken the answer, None for nothing: the client gets it.
     :ivar remembered: what middlewares remember of it, by themselves; None: nothing.
     :ivar last_fields: the trailers of the answer, at its end; what its body is led through may take them away.
@@ -168,6 +169,7 @@ class Exchange:
         "_request_transforms",
         "_response_transforms",
         "_waiting",
+        "answers",
         "body_done",
         "client",
         "connection",
@@ -247,6 +249,7 @@ class Exchange:
         self.sent = 0
         self.origin_sent = 0
         self.ended = False
+        self.answers = 0
         self.taker: Taker | None = None
         self.last_fields: Fields = []
         self.remembered: dict[Any, Any] | None = None
@@ -330,6 +333,7 @@ class Exchange:
     def _send_head(self, response: Response, data: bytes, done: bool) -> None:
         if self.ended or self.status:
             return
+        self.answers += 1
         if self.passed and self.route is not None:
             try:
                 taker = self.route.response_head(self, response)

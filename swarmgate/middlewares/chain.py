@@ -52,17 +52,19 @@ class Chain:
 
     def _go_on(self, exchange: Exchange, step: int) -> None:
         steps = self._steps
+        # Not the status tells whether a step has answered: what takes its answer may have it asked again.
+        answers = exchange.answers
         try:
             while step < len(steps):
                 exchange.passed = step
                 look = steps[step]
                 waiting: Deferred[None] | None = look(exchange) if look is not None else None
-                if exchange.status or exchange.ended:
+                if exchange.answers != answers or exchange.ended:
                     return
                 step += 1
                 if waiting is not None:
                     exchange.wait_for(waiting)
-                    waiting.addCallback(self._waited, exchange, step)
+                    waiting.addCallback(self._waited, exchange, step, answers)
                     waiting.addErrback(self._failed, exchange)
                     return
             exchange.passed = step
@@ -79,8 +81,8 @@ class Chain:
         """Lead *exchange* through the middlewares from *step* on."""
         self._go_on(exchange, step)
 
-    def _waited(self, _: None, exchange: Exchange, step: int) -> None:
-        if not exchange.status and not exchange.ended:
+    def _waited(self, _: None, exchange: Exchange, step: int, answers: int) -> None:
+        if exchange.answers == answers and not exchange.ended:
             self._go_on(exchange, step)
 
     def _failed(self, failure: Failure, exchange: Exchange) -> None:

@@ -27,6 +27,7 @@ from swarmgate.limits.interface import Limits
 from swarmgate.limits.local import LocalLimits
 
 if TYPE_CHECKING:
+    from swarmgate.http.deadlines import Deadlines
     from swarmgate.http.exchange import Exchange, Taker
     from swarmgate.http.message import Response
     from swarmgate.transport.network import Network
@@ -90,11 +91,14 @@ class Context:
     :ivar router: the qualified name of the router whose chain it is part of, as ``web@swarm``.
     :ivar clock: for the time, and for waiting.
     :ivar keep: ``keep(key, make)`` is the object that was kept under *key* when the last table was built, else
-        ``make()``. It lives for as long as each new table asks for it.
+        ``make()``. It lives for as long as each new table asks for it; then its method ``close``, if it has one, is
+        called.
     :ivar in_thread: ``in_thread(f, *args)`` calls ``f(*args)`` in a thread and is a Deferred with its result, for work
         that would hold the reactor up; None: there are no threads, and it is called at once.
     :ivar network: for connections of the middleware's own; None: there are none.
     :ivar limits: makes what limits count with: by default in this process's memory.
+    :ivar deadlines: of connections; None: those of its own.
+    :ivar answer: ``answer(name, exchange)`` has the service of that qualified name answer an exchange.
     """
 
     name: str
@@ -104,3 +108,5 @@ class Context:
     in_thread: Callable[..., Deferred[Any]] | None = None
     network: Network | None = None
     limits: Limits = attrs.field(factory=LocalLimits)
+    deadlines: Deadlines | None = None
+    answer: Callable[[str, Exchange], None] | None = None
