@@ -342,6 +342,10 @@ class Exchange:
                     return
             except Exception:
                 _log.failure("a middleware of {router} failed on an answer", router=self.router)
+                if self._is_passed_on():
+                    # It was passed on before that.
+                    self.fail(500)
+                    return
                 if self.taker is not None:
                     self.take_back()
                 response = Response(500, reason_of(500), [], UNKNOWN)
@@ -359,6 +363,10 @@ class Exchange:
                 data += self._flush(transforms)
         self.sent = len(data)
         self.client.send_head(self, response, data, done)
+
+    def _is_passed_on(self) -> bool:
+        """Whether the client's answer has begun."""
+        return self.status != 0 and self.taker is None
 
     def _divert(self, taker: Taker, response: Response, data: bytes, done: bool) -> None:
         """Give the answer to *taker*, as if it were the client."""
