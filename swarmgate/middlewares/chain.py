@@ -72,6 +72,8 @@ class Chain:
                 transforms = tuple(t for t in (wrap(exchange) for wrap in self._request_bodies) if t is not None)
                 if transforms:
                     exchange.lead_request_through(transforms)
+                    if exchange.answers != answers or exchange.ended:
+                        return  # One of them has found a fault in what was there of the body.
         except Exception:
             self._failed(Failure(), exchange)
             return
