@@ -113,13 +113,13 @@ class Buffering(Middleware):
         exchange.remember(self, buffered)
         if exchange.body_done:
             buffered.body = exchange.pending
-            buffered.again = Again(exchange)
+            buffered.is_ready(exchange)
             return None
         return buffered.gather()
 
     def take(self, exchange: Exchange, response: Response) -> _Answer | None:
         buffered: _Buffered | None = exchange.recall(self)
-        if buffered is None or buffered.again is None or _is_stream(response):
+        if buffered is None or not buffered.ready or _is_stream(response):
             return None
         return _Answer(exchange.client, exchange, buffered)
 
@@ -139,13 +139,17 @@ class _Buffered:
     """What is kept of one exchange.
 
     :ivar body: of the request, None if it is in a file.
-    :ivar again: the request as it is asked, None as long as its body is not here.
+    :ivar ready: the body is here.
+    :ivar again: the request as it is asked, None before that, and if it never is again.
     """
+
+    __slots__ = ("_exchange", "_replay", "again", "attempts", "body", "ready", "step")
 
     def __init__(self, step: Buffering, exchange: Exchange) -> None:
         self.step = step
         self.attempts = 1
         self.body: bytes | None = None
+        self.ready = False
         self.again: Again | None = None
         self._exchange = exchange
         self._replay: _Replay | None = None
@@ -174,7 +178,13 @@ class _Buffered:
             self._replay = _Replay(exchange.client, exchange, spool)
             exchange.client = self._replay
             self._replay.rewind()
-        self.again = Again(exchange)
+        self.is_ready(exchange)
+
+    def is_ready(self, exchange: Exchange) -> None:
+        """The body is here, and the request goes on."""
+        self.ready = True
+        if self.step.condition is not None:
+            self.again = Again(exchange)
 
     def wants_again(self, status: int) -> bool:
         """Whether the request is to be asked again after an answer of *status*."""
@@ -349,7 +359,7 @@ class _Answer(Between):
         self._buffered = buffered
         step = buffered.step
         self._at_most = step.settings.max_response_body_bytes
-        self._spool = step.spool(exchange, step.settings.mem_response_body_bytes, self._hold)
+        self._kept: Spool | None = None
         self._response: Any = None
         self._producer: Any = None
         self._holds = False
@@ -375,6 +385,14 @@ class _Answer(Between):
                 self.send_data(data)
             if done:
                 self.send_end([])
+
+    @property
+    def _spool(self) -> Spool:
+        """Where it is kept; most are whole at once, and need none."""
+        if self._kept is None:
+            step = self._buffered.step
+            self._kept = step.spool(self._exchange, step.settings.mem_response_body_bytes, self._hold)
+        return self._kept
 
     def send_data(self, data: bytes) -> None:
         if self._is_over:
@@ -425,7 +443,8 @@ class _Answer(Between):
     def _give_up(self) -> None:
         """Let go of the answer."""
         self._is_over = True
-        self._spool.close()
+        if self._kept is not None:
+            self._kept.close()
         self._exchange.cancel_server()
         self._exchange.take_back()
 
