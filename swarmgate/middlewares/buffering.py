@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -158,20 +158,20 @@ class _Buffered:
         """Wait until the request's body is here."""
         exchange = self._exchange
         intake = _Intake(self.step, exchange)
-        ready = intake.ready.addCallback(self._gathered)
+        ready = intake.ready.addCallback(self._gathered, exchange.answers)
         intake.start()
         return ready
 
-    def _gathered(self, spool: Spool) -> None:
+    def _gathered(self, spool: Spool, answers: int) -> None:
         exchange = self._exchange
-        if exchange.ended or exchange.status:
+        if exchange.ended or exchange.answers != answers:
             return
         request = exchange.request
         if request.length == UNKNOWN and not exchange.trailers:
             request.length = spool.size
         if spool.is_in_memory:
+            # The spool goes on counting it, until the exchange has ended.
             self.body = spool.octets()
-            spool.close()
             exchange.give_back(self.body)
         else:
             exchange.give_back(b"")
@@ -329,7 +329,7 @@ class _Replay(Between):
     def _go_on(self) -> None:
         if self._flows and not self._reads and not self._exchange.body_done:
             self._reads = True
-            self._spool.read(self._place).addCallbacks(self._read, self._failed, (self._turn,))
+            self._spool.read(self._place).addCallback(self._read, self._turn).addErrback(self._failed)
 
     def _read(self, data: bytes, turn: int) -> None:
         exchange = self._exchange
@@ -409,7 +409,8 @@ class _Answer(Between):
             self._producer = None
             if self._exchange.connection is None:
                 self._exchange.connection = self  # Until it is written.
-            self._spool.finish().addCallbacks(self._is_whole, self._is_full, (trailers,))
+            kept = self._spool.finish().addCallbacks(self._is_whole, self._is_full, (trailers,))
+            kept.addErrback(self._failed)
 
     def abort(self) -> None:
         """The server has broken off: as if it had not answered."""
@@ -456,6 +457,13 @@ class _Answer(Between):
         if not self._exchange.ended:
             _log.error("an answer can't be kept: {reason}", reason=failure.getErrorMessage())
             self._refuse(503)
+
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("an answer that was kept can't be passed on", failure=failure)
+        if not self._exchange.ended:
+            if self._exchange.taker is self:
+                self._exchange.take_back()
+            self._exchange.fail(500)
 
     def _is_whole(self, _: None, trailers: Fields) -> None:
         exchange, spool, response = self._exchange, self._spool, self._response
@@ -516,7 +524,7 @@ class _Pour:
     def _go_on(self) -> None:
         if self._flows and not self._reads and not self._is_over:
             self._reads = True
-            self._spool.read(self._place).addCallbacks(self._read, self._failed)
+            self._spool.read(self._place).addCallback(self._read).addErrback(self._failed)
 
     def _read(self, data: bytes) -> None:
         self._reads = False
@@ -538,7 +546,7 @@ class _Pour:
         exchange.end(self._trailers)
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is None and not self._exchange.ended and not self._is_over:
+        if not self._exchange.ended and not self._is_over:
             _log.failure("an answer that is in a file can't be read", failure=failure)
             self._exchange.fail(500)
 

@@ -200,10 +200,10 @@ class ForwardAuth(Middleware):
             exchange.answer(401, reason_of(401))
             return None
         gathered = gather(exchange, at_most)
-        return gathered.addCallback(self._gathered, exchange, at_most)
+        return gathered.addCallback(self._gathered, exchange, at_most, exchange.answers)
 
-    def _gathered(self, whole: bool, exchange: Exchange, at_most: int) -> Deferred[None] | None:
-        if exchange.ended or exchange.status:
+    def _gathered(self, whole: bool, exchange: Exchange, at_most: int, answers: int) -> Deferred[None] | None:
+        if exchange.ended or exchange.answers != answers:
             return None
         if not whole:
             status = 401 if len(exchange.pending) > at_most else 503

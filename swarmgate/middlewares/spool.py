@@ -89,7 +89,9 @@ class Spool:
 
     def octets(self) -> bytes:
         """All of it, while it is in memory."""
-        return b"".join(self._pieces)
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
 
     def read(self, start: int) -> Deferred[bytes]:
         """A piece of it from *start* on; ``b""`` at its end."""

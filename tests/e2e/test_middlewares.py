@@ -167,6 +167,38 @@ class MiddlewareTests(SynchronousTestCase):
             [one for one in links if one.startswith(f"{tempfile.gettempdir()}/") and one.endswith("(deleted)")], []
         )
 
+    def test_http2(self) -> None:
+        """The same over HTTP/2: long bodies both ways, an auth server, pages."""
+        folder = tempfile.TemporaryDirectory(prefix="swarmgate-e2e-")
+        self.addCleanup(folder.cleanup)
+        sent = Path(folder.name) / "sent"
+        sent.write_bytes(LARGE)
+
+        def curl(host: str, path: str, *options: str) -> tuple[str, bytes]:
+            took = Path(folder.name) / "took"
+            done = subprocess.run(
+                [
+                    *("curl", "-sS", "-o", str(took), "-w", "%{http_version} %{http_code}", "--noproxy", "*"),
+                    *("--http2-prior-knowledge", "--resolve", f"{host}:{self.gate.port}:127.0.0.1", *options),
+                    f"http://{host}:{self.gate.port}{path}",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=True,
+            )
+            return done.stdout, took.read_bytes()
+
+        self.handler.fails = 1
+        told, body = curl("buffered", "/flaky", "--data-binary", f"@{sent}")
+        self.assertEqual((told, body == LARGE), ("2 200", True))
+        told, body = curl("buffered", "/large")
+        self.assertEqual((told, body == LARGE), ("2 200", True))
+        self.assertEqual(curl("forward", "/x", "-H", "Authorization: Bearer good"), ("2 200", b"hello"))
+        self.assertEqual(curl("forward", "/x"), ("2 302", b"sign in"))
+        self.assertEqual(curl("pages", "/gone"), ("2 404", b"page /page/404?u=%2Fgone"))
+        self.assertEqual(curl("typed", "/html"), ("2 200", b"<html>"))
+
     def test_digest(self) -> None:
         """curl gets in with the password, and not without; also where each connection has another worker."""
         for _ in range(6):
