@@ -154,6 +154,4 @@ def build(settings: Settings, context: Context) -> Middleware:
         raise ValueError(f"query: {settings.query!r}, expected a path such as /{{status}}.html, without spaces")
     if "#" in settings.query:
         raise ValueError(f"query: {settings.query!r}, expected a path without #")
-    if context.answer is None:
-        raise ValueError("service: there are no services here")
     return Errors(settings, context.answer)

@@ -83,6 +83,10 @@ class Middleware:
         return None
 
 
+def _no_service(name: str, exchange: Exchange) -> None:
+    exchange.fail(503)
+
+
 @attrs.frozen
 class Context:
     """What a middleware is built with, beside its settings.
@@ -98,7 +102,8 @@ class Context:
     :ivar network: for connections of the middleware's own; None: there are none.
     :ivar limits: makes what limits count with: by default in this process's memory.
     :ivar deadlines: of connections; None: those of its own.
-    :ivar answer: ``answer(name, exchange)`` has the service of that qualified name answer an exchange.
+    :ivar answer: ``answer(name, exchange)`` has the service of that qualified name answer an exchange; by default
+        there is none.
     """
 
     name: str
@@ -109,4 +114,4 @@ class Context:
     network: Network | None = None
     limits: Limits = attrs.field(factory=LocalLimits)
     deadlines: Deadlines | None = None
-    answer: Callable[[str, Exchange], None] | None = None
+    answer: Callable[[str, Exchange], None] = _no_service
