@@ -253,8 +253,10 @@ class Run:
                 "backend": said(backend.command),
                 **{
                     contender.proxy.name: " ".join(
-                        [*(f"{key}={value}" for key, value in contender.proxy.environment.items())]
-                        + [said(contender.running.command)]
+                        (
+                            *(f"{key}={value}" for key, value in contender.proxy.environment.items()),
+                            said(contender.running.command),
+                        )
                     )
                     for contender in contenders
                 },
@@ -311,7 +313,7 @@ def main() -> int:
                 Run(chosen, folder, journal).all()
             except Failed as reason:
                 print(f"bench: {reason}", file=sys.stderr)
-                if journal.samples:
+                if journal.samples and not chosen.quick:
                     _say(f"what was measured so far is in {path}; the same command goes on with it")
                 return 1
         _say("\n" + page.printed(journal) + "\n")

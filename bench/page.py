@@ -78,11 +78,11 @@ def conditions(journal: Journal) -> str:
     return (
         f"Measured {facts['when']} on {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['kernel']}: {settings['rounds']} rounds of "
-        f"{settings['seconds']:g} s for each proxy and load, the proxies in turn within each round, every round beginning "
-        f"with another one; {settings['connections']} connections unless it is said otherwise. A proxy with one worker or "
-        "thread has a core to itself; the load and the backend share the other one. The one with two workers has "
-        "both cores and shares them with load and backend: what counts there is CPU for each request. A figure is "
-        "the median of the rounds, with the least and the most.\n"
+        f"{settings['seconds']:g} s for each proxy and load, the proxies in turn within each round, every round "
+        f"beginning with another one; {settings['connections']} connections unless it is said otherwise. A proxy with "
+        "one worker or thread has a core to itself; the load and the backend share the other one. The one with two "
+        "workers has both cores and shares them with load and backend: what counts there is CPU for each request. A "
+        "figure is the median of the rounds, with the least and the most.\n"
     )
 
 
@@ -96,8 +96,8 @@ def _how(journal: Journal) -> str:
     lines += [f"    # {TITLES.get(name, name)}\n    {command}" for name, command in facts["commands"].items()]
     lines += [
         "",
-        "Memory is that of all processes of a proxy that was started for it, as ``/proc/PID/smaps_rollup`` tells it (Rss; "
-        "the own share is Pss), before and after 2 s of load. Idle connections have asked once each: 10,000 "
+        "Memory is that of all processes of a proxy that was started for it, as ``/proc/PID/smaps_rollup`` tells "
+        "it (Rss; the own share is Pss), before and after 2 s of load. Idle connections have asked once each: 10,000 "
         "without TLS, or 5,000 with it.",
         "",
         "Again with::",

@@ -134,7 +134,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     stdout: Path | None = None,
 ) -> Running:
-    """*command* started on *cores*, with its output in files of *folder* (its standard output in *stdout*, if given)."""
+    """*command* started on *cores*, its output in files of *folder* (its standard output in *stdout*, if given)."""
     pinned = ("taskset", "-c", ",".join(map(str, cores)), *command)
     with open(folder / "stderr", "wb") as errors, open(stdout or folder / "stdout", "ab") as output:
         process = subprocess.Popen(

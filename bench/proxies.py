@@ -169,7 +169,7 @@ def caddy(place: Place) -> str:
     secure = ", ".join(f"https://{host}:{place.tls_port}" for host in HOSTS)
     return (
         "{\n  admin off\n  auto_https off\n  persist_config off\n  default_bind 127.0.0.1\n"
-        f"  default_sni {HOST}\n  metrics\n  log {{\n    level ERROR\n  }}\n"
+        f"  default_sni {HOST}\n  fallback_sni {HOST}\n  metrics\n  log {{\n    level ERROR\n  }}\n"
         "  servers {\n    protocols h1 h2\n  }\n}\n"
         + plain
         + site.format(tls="", place=place)
