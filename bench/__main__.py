@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -297,6 +298,8 @@ def _journal(chosen: argparse.Namespace, path: Path) -> Journal:
 def main() -> int:
     """Run the comparison; 1 and the reason on standard error where it can't be made."""
     chosen = _options(sys.argv[1:])
+    # Ended politely, it ends its programs too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="swarmgate-bench-") as name:
         folder = Path(name)
         path = (folder if chosen.quick else chosen.results) / "results.json"

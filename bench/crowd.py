@@ -15,10 +15,13 @@ import sys
 from bench.proxies import HOST
 
 _FOR_EACH_SOURCE = 5000
+#: So many are asked for at once.
+_AT_ONCE = 100
 _REQUEST = f"GET /60 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
 def _opened(port: int, number: int, context: ssl.SSLContext | None) -> socket.socket:
+    """A connection that has asked, and has not read its answer yet."""
     client = socket.socket()
     client.settimeout(20)
     client.bind((f"127.0.1.{number // _FOR_EACH_SOURCE + 1}", 0))
@@ -26,13 +29,16 @@ def _opened(port: int, number: int, context: ssl.SSLContext | None) -> socket.so
     if context is not None:
         client = context.wrap_socket(client, server_hostname=HOST)
     client.sendall(_REQUEST)
+    return client
+
+
+def _answered(client: socket.socket) -> None:
     answer = b""
     while not (answer.startswith(b"HTTP/1.1 200 ") and len(answer.partition(b"\r\n\r\n")[2]) >= 60):
         more = client.recv(4096)
         if not more:
-            raise ConnectionError(f"connection {number} was closed after {answer[:80]!r}")
+            raise ConnectionError(f"a connection was closed after {answer[:80]!r}")
         answer += more
-    return client
 
 
 def main() -> int:
@@ -49,10 +55,14 @@ def main() -> int:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    held = []
+    held: list[socket.socket] = []
     try:
-        for number in range(chosen.count):
-            held.append(_opened(chosen.port, number, context))
+        while len(held) < chosen.count:
+            numbers = range(len(held), min(len(held) + _AT_ONCE, chosen.count))
+            asked = [_opened(chosen.port, number, context) for number in numbers]
+            for client in asked:
+                _answered(client)
+            held += asked
     except OSError as error:
         print(f"{len(held)} of {chosen.count} connections, then: {error!r}", file=sys.stderr)
         return 1

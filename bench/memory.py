@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import time
@@ -72,7 +73,10 @@ def _added(running: Running, before: Footprint, port: int, count: int, core: int
     crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert crowd.stdout is not None
-        said = crowd.stdout.readline()
+        is_open, _, _ = select.select([crowd.stdout], [], [], _PATIENCE)
+        said = crowd.stdout.readline() if is_open else ""
+        if not is_open:
+            crowd.kill()
         time.sleep(_SETTLE if said else 0)
         grown = running.footprint().resident - before.resident if said else 0
         _, errors = crowd.communicate("", timeout=_PATIENCE)
@@ -80,5 +84,6 @@ def _added(running: Running, before: Footprint, port: int, count: int, core: int
         crowd.kill()
         crowd.wait()
     if crowd.returncode or not said:
-        raise Failed(f"{running.name}: {errors.strip()}; {running.complaint()}")
+        why = errors.strip() or f"{count} connections were not open after {_PATIENCE:.0f} s"
+        raise Failed(f"{running.name}: {why}; {running.complaint()}")
     return float(max(0, grown))
