@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.table import (
     HIGHEST_PRIORITY,
@@ -16,7 +17,6 @@ from swarmgate.dynamic.table import (
     Route,
     RoutingTable,
     compile_table,
-    describe_changes,
 )
 
 WEB = {"web": EntryPointFacts()}
