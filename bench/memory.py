@@ -24,7 +24,7 @@ _SETTLE = 2.0
 #: Seconds of load between the two looks at an idle proxy.
 _LOAD = 2.0
 #: Seconds that it may take to open the connections.
-_PATIENCE = 120.0
+_PATIENCE = 240.0
 
 
 @attrs.frozen
