@@ -28,14 +28,18 @@ def world(routers: int, services: int) -> Configuration:
     settings = strip_prefix.Settings(prefixes=("/x",))
     return Configuration(
         {
-            f"r{number}": Router(f"r{number}", f"Host(`h{number}.example`)", f"s{number % services}", middlewares=(f"m{number}",))
+            f"r{number}": Router(
+                f"r{number}", f"Host(`h{number}.example`)", f"s{number % services}", middlewares=(f"m{number}",)
+            )
             for number in range(routers)
         },
         {
             f"s{number}": Service(f"s{number}", (Server(f"http://10.{number >> 8}.{number & 255}.2:80"),))
             for number in range(services)
         },
-        middlewares={f"m{number}": Middleware(f"m{number}", strip_prefix.KIND.lower(), settings) for number in range(routers)},
+        middlewares={
+            f"m{number}": Middleware(f"m{number}", strip_prefix.KIND.lower(), settings) for number in range(routers)
+        },
     )
 
 
