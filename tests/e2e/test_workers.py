@@ -114,9 +114,7 @@ class WorkersTests(SynchronousTestCase):
                     settled = len(users.failures)
                     await asyncio.sleep(0.5)
                     self.assertEqual(len(users.failures), settled, users.failures[settled:])
-            print(
-                f"{TIMES} killed, back after {min(away):.2f} to {max(away):.2f} s, {lost} of {users.asked} requests lost"
-            )
+            print(f"{TIMES} killed, back after {min(away):.2f} to {max(away):.2f} s: {lost} of {users.asked} lost")
 
         self.play(scenario())
 
