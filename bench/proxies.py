@@ -290,7 +290,9 @@ FILES = {
 _SWARMGATE_VERSION = (
     sys.executable,
     "-c",
-    "import swarmgate, sys; print('swarmgate', swarmgate.__version__, 'Python', sys.version.split()[0])",
+    "import swarmgate, sys; from swarmgate.http import exchange; "
+    "how = '' if exchange.__file__.endswith('.py') else ', compiled'; "
+    "print(f'swarmgate {swarmgate.__version__}, Python {sys.version.split()[0]}{how}')",
 )
 _ON = "access log, metrics for Prometheus, all checks of requests"
 
