@@ -161,7 +161,11 @@ class CompilerTests(SynchronousTestCase):
     def test_like_a_new_one(self, said: list[tuple[dict[str, Configuration], bool]]) -> None:
         """Whatever was there before, a table is the one that a compiler makes who knows nothing of it."""
         compiler = Compiler({"ping@internal"})
-        for configurations, is_default in said:
+        first = said[0][0]
+        for others, is_default in said:
+            # The same routers, among other services and middlewares.
+            routers = {name: first.get(name, one).routers for name, one in others.items()}
+            configurations = {name: attrs.evolve(one, routers=routers[name]) for name, one in others.items()}
             points = {
                 "web": EntryPointFacts(as_default=is_default, middlewares=("a@file",)),
                 "other": EntryPointFacts(),
