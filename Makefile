@@ -18,7 +18,7 @@ help:
 	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
 	@echo "make test-differential REQUESTS=1000000  mutated requests through the gate to nginx, HAProxy, and servers in Python and Go"
 	@echo "make fuzz TARGET=request_head SECONDS=300  a parser, or what stands behind it, fed by atheris; tests/fuzz/targets.py has all"
-	@echo "make bench       swarmgate beside Traefik, nginx and HAProxy; results in bench/results/"
+	@echo "make bench       swarmgate beside Traefik, Caddy, nginx and HAProxy; results in bench/results/ and docs/results.rst"
 	@echo "make bench-rollout  failed requests while a real Swarm changes, beside Traefik; needs what test-swarm needs"
 	@echo "make bench-attacks  what slow, idle and hostile clients and servers do to a gate; needs root for one row"
 	@echo "make docs        the documentation, in docs/_build/"

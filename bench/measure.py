@@ -21,8 +21,8 @@ class Sample:
 
     :ivar rate: requests per second.
     :ivar throughput: bytes received per second.
-    :ivar cpu: the proxy's CPU time per request, in microseconds.
-    :ivar busy: which share of its core the proxy used.
+    :ivar cpu: CPU time of all the proxy's processes per request, in microseconds.
+    :ivar busy: how many cores the proxy used.
     :ivar p50: median time to the whole answer, in milliseconds.
     :ivar p99: the same, of the slowest percent.
     :ivar memory: the proxy's resident memory afterwards, in bytes.
@@ -96,8 +96,10 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for proxy in PROXIES:
         if proxy.name in names and proxy.program is not None:
-            found[proxy.name] = _output([part.replace("{program}", proxy.program) for part in proxy.version])
+            said = _output([part.replace("{program}", proxy.program) for part in proxy.version])
+            found[proxy.title] = said.split(" h1:")[0]
     found["wrk"] = _output(["wrk", "-v"]).partition(" Copyright")[0]
+    found["h2load"] = _output(["h2load", "--version"])
     return found
 
 

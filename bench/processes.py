@@ -1,6 +1,6 @@
 """Programs that run for the length of a benchmark, and what Linux tells of them.
 
-Each is pinned to one core, keeps its output in a file of its folder, and is ended by its process id.
+Each is pinned to its cores, keeps its output in a file of its folder, and is ended by its process id.
 """
 
 from __future__ import annotations
@@ -44,6 +44,20 @@ class Usage:
 
 
 @attrs.frozen
+class Footprint:
+    """Memory of a program and its children, in bytes.
+
+    :ivar resident: pages that are in memory; one that processes share counts for each of them.
+    :ivar proportional: the same, but a shared page counts for each of them by its share of it.
+    :ivar workers: the resident memory of each child, in the order of their ids.
+    """
+
+    resident: int
+    proportional: int
+    workers: tuple[int, ...] = ()
+
+
+@attrs.frozen
 class Running:
     """A program that was started.
 
@@ -64,6 +78,17 @@ class Running:
                 ticks += int(after_name[11]) + int(after_name[12])
                 pages += int(after_name[21])
         return Usage(ticks / _TICKS, pages * _PAGE)
+
+    def footprint(self) -> Footprint:
+        """Read from ``/proc/PID/smaps_rollup`` (proc(5)) of the program and all its children."""
+        found: list[tuple[int, int]] = []
+        for pid in _family(self.process.pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
+                found.append((sizes["Rss:"], sizes["Pss:"]))
+        resident, proportional = zip(*found, strict=True)
+        return Footprint(sum(resident), sum(proportional), resident[1:])
 
     def complaint(self) -> str:
         """The last lines that it wrote to its standard error."""
@@ -105,12 +130,12 @@ def start(
     name: str,
     command: Sequence[str],
     folder: Path,
-    core: int,
+    cores: Sequence[int],
     environment: Mapping[str, str] | None = None,
     stdout: Path | None = None,
 ) -> Running:
-    """*command* started on *core*, with its output in files of *folder* (its standard output in *stdout*, if given)."""
-    pinned = ("taskset", "-c", str(core), *command)
+    """*command* started on *cores*, its output in files of *folder* (its standard output in *stdout*, if given)."""
+    pinned = ("taskset", "-c", ",".join(map(str, cores)), *command)
     with open(folder / "stderr", "wb") as errors, open(stdout or folder / "stdout", "ab") as output:
         process = subprocess.Popen(
             pinned,

@@ -16,7 +16,7 @@ from twisted.web.test.requesthelper import DummyChannel
 from swarmgate.balancing.strategies import in_turns
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.model import Middleware as ConfiguredMiddleware
-from swarmgate.dynamic.table import EntryPointFacts, compile_table
+from swarmgate.dynamic.table import Compiler, EntryPointFacts, compile_table
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares import rate_limit
 from swarmgate.middlewares.chain import Chain
@@ -223,9 +223,11 @@ class GateTests(SynchronousTestCase):
             middlewares={"limit": ConfiguredMiddleware("limit", "ratelimit", limit)},
         )
         facts = {"web": EntryPointFacts()}
-        for number in range(2):
+        # Tables of equal routes, and of the very same ones.
+        compiler = Compiler()
+        for number, compiled in enumerate((compile_table, compile_table, *[compiler.compile] * 3)):
             other = Configuration(services={f"other{number}": Service("other", ())})
-            gate.apply(compile_table({"file": limited, "swarm": other}, facts, ()))
+            gate.apply(compiled({"file": limited, "swarm": other}, facts))
             self.assertEqual([one.getPeer().host for one in self.network.servers], ["redis"])
             self.assertEqual(gate.redis(), {"limit@file": (True, 0, 0)})
         gate.apply(compile_table({}, facts, ()))

@@ -6,18 +6,22 @@ import pickle
 from typing import Any
 
 import attrs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.table import (
     HIGHEST_PRIORITY,
     HIGHEST_USER_PRIORITY,
+    Compiler,
     EntryPointFacts,
     Route,
     RoutingTable,
     compile_table,
-    describe_changes,
 )
+from swarmgate.dynamic.tls import RouterTLS, ServersTransport, TLSConfiguration, TLSOptions
 
 WEB = {"web": EntryPointFacts()}
 SHOP = Service("shop", (Server("http://10.0.0.2:80", task="shop.1"), Server("http://10.0.0.3:80")))
@@ -118,6 +122,69 @@ class ResolvingTests(SynchronousTestCase):
         self.assertEqual(tables[0], tables[1])
         self.assertEqual(pickle.loads(pickle.dumps(tables[0])), tables[0])
         self.assertNotEqual(tables[0], compile_table({"swarm": configuration(router(), Service("shop"))}, WEB))
+
+
+def worlds() -> st.SearchStrategy[dict[str, Configuration]]:
+    """What two providers say, of a few names that refer to each other across them, and not always to something."""
+    names = st.sampled_from(["a", "b"])
+    references = st.sampled_from(["a", "b", "a@file", "b@swarm", "missing", ""])
+    routers = st.builds(
+        Router,
+        names,
+        st.sampled_from(["Host(`a.example`)", "Path(`/b`)", "Hots(`a`)"]),
+        references,
+        st.sampled_from([(), ("web",), ("web", "wbe")]),
+        st.lists(references.filter(bool), max_size=2).map(tuple),
+        tls=st.sampled_from([None, RouterTLS(), RouterTLS(options="strict"), RouterTLS(options="missing")]),
+    )
+    services = st.builds(
+        Service,
+        names,
+        st.sampled_from([(), (Server("http://10.0.0.2:80"),)]),
+        servers_transport=st.sampled_from(["", "t@file", "missing"]),
+    )
+    middlewares = st.builds(middleware, names, st.integers(0, 1))
+    parts = st.lists(st.one_of(routers, services, middlewares), max_size=6).map(lambda all_: configuration(*all_))
+    tls = st.sampled_from([TLSConfiguration(), TLSConfiguration(options={"strict": TLSOptions()})])
+    transports = st.sampled_from([{}, {"t": ServersTransport()}])
+    said = st.builds(
+        lambda one, secure, its: attrs.evolve(one, tls=secure, servers_transports=its), parts, tls, transports
+    )
+    return st.fixed_dictionaries({"file": said}, optional={"swarm": said, "docker": said})
+
+
+class CompilerTests(SynchronousTestCase):
+    """One table after the other."""
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(st.tuples(worlds(), st.booleans()), min_size=2, max_size=4))
+    def test_like_a_new_one(self, said: list[tuple[dict[str, Configuration], bool]]) -> None:
+        """Whatever was there before, a table is the one that a compiler makes who knows nothing of it."""
+        compiler = Compiler({"ping@internal"})
+        first = said[0][0]
+        for others, is_default in said:
+            # The same routers, among other services and middlewares.
+            routers = {name: first.get(name, one).routers for name, one in others.items()}
+            configurations = {name: attrs.evolve(one, routers=routers[name]) for name, one in others.items()}
+            points = {
+                "web": EntryPointFacts(as_default=is_default, middlewares=("a@file",)),
+                "other": EntryPointFacts(),
+            }
+            made = compiler.compile(configurations, points)
+            self.assertEqual(made, compile_table(configurations, points, {"ping@internal"}))
+
+    def test_the_same_objects(self) -> None:
+        """What has not changed is the very same object as before; what has, and what leads to it, is not."""
+        other = attrs.evolve(SHOP, name="other")
+        parts = [router("r1", service="shop"), router("r2", service="other", middlewares=("m",)), SHOP, middleware("m")]
+        compiler = Compiler()
+        before = compiler.compile({"swarm": configuration(*parts, other)}, WEB)
+        after = compiler.compile({"swarm": configuration(*parts, attrs.evolve(other, servers=()))}, WEB)
+        self.assertIs(before.services["shop@swarm"], after.services["shop@swarm"])
+        routes = [{route.name: route for route in table.routes["web"]} for table in (before, after)]
+        self.assertIs(routes[0]["r1@swarm"], routes[1]["r1@swarm"])
+        self.assertEqual(routes[1]["r2@swarm"].service, after.services["other@swarm"])
+        self.assertEqual([one.servers for one in after.services.values()], [(), SHOP.servers])
 
 
 class FaultTests(SynchronousTestCase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import attrs
@@ -33,12 +33,20 @@ def difference(old: RoutingTable, new: RoutingTable) -> TableDifference:
     routes = {}
     for name in {**old.routes, **new.routes}:
         changed = _changed(
-            {route.name: route for route in old.routes.get(name, ())},
-            {route.name: route for route in new.routes.get(name, ())},
+            {route.name: route for route in apart_from(old.routes.get(name, ()), new.routes.get(name, ()))},
+            {route.name: route for route in apart_from(new.routes.get(name, ()), old.routes.get(name, ()))},
         )
         if changed:
             routes[name] = changed
     return TableDifference(routes, _changed(old.services, new.services), None if old.tls == new.tls else new.tls)
+
+
+def apart_from(routes: tuple[Route, ...], others: tuple[Route, ...]) -> Iterable[Route]:
+    """Those of *routes* that are not the very same objects as any of *others*: they may be equal all the same."""
+    if routes is others:
+        return ()
+    same = set(map(id, others))
+    return [route for route in routes if id(route) not in same]
 
 
 def applied(old: RoutingTable, changes: TableDifference) -> RoutingTable:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Service
 from swarmgate.dynamic.observability import Observability, Observed
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule, RuleError, parse_rule
 from swarmgate.dynamic.tls import Certificate, RouterTLS, ServersTransport, TLSOptions
@@ -127,24 +127,58 @@ def compile_table(
     entry_points: Mapping[str, EntryPointFacts],
     resources: Collection[str] = (),
 ) -> RoutingTable:
-    """The table that follows from what all providers say.
+    """The table that follows from what all providers say; see :meth:`Compiler.compile`."""
+    return Compiler(resources).compile(configurations, entry_points)
 
-    What is wrong with a router costs that router alone, and is told in the table's problems.
 
-    :param configurations: by the provider's name.
-    :param entry_points: by name.
-    :param resources: names of the gate's own resources that routers can lead to, as ``ping@internal``.
+class Compiler:
+    """Makes one table after the other.
+
+    What follows from the same as the time before is the same object as the time before: neither made again, nor
+    compared by those who get the table. Of ten thousand routers mostly one has changed.
     """
-    world = _World(configurations, entry_points, frozenset(resources))
-    routes: dict[str, list[Route]] = {name: [] for name in entry_points}
-    for provider, configuration in configurations.items():
-        world.problems.extend(configuration.problems)
-        for name in sorted(configuration.routers):
-            for route in world.routes_of(provider, name, configuration.routers[name]):
-                routes[route.entry_point].append(route)
-    ordered = {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()}
-    tls = world.tls(ordered)
-    return RoutingTable(ordered, dict(sorted(world.services.items())), tuple(dict.fromkeys(world.problems)), tls)
+
+    def __init__(self, resources: Collection[str] = ()) -> None:
+        """
+        :param resources: names of the gate's own resources that routers can lead to, as ``ping@internal``.
+        """
+        self._resources = frozenset(resources)
+        self._world: _World | None = None
+
+    def compile(
+        self, configurations: Mapping[str, Configuration], entry_points: Mapping[str, EntryPointFacts]
+    ) -> RoutingTable:
+        """The table that follows from what all providers say.
+
+        What is wrong with a router costs that router alone, and is told in the table's problems.
+
+        :param configurations: by the provider's name.
+        :param entry_points: by name.
+        """
+        world = _World(configurations, entry_points, self._resources, self._world)
+        routes: dict[str, list[Route]] = {name: [] for name in entry_points}
+        for provider, configuration in configurations.items():
+            world.problems.extend(configuration.problems)
+            for name in sorted(configuration.routers):
+                for route in world.routes_of(provider, name, configuration.routers[name]):
+                    routes[route.entry_point].append(route)
+        ordered = {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()}
+        tls = world.tls(ordered)
+        world.forget()
+        self._world = world
+        return RoutingTable(ordered, dict(sorted(world.services.items())), tuple(dict.fromkeys(world.problems)), tls)
+
+
+@attrs.frozen
+class _Outcome:
+    """What a router has come to, without a problem.
+
+    :ivar references: qualified names of the services and middlewares that it has come to that by.
+    """
+
+    router: Router
+    references: frozenset[str]
+    routes: tuple[Route, ...]
 
 
 class _World:
@@ -155,12 +189,19 @@ class _World:
         configurations: Mapping[str, Configuration],
         entry_points: Mapping[str, EntryPointFacts],
         resources: frozenset[str],
+        before: _World | None = None,
     ) -> None:
+        """
+        :param before: what is equal to its own is taken from it.
+        """
         self.problems: list[Problem] = []
         self._observed = {name: facts.observability.over(Observed()) for name, facts in entry_points.items()}
         self._comparisons = 0
         self.services: dict[str, Service] = {}
+        self._sources: dict[str, Service] = {}
         self._middlewares: dict[str, Middleware] = {}
+        self._middleware_sources: dict[str, Middleware] = {}
+        self._outcomes: dict[str, _Outcome] = {}
         self._providers = frozenset(configurations)
         self._resources = resources
         self._configurations = configurations
@@ -175,19 +216,48 @@ class _World:
         self._unreachable: dict[str, str] = {}
         for provider, one in configurations.items():
             for name, service in one.services.items():
-                self.services[f"{name}@{provider}"] = self._service(f"{name}@{provider}", provider, service)
+                qualified = f"{name}@{provider}"
+                self.services[qualified] = self._service(qualified, provider, service, before)
+                self._sources[qualified] = service
         #: Middlewares that lead to a service which can't be had, and why.
         self._misled: dict[str, str] = {}
         for provider, one in configurations.items():
             for name, middleware in one.middlewares.items():
-                self._middlewares[f"{name}@{provider}"] = self._middleware(f"{name}@{provider}", provider, middleware)
+                qualified = f"{name}@{provider}"
+                self._middlewares[qualified] = self._middleware(qualified, provider, middleware, before)
+                self._middleware_sources[qualified] = middleware
         self._entry_points = entry_points
         defaults = [name for name, one in entry_points.items() if one.as_default]
         ordinary = [name for name, one in entry_points.items() if not one.internal and name != "traefik"]
         self._default_entry_points = tuple(defaults or ordinary)
         self._entry_point_chains = {name: self._entry_point_chain(name, one) for name, one in entry_points.items()}
+        self._before: dict[str, _Outcome] = {}
+        self._others: set[str] = set()
+        if before is not None:
+            self._take_over(before)
 
-    def _service(self, name: str, provider: str, service: Service) -> Service:
+    def _take_over(self, before: _World) -> None:
+        """Go by what *before* has found out, where everything that it follows from is the same."""
+
+        def facts(world: _World) -> tuple[object, ...]:
+            its = world._entry_points, world._resources, world._providers
+            return (*its, world._tls_options, world._entry_point_chains)
+
+        if facts(self) != facts(before):
+            return
+        self._before = before._outcomes
+        self._others = {
+            *_others(before.services, self.services),
+            *_others(before._middlewares, self._middlewares),
+            *before._misled,
+            *self._misled,
+        }
+
+    def forget(self) -> None:
+        """Let go of what is of no use to the next one."""
+        self._before, self._others = {}, set()
+
+    def _service(self, name: str, provider: str, service: Service, before: _World | None) -> Service:
         reference = service.servers_transport
         transport = None
         if reference and reference != "default@internal":
@@ -199,14 +269,19 @@ class _World:
                 self.problems.append(
                     Problem(f"service {name}", f"provider {provider}", reason, "serversTransport", reference, nearest)
                 )
+        if before is not None and (before._sources.get(name) is service or before._sources.get(name) == service):
+            known = before.services[name]
+            if known.transport == transport:
+                return known
         return attrs.evolve(service, name=name, transport=transport)
 
-    def _middleware(self, name: str, provider: str, middleware: Middleware) -> Middleware:
+    def _middleware(self, name: str, provider: str, middleware: Middleware, before: _World | None) -> Middleware:
         """*middleware* with qualified names, its own and that of the service that it leads to, if it has one."""
         settings = middleware.settings
         reference = getattr(settings, "service", None)
+        is_known = before is not None and before._middleware_sources.get(name) is middleware
         if reference is None:
-            return attrs.evolve(middleware, name=name)
+            return before._middlewares[name] if before is not None and is_known else attrs.evolve(middleware, name=name)
         service = self._qualified(reference, provider)
         if service not in self.services and service not in self._resources:
             reason = "there is no such service; routers with this middleware answer 404"
@@ -217,6 +292,10 @@ class _World:
             self._misled[name] = f"middleware {name} leads to {service}, which there is not"
         elif service in self._unreachable:
             self._misled[name] = f"middleware {name} leads to {service}: {self._unreachable[service]}"
+        if before is not None and is_known and name not in self._misled and name not in before._misled:
+            known = before._middlewares[name]
+            if known.settings.service == service:
+                return known
         return attrs.evolve(middleware, name=name, settings=attrs.evolve(settings, service=service))
 
     def tls(self, routes: Mapping[str, tuple[Route, ...]]) -> TLSTable:
@@ -225,7 +304,8 @@ class _World:
         for entry_point, of_one in routes.items():
             secure = [route for route in of_one if route.tls is not None]
             if secure:
-                hosts[entry_point] = self._hosts(entry_point, secure)
+                of_others = any(route.tls is not None and route.tls.options != "default" for route in secure)
+                hosts[entry_point] = self._hosts(entry_point, secure) if of_others else {}
         configurations = self._configurations.values()
         certificates = tuple(dict.fromkeys(one for each in configurations for one in each.tls.certificates))
         default = next((each.tls.default for each in configurations if each.tls.default is not None), None)
@@ -297,9 +377,26 @@ class _World:
         # What Traefik v2 calls docker, in Swarm mode too, is swarm.
         return f"{name}@swarm" if own == "docker" and own not in self._providers else reference
 
-    def routes_of(self, provider: str, name: str, router: Router) -> Iterator[Route]:
+    def routes_of(self, provider: str, name: str, router: Router) -> Iterable[Route]:
         """The router's routes, one for each of its entry points."""
         qualified = f"{name}@{provider}"
+        known = self._before.get(qualified)
+        if (
+            known is not None
+            and (known.router is router or known.router == router)
+            and known.references.isdisjoint(self._others)
+        ):
+            self._outcomes[qualified] = known
+            return known.routes
+        problems = len(self.problems)
+        routes = tuple(self._routes_of(provider, qualified, router))
+        # What is told of a problem may have to do with anything: the nearest name, how often one was looked for.
+        if len(self.problems) == problems and not any(route.problem for route in routes):
+            references = {self._qualified(one, provider) for one in (*router.middlewares, router.service)}
+            self._outcomes[qualified] = _Outcome(router, frozenset(references), routes)
+        return routes
+
+    def _routes_of(self, provider: str, qualified: str, router: Router) -> Iterator[Route]:
         try:
             rule = parse_rule(router.rule, router.syntax)
         except RuleError as error:
@@ -368,7 +465,7 @@ class _World:
             if name in self._entry_points:
                 known.append(name)
                 continue
-            reason = f"there is no such entry point: expected {_listed(sorted(self._entry_points), 'or')}"
+            reason = f"there is no such entry point: expected {listed(sorted(self._entry_points), 'or')}"
             self._tell(qualified, router, reason, "entryPoints", name, nearest_of(name, list(self._entry_points)))
         return known
 
@@ -412,146 +509,17 @@ def is_limited_to_hosts(rule: Rule) -> bool:
     return any(limited) if isinstance(rule, And) else all(limited)
 
 
-def _listed(names: list[str], word: str) -> str:
+def _others(before: Mapping[str, V], after: Mapping[str, V]) -> Iterator[str]:
+    """The names under which there is something else."""
+    yield from before.keys() - after.keys()
+    for name, now in after.items():
+        was = before.get(name)
+        if was is not now and was != now:
+            yield name
+
+
+def listed(names: list[str], word: str) -> str:
+    """The first few of *names*, and how many there are beside them."""
     if len(names) > _SHOWN:
         return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
     return f" {word} ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
-# ---- what has changed, for the log
-
-
-def describe_changes(old: RoutingTable, new: RoutingTable) -> tuple[str, ...]:
-    """What is different in *new*, a line for each route, service and problem."""
-    return (
-        *_route_changes(old, new),
-        *_service_changes(old, new),
-        *_tls_changes(old.tls, new.tls),
-        *_problem_changes(old, new),
-    )
-
-
-def _route_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
-    before, after = _by_name(old), _by_name(new)
-    for key in _changed(before, after):
-        was, now = before.get(key), after.get(key)
-        at = f"route {key[1]} on {key[0]}"
-        if was is None and now is not None:
-            yield f"{at} added: {now.rule_text} -> {_target(now)}"
-        elif now is None and was is not None:
-            yield f"{at} removed: {was.rule_text} -> {_target(was)}"
-        elif was is not None and now is not None:
-            differences = "; ".join(_differences(was, now))
-            if differences:
-                yield f"{at} changed: {differences}"
-
-
-def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
-    """The keys under which there is something else, sorted. Nearly all of a large table is the very same."""
-    gone = [key for key in before if key not in after]
-    other = [key for key, now in after.items() if (was := before.get(key)) is not now and was != now]
-    return sorted([*gone, *other])
-
-
-def _tls_changes(was: TLSTable, now: TLSTable) -> Iterator[str]:
-    for noun, before, after in (
-        ("certificate", was.certificates, now.certificates),
-        ("default certificate", (was.default,), (now.default,)),
-    ):
-        gone = [one for one in before if one not in after and one is not None]
-        come = [one for one in after if one not in before and one is not None]
-        for one in come:
-            instead = any(other.names == one.names for other in gone)
-            yield f"{noun} for {_listed([*one.names], 'and')} {'replaced' if instead else 'added'}: {one.origin}"
-        for one in gone:
-            if not any(other.names == one.names for other in come):
-                yield f"{noun} for {_listed([*one.names], 'and')} removed: {one.origin}"
-    for name in sorted({*was.options, *now.options}):
-        if was.options.get(name) != now.options.get(name) and was.options:
-            what = "removed" if name not in now.options else "changed" if name in was.options else "added"
-            yield f"TLS options {name} {what}"
-
-
-def _by_name(table: RoutingTable) -> dict[tuple[str, str], Route]:
-    return {(route.entry_point, route.name): route for routes in table.routes.values() for route in routes}
-
-
-def _target(route: Route) -> str:
-    if route.problem:
-        return f"404: {route.problem}"
-    if route.service is None:
-        return route.service_name
-    return f"{route.service_name} ({_count(len(route.service.servers), 'server')})"
-
-
-def _differences(was: Route, now: Route) -> Iterator[str]:
-    if was.rule_text != now.rule_text:
-        yield f"rule {was.rule_text} -> {now.rule_text}"
-    if was.priority != now.priority:
-        yield f"priority {was.priority} -> {now.priority}"
-    if was.service_name != now.service_name:
-        yield f"service {was.service_name} -> {now.service_name}"
-    names_before, names_after = ([one.name for one in route.middlewares] for route in (was, now))
-    if names_before != names_after:
-        yield f"middlewares {', '.join(names_before) or 'none'} -> {', '.join(names_after) or 'none'}"
-    else:
-        for one, other in zip(was.middlewares, now.middlewares, strict=True):
-            if one != other:
-                # Not what they are: passwords may be among them.
-                yield f"other settings of middleware {one.name}"
-    if was.tls != now.tls:
-        yield "no TLS" if now.tls is None else f"TLS with options {now.tls.options}"
-    if was.observed != now.observed:
-        yield "other things are told of its requests"
-    if was.problem != now.problem:
-        yield f"answers 404: {now.problem}" if now.problem else "in force again"
-
-
-def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
-    for name in _changed(old.services, new.services):
-        was, now = old.services.get(name), new.services.get(name)
-        if was is None and now is not None:
-            yield f"service {name} added: {_servers(now.servers)}"
-        elif now is None:
-            yield f"service {name} removed"
-        elif was is not None and (differences := "; ".join(_server_differences(was, now))):
-            yield f"service {name} changed: {differences}"
-
-
-def _server_differences(was: Service, now: Service) -> Iterator[str]:
-    before, after = frozenset(was.servers), frozenset(now.servers)
-    gone = [one for one in was.servers if one not in after]
-    come = [one for one in now.servers if one not in before]
-    if gone:
-        yield f"without {_servers(gone)}"
-    if come:
-        yield f"with {_servers(come)}"
-    if gone or come:
-        yield f"{_count(len(now.servers), 'server')} now"
-    elif was.servers != now.servers:
-        yield "servers in another order"
-    names = [field.name for field in attrs.fields(Balancing)]
-    if was.servers_transport != now.servers_transport or was.transport != now.transport:
-        yield f"reached by {now.servers_transport or 'no serversTransport'}"
-    if other := [name for name in names if getattr(was.balancing, name) != getattr(now.balancing, name)]:
-        # Not what they are: the fields of a health check may hold a secret.
-        yield f"other {_listed([name.replace('_', ' ') for name in other], 'and')}"
-
-
-def _servers(servers: Iterable[Server]) -> str:
-    shown = [f"{one.url} ({one.task})" if one.task else one.url for one in servers]
-    return _listed(shown, "and") or "no server"
-
-
-def _problem_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
-    before, after = frozenset(old.problems), frozenset(new.problems)
-    for problem in new.problems:
-        if problem not in before:
-            yield f"problem: {problem}"
-    for problem in old.problems:
-        if problem not in after:
-            yield f"no longer a problem: {problem}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

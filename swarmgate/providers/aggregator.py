@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from twisted.logger import Logger
 
+from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.model import Configuration
-from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, compile_table, describe_changes
+from swarmgate.dynamic.table import Compiler, EntryPointFacts, RoutingTable
 
 _MOST_LINES = 500  # In the log for one change: ten thousand would keep the reactor busy for a second.
 
@@ -32,7 +33,7 @@ class Aggregator:
         :param changed: is told what is different in a table that was put in force, in lines for people.
         """
         self._entry_points = dict(entry_points)
-        self._resources = frozenset(resources)
+        self._compiler = Compiler(resources)
         self._apply = apply
         self._changed = changed
         self._log = log or Logger("swarmgate.routes")
@@ -58,7 +59,7 @@ class Aggregator:
         self._compile()
 
     def _compile(self) -> None:
-        table = compile_table(self._configurations, self._entry_points, self._resources)
+        table = self._compiler.compile(self._configurations, self._entry_points)
         if table == self.table:
             return
         try:

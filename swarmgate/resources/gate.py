@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import IResource
@@ -58,6 +59,16 @@ class Kept:
     def __init__(self) -> None:
         self._objects: dict[Any, Any] = {}
         self._asked: dict[Any, Any] = {}
+        self._noted: dict[Any, Any] = {}
+
+    def note(self) -> dict[Any, Any]:
+        """What is asked for from now on until this is called again; for :meth:`again`."""
+        self._noted = {}
+        return self._noted
+
+    def again(self, noted: dict[Any, Any]) -> None:
+        """Ask for all of that once more."""
+        self._asked.update(noted)
 
     def keep(self, key: Any, make: Callable[[], T]) -> T:
         """The object under *key*, made now if there is none."""
@@ -66,7 +77,7 @@ class Kept:
         except KeyError:
             kept = make()
             self._objects[key] = kept
-        self._asked[key] = kept
+        self._asked[key] = self._noted[key] = kept
         return kept  # type: ignore[no-any-return]
 
     def get(self, key: Any) -> Any:
@@ -75,6 +86,10 @@ class Kept:
 
     def forget_others(self) -> list[Any]:
         """Drop what was not asked for since the last call. Returns it."""
+        self._noted = {}
+        if len(self._asked) == len(self._objects):  # All of it, then: of tens of thousands mostly none is dropped.
+            self._asked = {}
+            return []
         dropped = [kept for key, kept in self._objects.items() if key not in self._asked]
         self._objects, self._asked = self._asked, {}
         return dropped
@@ -85,6 +100,32 @@ class Kept:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._objects.values())
+
+
+@attrs.frozen
+class _Served:
+    """A service, and what has been made of it.
+
+    :ivar kept: what was asked for to make it, and of :ivar upstreams:.
+    """
+
+    service: Service
+    leaf: ReverseProxyResource
+    kept: dict[Any, Any]
+    upstreams: dict[Any, Any]
+
+
+@attrs.frozen
+class _Routed:
+    """A route, what it leads to, and the chain that has been made of it.
+
+    :ivar kept: what was asked for to make it; None if it could not be made as it should be.
+    """
+
+    route: Route
+    leaf: Leaf
+    chain: Leaf
+    kept: dict[Any, Any] | None
 
 
 class Gate:
@@ -134,10 +175,10 @@ class Gate:
         self._kept = Kept()
         self._upstreams = Kept()
         self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
-        self._leaves: dict[str, tuple[Service, ReverseProxyResource]] = {}
+        self._leaves: dict[str, _Served] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
         self._indexes: dict[EntryPointRoot, RouteIndex] = {}
-        self._chains: dict[str, dict[str, tuple[Route, Leaf, Leaf]]] = {name: {} for name in self.roots}
+        self._chains: dict[str, dict[str, _Routed]] = {name: {} for name in self.roots}
 
     def answer(self, name: str, leaf: Leaf) -> None:
         """Have *leaf* answer for the gate's own service of that qualified name, in tables to come."""
@@ -153,7 +194,7 @@ class Gate:
             before = self._chains[entry_point]
             chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
             self._chains[entry_point] = chains
-            leaves = {name: chain for name, (_, _, chain) in chains.items()}
+            leaves = {name: routed.chain for name, routed in chains.items()}
             plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
             for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
@@ -165,30 +206,36 @@ class Gate:
             upstream.retire()
         self._left = self.draining() + [
             (name, server, retired[server.url])
-            for name, (service, _) in (before_leaves.items() if retired else ())
-            for server in service.servers
+            for name, served in (before_leaves.items() if retired else ())
+            for server in served.service.servers
             if server.url in retired
         ]
         for kept in dropped:
             close = getattr(kept, "close", None)
             if close is not None:
                 close()
-        for name, (service, leaf) in self._leaves.items():
+        for name, served in self._leaves.items():
             known = before_leaves.get(name)
-            if known is None or known[1] is not leaf:
-                others = known is not None and known[0].servers != service.servers
+            if known is served:
+                continue
+            service, leaf = served.service, served.leaf
+            if known is None or known.leaf is not leaf:
+                others = known is not None and known.service.servers != service.servers
                 leaf.room.changed(leaf, service.balancing.wait, service.awaited, others)
 
-    def _leaf(
-        self, name: str, service: Service, before: tuple[Service, ReverseProxyResource] | None
-    ) -> tuple[Service, ReverseProxyResource]:
+    def _leaf(self, name: str, service: Service, before: _Served | None) -> _Served:
+        if before is not None and before.service is service:
+            self._kept.again(before.kept)
+            self._upstreams.again(before.upstreams)
+            return before
+        kept, upstreams = self._kept.note(), self._upstreams.note()
         rotation = self._kept.keep(("rotation", name), Rotation)
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
         new: list[Member] = []
         unknown: list[Upstream] = []
         members = [self._member(name, service.transport, server, new, unknown) for server in service.servers]
-        if before is not None and (before[0] is service or before[0] == service):
-            return before
+        if before is not None and before.service == service:
+            return attrs.evolve(before, service=service, kept=kept, upstreams=upstreams)
         if before is not None and len(new) < len(members):
             # There are others meanwhile: a new one gets requests once it is known to listen, and to be well.
             for upstream in unknown:
@@ -201,7 +248,8 @@ class Gate:
         if service.balancing.health_check is None:
             for member in members:
                 member.judge(True)
-        return service, ReverseProxyResource(name, members, rotation, room, service.balancing)
+        leaf = ReverseProxyResource(name, members, rotation, room, service.balancing)
+        return _Served(service, leaf, kept, upstreams)
 
     def _member(
         self,
@@ -232,19 +280,25 @@ class Gate:
         member.upstream = upstream
         return member
 
-    def _chain(self, route: Route, before: tuple[Route, Leaf, Leaf] | None) -> tuple[Route, Leaf, Leaf]:
+    def _chain(self, route: Route, before: _Routed | None) -> _Routed:
         if route.problem is not None:
-            return route, NOT_FOUND, self._watch_route(route, NOT_FOUND)
-        leaf = self._leaves[route.service_name][1] if route.service else self._internal[route.service_name]
+            return _Routed(route, NOT_FOUND, self._watch_route(route, NOT_FOUND), None)
+        leaf = self._leaves[route.service_name].leaf if route.service else self._internal[route.service_name]
+        if before is not None and (before.leaf is not leaf or before.kept is None):
+            before = None
+        if before is not None and before.kept is not None and before.route is route:
+            self._kept.again(before.kept)
+            return before
+        kept = self._kept.note()
         try:
             # Built even if it will not be used, so that what it keeps is asked for.
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
-            return route, leaf, self._watch_route(route, NOT_FOUND)
-        if before is not None and before[1] is leaf and (before[0] is route or before[0] == route):
-            return before
-        return route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf))
+            return _Routed(route, leaf, self._watch_route(route, NOT_FOUND), None)
+        if before is not None and before.route == route:
+            return attrs.evolve(before, route=route, kept=kept)
+        return _Routed(route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf)), kept)
 
     def _middleware(self, route: Route, middleware: Any) -> Middleware:
         context = self._context(
@@ -263,7 +317,7 @@ class Gate:
     def _answer(self, service: str, exchange: Exchange) -> None:
         """Have the service of that qualified name answer *exchange*."""
         found = self._leaves.get(service)
-        leaf = found[1] if found is not None else self._internal.get(service, NOT_FOUND)
+        leaf = found.leaf if found is not None else self._internal.get(service, NOT_FOUND)
         leaf.serve(exchange)
 
     def reconfigure(self, upstream_settings: UpstreamSettings) -> None:

@@ -95,6 +95,8 @@ class WorkersTests(SynchronousTestCase):
         async def scenario() -> None:
             async with Users(gate.port) as users:
                 await asyncio.sleep(0.5)
+                away: list[float] = []
+                lost: list[int] = []
                 for number in range(TIMES):
                     victim = self.workers(gate)[number % 2]
                     before = len(users.failures)
@@ -103,13 +105,16 @@ class WorkersTests(SynchronousTestCase):
                     await asyncio.to_thread(
                         self.until, "2 workers", lambda n=number: gate.said(100_000).count("serves again") == n + 1
                     )
-                    self.assertLess(time.monotonic() - began, 3)
+                    away.append(time.monotonic() - began)
+                    self.assertLess(away[-1], 3)
                     # Each user has one connection at a time: who had one to the victim has lost it, and nobody else.
-                    self.assertLessEqual(len(users.failures) - before, 8)
+                    lost.append(len(users.failures) - before)
+                    self.assertLessEqual(lost[-1], 8)
                     await asyncio.sleep(0.3)
                     settled = len(users.failures)
                     await asyncio.sleep(0.5)
                     self.assertEqual(len(users.failures), settled, users.failures[settled:])
+            print(f"{TIMES} killed, back after {min(away):.2f} to {max(away):.2f} s: {lost} of {users.asked} lost")
 
         self.play(scenario())
 
@@ -130,6 +135,7 @@ class WorkersTests(SynchronousTestCase):
                     if number == 0:
                         self.assertEqual(await asyncio.to_thread(gate.process.wait, 20), 0)
                 await asyncio.sleep(0.5)
+            print(f"{TIMES} taken over: of {users.asked} requests {len(users.failures)} failed")
             self.assertEqual((users.failures, users.asked > 100), ([], True))
 
         self.play(scenario())
