@@ -7,15 +7,18 @@ stop.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
@@ -28,10 +31,12 @@ from swarmgate import __version__
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
+from swarmgate.agent.server import read_token
 from swarmgate.api.feed import Feed
 from swarmgate.api.operations import Operations
 from swarmgate.api.resource import ApiResource, Recent
 from swarmgate.api.views import Known
+from swarmgate.config.agent import PORT as AGENT_PORT
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import PrometheusMetrics, StaticConfiguration
@@ -43,6 +48,7 @@ from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import TLSConfiguration
+from swarmgate.fetch import Fetch
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
 from swarmgate.health.https import TransportPolicy
@@ -60,6 +66,7 @@ from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
 from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container
 from swarmgate.providers.swarm.interface import ISwarm
+from swarmgate.providers.swarm.snapshot import Snapshot
 from swarmgate.providers.swarm.watcher import SwarmProvider
 from swarmgate.resources.gate import checks_of
 from swarmgate.resources.noop import Noop
@@ -69,6 +76,8 @@ from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
 from swarmgate.upgrade import Upgrade, notify
+from swarmgate.usage import metrics as usage_metrics
+from swarmgate.usage.watch import SCRAPED, VIEWED, UsageWatch
 from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.parent import Workers
@@ -122,6 +131,7 @@ class GateService(Service):
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         self.resolvers = self._resolvers(configuration)
         self._stapler = _stapler(configuration, reactor)
+        self._usage = self._usage_watch(configuration)
         resources = self._resources(configuration, swarm)
         self.serving = self._serving(configuration, resources)
         if configuration.api is not None and self.serving.traffic is not None:
@@ -173,7 +183,7 @@ class GateService(Service):
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
             resources[API] = ApiResource(
-                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured
+                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured, self._viewed
             )
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
@@ -226,6 +236,26 @@ class GateService(Service):
         from swarmgate.acme.resolvers import Resolvers
 
         return Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+
+    def _usage_watch(self, configuration: StaticConfiguration) -> UsageWatch | None:
+        """What asks agents, None if nobody is to."""
+        if not configuration.agent.ask or configuration.providers.swarm is None:
+            return None
+        token = read_token(configuration.agent.token_file)
+        return UsageWatch(self._reactor, Fetch(self._reactor), self._seen, AGENT_PORT, time.time, token)
+
+    def _seen(self) -> tuple[Snapshot, frozenset[str] | None] | None:
+        """The last look at the Swarm, and the ids of the networks that the gate is attached to."""
+        for provider in self.providers:
+            if isinstance(provider, SwarmProvider) and provider.seen is not None:
+                snapshot, decision = provider.seen
+                return snapshot, decision.surroundings.own
+        return None
+
+    def _viewed(self) -> None:
+        """Somebody looks at the Swarm."""
+        if self._usage is not None:
+            self._usage.want(VIEWED)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.serving.show(challenges)
@@ -284,6 +314,7 @@ class GateService(Service):
             report.draining,
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
             self._told_traffic,
+            {} if self._usage is None else attrs.asdict(self._usage.told(), recurse=False),
         )
 
     def _told_traffic(self) -> dict[str, Any]:
@@ -313,7 +344,13 @@ class GateService(Service):
             traffic = self.serving.traffic
             assert traffic is not None
             state, longest = self._state(), self.serving.take_lag()
-            return lambda: families(options.prefix, labels, traffic, state, longest)
+            told: list[Callable[[], Iterable[Metric]]] = []
+            if self._usage is not None:
+                self._usage.want(SCRAPED)
+                told.append(partial(usage_metrics.families, options.prefix, self._usage.measured()))
+            return lambda: itertools.chain(
+                families(options.prefix, labels, traffic, state, longest), *(one() for one in told)
+            )
 
         return tell
 
@@ -395,6 +432,8 @@ class GateService(Service):
         """Drain and stop. Returns a Deferred that fires when all is done that was under way, or its time is over."""
         Service.stopService(self)
         self.is_terminating = True
+        if self._usage is not None:
+            self._usage.stop()
         yield self.serving.drain()
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
         self.checker.stop()
@@ -562,7 +601,11 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
-    for key, try_out in (("serversTransport.rootCAs", servers_transport), ("sessionTickets.keyFile", _ticket_secret)):
+    for key, try_out in (
+        ("serversTransport.rootCAs", servers_transport),
+        ("sessionTickets.keyFile", _ticket_secret),
+        ("agent.tokenFile", lambda given: read_token(given.agent.token_file)),
+    ):
         try:
             try_out(configuration)
         except (OSError, ValueError) as error:

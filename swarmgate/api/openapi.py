@@ -95,6 +95,37 @@ _OVERVIEW = _object(
         "providers": _TEXTS,
     }
 )
+
+
+def _or_null(schema: JSON) -> JSON:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+_NUMBER_OR_NULL = {"type": ["number", "null"], "minimum": 0}
+_RECEIVED_AND_SENT = _object({"received": _COUNT, "sent": _COUNT})
+_READ_AND_WRITTEN = _object({"read": _COUNT, "written": _COUNT})
+#: Of a node whose agent has told nothing yet all but the error is null.
+_NODE_USAGE = _object(
+    {
+        "at": _NUMBER_OR_NULL,
+        "cpus": {"type": ["integer", "null"], "minimum": 0},
+        "cpu": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "load": _or_null({**_list(_SECONDS), "minItems": 3, "maxItems": 3}),
+        "memory": _or_null(_object({"total": _COUNT, "used": _COUNT})),
+        "network": _or_null(_RECEIVED_AND_SENT),
+        "disk": _or_null(_object({"total": _COUNT, "used": _COUNT, "read": _COUNT, "written": _COUNT})),
+        "error": {"type": ["string", "null"]},
+    }
+)
+_USAGE = _object(
+    {
+        "cpu": _SECONDS,
+        "memory": _COUNT,
+        "memoryLimit": {"type": ["integer", "null"], "minimum": 0},
+        "network": _RECEIVED_AND_SENT,
+        "disk": _READ_AND_WRITTEN,
+    }
+)
 _TASK = _object(
     {
         "id": _TEXT,
@@ -108,12 +139,23 @@ _TASK = _object(
         "reason": _TEXT,
         "inFlight": _COUNT,
         "outdated": {"type": "boolean"},
+        "usage": _or_null(_USAGE),
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
 _SWARM = _object(
     {
-        "nodes": _list(_object({"id": _TEXT, "hostname": _TEXT, "availability": _TEXT, "state": _TEXT})),
+        "nodes": _list(
+            _object(
+                {
+                    "id": _TEXT,
+                    "hostname": _TEXT,
+                    "availability": _TEXT,
+                    "state": _TEXT,
+                    "usage": _or_null(_NODE_USAGE),
+                }
+            )
+        ),
         "services": _list(
             _object(
                 {
@@ -123,6 +165,7 @@ _SWARM = _object(
                     "replicas": {"type": ["integer", "null"]},
                     "networks": _TEXTS,
                     "problems": _TEXTS,
+                    "usage": _or_null(_USAGE),
                     "tasks": _list(_TASK),
                 }
             )

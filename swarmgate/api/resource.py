@@ -91,6 +91,7 @@ class ApiResource(Resource):
     :param seconds: a clock's.
     :param dashboard: answers what is below ``/dashboard``, None for nobody.
     :param measured: gives what ``/api/traffic`` says, of which others show parts; None: as it is known.
+    :param viewed: called when somebody looks at the Swarm.
     """
 
     isLeaf = True
@@ -104,6 +105,7 @@ class ApiResource(Resource):
         seconds: Callable[[], float] = lambda: 0.0,
         dashboard: Resource | None = None,
         measured: Callable[[], Deferred[bytes]] | None = None,
+        viewed: Callable[[], None] = lambda: None,
     ) -> None:
         Resource.__init__(self)
         self._known = known
@@ -113,6 +115,7 @@ class ApiResource(Resource):
         self._seconds = seconds
         self._dashboard = dashboard
         self._measured = measured
+        self._viewed = viewed
         self._failed: tuple[Task, ...] = ()
         self._failed_until = -1.0
         self._failed_asked: Deferred[tuple[Task, ...]] | None = None
@@ -138,6 +141,8 @@ class ApiResource(Resource):
                 return self._log(request, unquote(text[len(_SERVICES) : -len(_LOGS)]), query)
             if text == "/api/traffic" and not query and self._measured is not None:
                 return self._later(request, self._measured().addCallback(lambda body: (200, body)))
+            if text == "/api/swarm":
+                self._viewed()
             if text == "/api/swarm" and self._swarm is not None:
                 asked: list[Deferred[Any]] = [self._ask_for_failed()]
                 if self._measured is not None:

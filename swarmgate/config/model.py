@@ -631,6 +631,20 @@ class Metrics:
 
 
 @attrs.frozen
+class Agents:
+    """What the gate has to do with agents, ``swarmgate agent``, which tell how much of their nodes is in use."""
+
+    ask: bool = option(
+        default=True,
+        doc="Ask the agents that the Swarm has, services with the label swarmgate.agent, while somebody wants to know. "
+        "swarmgate's own.",
+    )
+    token_file: str = option(
+        default="", doc="A file with the text that agents want to be told, the same as theirs. swarmgate's own."
+    )
+
+
+@attrs.frozen
 class SessionTickets:
     """With session tickets TLS clients take up sessions where they left off."""
 
@@ -719,6 +733,7 @@ class StaticConfiguration:
     metrics: Metrics | None = option(default=None, doc="Numbers about what the gate does.")
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
+    agent: Agents = option(factory=Agents, doc="Agents on the nodes.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")
     ocsp: OCSP | None = option(
         default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."
