@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import service
 from swarmgate.api import targets
-from swarmgate.config.load import load
+from swarmgate.config.load import load, load_agent
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.file_format import decode_file
 from swarmgate.dynamic.labels import decode
@@ -191,7 +191,10 @@ class ExampleTests(SynchronousTestCase):
                         key = Path(self.mktemp())
                         key.write_text(base64.b64encode(bytes(range(32))).decode())
                         words.append(f"--certificatesresolvers.le.acme.storagekeyfile={key}")
-                    self.loaded(words, {}, where)
+                    if words[0] == "agent":
+                        load_agent(words[1:], {})
+                    else:
+                        self.loaded(words, {}, where)
             for labels in labels_of(stack):
                 labelled += 1
                 self.sound(labels, where)

@@ -40,6 +40,8 @@ switched on by its name alone, or by any option below it.
 
 
 _AGENT = """
+.. _agent-options:
+
 Options of ``swarmgate agent``
 ------------------------------
 
