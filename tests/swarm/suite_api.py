@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -53,7 +54,12 @@ class ApiTests(GateCase):
         self.addCleanup(self.clear)
         with contextlib.suppress(LabError):
             self.lab.network("golf")  # another suite may have made it
+        self.stacks.deploy(
+            *("agents", "stack-agent.yml"), IMAGE=image.GATE, DOCKER_SOCKET=self.stacks.socket,
+            DOCKER_GID=self.stacks.group,
+        )  # fmt: skip
         options = [word for label, value in LABELS.items() for word in ("--label", f"{label}={value}")]
+        options += ["--network", "swarmgate-agents"]
         self.address = self.gate("apigate", COMMAND, PORT, self.lab.engines[0].socket, options=options)
         wait_until(lambda: self.call("/api/version")[0] == 200, "the API to answer", GENEROUS)
 
@@ -103,6 +109,7 @@ class ApiTests(GateCase):
         """What the API tells and does on a Swarm; one test, as each gate takes its time to start."""
         self.closed()
         self.told()
+        self.used()
         self.asked_why()
         self.live()
         self.operated()
@@ -126,6 +133,58 @@ class ApiTests(GateCase):
         self.assertEqual({name: hosts[task["NodeID"]] for name, task in tasks.items()}, shown)
         nodes = {node["hostname"]: node["state"] for node in self.call("/api/swarm")[1]["nodes"]}
         self.assertEqual({"n1": "ready", "n2": "ready", "n3": "ready"}, nodes)
+
+    def usage(self) -> dict[str, Any]:
+        """What the API tells of the usage of each node that has one, by host name."""
+        nodes = self.call("/api/swarm")[1]["nodes"]
+        return {node["hostname"]: node["usage"] for node in nodes if node["usage"] is not None}
+
+    def used(self) -> None:
+        """The agents of a global service are found; nodes and tasks have usage; a node whose agent stops says so."""
+        self.lab.await_running("agents_agent", 3)
+        names = {"n1", "n2", "n3"}
+
+        def all_told() -> bool:
+            told = self.usage()
+            return set(told) == names and all(one["error"] is None for one in told.values())
+
+        self.soon(all_told, "the usage of all nodes")
+        for name, one in self.usage().items():
+            self.assertEqual(os.cpu_count(), one["cpus"], name)
+            self.assertTrue(0 <= one["cpu"] <= 1, name)
+            self.assertTrue(0 < one["memory"]["used"] < one["memory"]["total"], name)
+            self.assertTrue(0 < one["disk"]["used"] <= one["disk"]["total"], name)
+            self.assertLess(abs(one["at"] - time.time()), 15, name)
+
+        def tasks() -> list[Any]:
+            return [task["usage"] for task in self.swarm("web")["tasks"] if task["state"] == "running"]
+
+        self.soon(lambda: len(tasks()) == 3 and None not in tasks(), "the usage of three tasks")
+        for one in tasks():
+            self.assertGreater(one["memory"], 1_000_000)
+            self.assertGreaterEqual(one["cpu"], 0)
+        # The task that is asked is the one that is busy.
+        busy = self.lab.lan.popen(sys.executable, "-c", _BUSY, self.address)
+        try:
+            self.soon(lambda: self.swarm("web")["usage"]["cpu"] > 0.02, "a task that is busy")
+            self.soon(lambda: self.swarm("web")["usage"]["network"]["sent"] > 10_000, "what it sends")
+        finally:
+            busy.kill()
+            busy.wait()
+        measured(f"usage of web while it is asked: {self.swarm('web')['usage']}")
+        agent = self.placed("agents_agent")["n3"]
+        cost = self.engine("n3").docker("exec", agent, "cat", "/proc/1/status", "/proc/1/stat")
+        measured(f"an agent: {next(line for line in cost.splitlines() if line.startswith('VmRSS'))}")
+        self.engine("n3").docker("pause", agent)
+        try:
+            self.soon(lambda: self.usage()["n3"]["error"] is not None, "the node of a paused agent to say so")
+            self.assertIn("no answer within", self.usage()["n3"]["error"])
+            self.assertIsNone(self.usage()["n1"]["error"])
+        finally:
+            self.engine("n3").docker("unpause", agent)
+        self.soon(all_told, "the agent to be back")
+        self.lab.docker("service", "rm", "agents_agent")
+        self.soon(lambda: not self.usage(), "nodes without agents to have no usage")
 
     def asked_why(self) -> None:
         """A network that the gate is not on, and a label that is misspelt, are named."""
@@ -246,6 +305,16 @@ try:
     print(answer.status, answer.read().decode())
 except (OSError, http.client.HTTPException) as error:
     print(0, error)
+"""
+# Run on the LAN: asks web, over and over.
+_BUSY = """
+import http.client, sys
+while True:
+    connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+    for _ in range(1000):
+        connection.request("GET", "/", headers={"Host": "web.example"})
+        connection.getresponse().read()
+    connection.close()
 """
 # Run on the LAN: prints "open", and then the lines of the event stream.
 _WATCH = """
