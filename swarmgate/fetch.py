@@ -5,7 +5,6 @@ Twisted's own client does: there are no redirects to follow, no cookies to keep 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,9 +131,8 @@ def _told(failure: Failure) -> Failure:
     if isinstance(error, ResponseFailed) and error.reasons:
         error = error.reasons[0].value
     if isinstance(error, ConnectError):
-        number = getattr(error.osError, "errno", None) or (error.args[0] if error.args else None)
-        why = os.strerror(number).lower() if isinstance(number, int) else ""
-        return Failure(NoAnswer(why or "it can't be connected to"))
+        why = error.args[0] if error.args and isinstance(error.args[0], str) else ""
+        return Failure(NoAnswer(why.lower() or "it can't be connected to"))
     if isinstance(error, ConnectionClosed):
         return Failure(NoAnswer("it has closed the connection"))
     if isinstance(error, defer.CancelledError):
