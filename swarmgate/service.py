@@ -34,7 +34,7 @@ from swarmgate.acme.wanted import wishes_of
 from swarmgate.agent.server import read_token
 from swarmgate.api.feed import Feed
 from swarmgate.api.operations import Operations
-from swarmgate.api.resource import ApiResource, Recent
+from swarmgate.api.resource import Alone, ApiResource, Recent
 from swarmgate.api.views import Known
 from swarmgate.config.agent import PORT as AGENT_PORT
 from swarmgate.config.load import ConfigurationError
@@ -68,6 +68,7 @@ from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_containe
 from swarmgate.providers.swarm.interface import ISwarm
 from swarmgate.providers.swarm.snapshot import Snapshot
 from swarmgate.providers.swarm.watcher import SwarmProvider
+from swarmgate.replicas.service import Replicas
 from swarmgate.resources.gate import checks_of
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
@@ -123,7 +124,7 @@ class GateService(Service):
         self.is_terminating = False
         self._obtained: dict[Certificate, ServedCertificate] = {}
         self._reloads, self._last_reload = 0, 0.0
-        self._meter: Meter | None = None
+        self._replicas: Replicas | None = None
         self.feed = Feed(reactor)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
@@ -136,8 +137,11 @@ class GateService(Service):
         self.serving = self._serving(configuration, resources)
         if configuration.api is not None and self.serving.traffic is not None:
             turns = Turns(reactor)
-            self._meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
-            self.feed.measure(self._meter)
+            meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
+            container = "" if swarm is None else swarm.own_container
+            port = configuration.api.replicas_port if configuration.api.replicas and swarm is not None else 0
+            self._replicas = Replicas(reactor, meter, turns, self._snapshot, container, port, time.time)
+            self.feed.measure(self._replicas.whole, self._replicas.alone)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
@@ -175,7 +179,8 @@ class GateService(Service):
             tell = self._metrics(metrics)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
-            recent = Recent(self.known, self._marks, self._reactor.seconds)
+            recent = Recent(self._known_of_all, self._marks, self._reactor.seconds)
+            alone = Alone(Recent(self.known, self._marks, self._reactor.seconds), self._measured_alone)
             operations = None
             if configuration.api.operations:
                 operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
@@ -183,8 +188,9 @@ class GateService(Service):
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
             resources[API] = ApiResource(
-                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured, self._viewed
-            )
+                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured, self._viewed,
+                alone, self._listed_replicas,
+            )  # fmt: skip
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         return resources
@@ -252,6 +258,10 @@ class GateService(Service):
                 return snapshot, decision.surroundings.own
         return None
 
+    def _snapshot(self) -> Snapshot | None:
+        seen = self._seen()
+        return None if seen is None else seen[0]
+
     def _viewed(self) -> None:
         """Somebody looks at the Swarm."""
         if self._usage is not None:
@@ -313,16 +323,29 @@ class GateService(Service):
             self._configuration.api is not None and self._configuration.api.logs,
             report.draining,
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
-            self._told_traffic,
+            self._told_alone,
             {} if self._usage is None else attrs.asdict(self._usage.told(), recurse=False),
         )
 
-    def _told_traffic(self) -> dict[str, Any]:
-        return {} if self._meter is None else self._meter.told
+    def _told_alone(self) -> dict[str, Any]:
+        return {} if self._replicas is None else self._replicas.alone.told
+
+    def _known_of_all(self) -> Known:
+        """The same, with the traffic of all replicas."""
+        replicas, known = self._replicas, self.known()
+        return known if replicas is None else attrs.evolve(known, traffic=lambda: replicas.whole.told)
 
     def _measured(self) -> Deferred[bytes]:
         """What ``/api/traffic`` says."""
-        return succeed(b"{}") if self._meter is None else self._meter.altogether()
+        return succeed(b"{}") if self._replicas is None else self._replicas.whole.altogether()
+
+    def _measured_alone(self) -> Deferred[bytes]:
+        """The same of this replica alone."""
+        return succeed(b"{}") if self._replicas is None else self._replicas.alone.altogether()
+
+    def _listed_replicas(self) -> Deferred[list[dict[str, Any]]]:
+        """What ``/api/replicas`` lists."""
+        return succeed([]) if self._replicas is None else self._replicas.listed()
 
     def _in_flight(self) -> InFlight:
         """How many requests are being answered, by whom."""
@@ -348,6 +371,8 @@ class GateService(Service):
             if self._usage is not None:
                 self._usage.want(SCRAPED)
                 told.append(partial(usage_metrics.families, options.prefix, self._usage.measured()))
+            if self._replicas is not None:
+                told.append(self._replicas.metrics(options.prefix))
             return lambda: itertools.chain(
                 families(options.prefix, labels, traffic, state, longest), *(one() for one in told)
             )
@@ -399,6 +424,8 @@ class GateService(Service):
             self._audit.start()
         for provider in self.providers:
             provider.startService()
+        if self._replicas is not None:
+            self._replicas.start()
         yield self._first_looks()
         yield self.serving.listen()
         for name in self._handed:
@@ -434,6 +461,8 @@ class GateService(Service):
         self.is_terminating = True
         if self._usage is not None:
             self._usage.stop()
+        if self._replicas is not None:
+            yield self._replicas.stop()
         yield self.serving.drain()
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
         self.checker.stop()

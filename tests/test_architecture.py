@@ -61,6 +61,7 @@ ALLOWED = {
     "fetch": set(),
     "agent": {"config", "fetch", "observe"},
     "usage": {"agent", "fetch", "providers"},
+    "replicas": {"fetch", "observe", "providers"},
     "service": {
         "acme",
         "agent",
@@ -76,6 +77,7 @@ ALLOWED = {
         "observe",
         "overload",
         "providers",
+        "replicas",
         "resources",
         "serving",
         "tls",

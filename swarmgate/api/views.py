@@ -360,7 +360,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
     :param failed: tasks that have failed; of each service the newest few are shown behind those that it has.
     """
     if known.world is None:
-        return {"nodes": [], "services": []}
+        return {"nodes": [], "services": [], "silent": []}
     world = known.world
     snapshot = world.snapshot
     names = {network.id: network.name for network in snapshot.networks}
@@ -370,7 +370,15 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for service, each in world.table.services.items()
         for server in each.servers
     }
-    numbers = traffic(known).get("servers", {})
+    told = traffic(known)
+    numbers, silent = told.get("servers", {}), told.get("silent", [])
+
+    def busy(of: tuple[str, str]) -> int:
+        if told.get("replicas", 1) > 1:
+            count: int = numbers.get(of[0], {}).get(of[1], {}).get("inFlight", 0)
+            return count
+        return known.in_flight.get(of[1], 0)
+
     specs = {service.id: service.spec for service in snapshot.services}
     of_nodes, of_tasks, of_services = (known.usage.get(kind, {}) for kind in ("nodes", "tasks", "services"))
     tasks: dict[str, list[JSON]] = {}
@@ -387,7 +395,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "networks": {names.get(one.network, one.network): one.ip for one in task.addresses},
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
-                "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                "inFlight": busy(reached) if reached else 0,
                 "outdated": task.spec != specs.get(task.service_id, task.spec),
                 "usage": of_tasks.get(task.id),
                 **(_numbers(numbers.get(reached[0], {}).get(reached[1])) if reached else {}),
@@ -449,6 +457,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
             }
             for service in snapshot.services
         ],
+        "silent": silent,
     }
 
 

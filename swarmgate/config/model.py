@@ -590,6 +590,16 @@ class API:
     dashboard: bool = option(
         default=True, doc="Answer /dashboard where /api is, with a page; dashboard@internal is that page alone."
     )
+    replicas: bool = option(
+        default=True,
+        doc="In a Swarm, ask the gate's other replicas, and answer them alone, so that each tells of the whole gate. "
+        "swarmgate's own.",
+    )
+    replicas_port: int = option(
+        default=9182,
+        doc="Where they are asked, at the tasks' own addresses in a network that they share. swarmgate's own.",
+        validator=between(1, 65535),
+    )
     debug: bool = option(default=False, doc="Taken, not there yet.")
     disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
     base_path: str = option(default="/", doc="Taken, not there yet.")
