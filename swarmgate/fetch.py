@@ -5,7 +5,7 @@ Twisted's own client does: there are no redirects to follow, no cookies to keep 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet import defer
@@ -38,14 +38,17 @@ class NoAnswer(Exception):
 class _Endpoints:
     """Connects to what a URL names, or to a Unix socket in its place."""
 
-    def __init__(self, reactor: Any, socket: str) -> None:
+    def __init__(self, reactor: Any, socket: str, source: Callable[[], str]) -> None:
         self._reactor = reactor
         self._socket = socket
+        self._source = source
 
     def endpointForURI(self, uri: URI) -> Any:
         if self._socket:
             return UNIXClientEndpoint(self._reactor, self._socket, timeout=_CONNECT_WITHIN)
-        return HostnameEndpoint(self._reactor, uri.host.decode("ascii").strip("[]"), uri.port, timeout=_CONNECT_WITHIN)
+        host, source = uri.host.decode("ascii").strip("[]"), self._source()
+        bind = (source, 0) if source else None
+        return HostnameEndpoint(self._reactor, host, uri.port, timeout=_CONNECT_WITHIN, bindAddress=bind)
 
 
 class Fetch:
@@ -53,14 +56,16 @@ class Fetch:
 
     :param socket: the path of a Unix socket that is asked, whatever URLs say; ``""`` for none.
     :param most: connections that are kept to the same place.
+    :param source: gives the address of this machine that connections are made from, ``""`` for whichever the kernel
+        takes.
     """
 
-    def __init__(self, reactor: Any, socket: str = "", most: int = 1) -> None:
+    def __init__(self, reactor: Any, socket: str = "", most: int = 1, source: Callable[[], str] = lambda: "") -> None:
         self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = most
         self._pool.cachedConnectionTimeout = _KEPT_FOR
-        self._agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, socket), pool=self._pool)
+        self._agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, socket, source), pool=self._pool)
 
     def __call__(
         self, url: str, *, seconds: float, longest: int, fields: Mapping[str, str] | None = None

@@ -47,7 +47,8 @@ class Replicas:
         self._peers: Peers | None = None
         self._door: Door | None = None
         if port:
-            self._peers = Peers(reactor, Fetch(reactor), self.running, port, wall, turns)
+            # Others know this one by the address that the Swarm tells of.
+            self._peers = Peers(reactor, Fetch(reactor, source=self._own_address), self.running, port, wall, turns)
             self.alone = Whole(meter, None, reactor.seconds, turns, is_only=False)
             self.whole = Whole(meter, self._peers, reactor.seconds, turns)
             self._door = Door(reactor, self.running, self.alone.for_others, port)
@@ -73,6 +74,9 @@ class Replicas:
         if self._known is None or self._known[0] is not snapshot:
             self._known = snapshot, replicas_of(snapshot, self._own_container)
         return self._known[1]
+
+    def _own_address(self) -> str:
+        return next((one.address for one in self.running() if one.is_self), "")
 
     def listed(self) -> Deferred[list[dict[str, Any]]]:
         """The replicas as the API lists them, when they have been asked."""

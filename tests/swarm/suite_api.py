@@ -64,11 +64,11 @@ class ApiTests(GateCase):
         wait_until(lambda: self.call("/api/version")[0] == 200, "the API to answer", GENEROUS)
 
     def call(
-        self, path: str, body: Any = None, host: str = "gate.example", auth: str = AUTHORIZATION
+        self, path: str, body: Any = None, host: str = "gate.example", auth: str = AUTHORIZATION, at: str = ""
     ) -> tuple[int, Any]:
         """Ask the API from the LAN; status 0 where nobody answers."""
         command = [
-            *(sys.executable, "-c", _CALL, self.address, host, path, auth),
+            *(sys.executable, "-c", _CALL, at or self.address, host, path, auth),
             "" if body is None else json.dumps(body),
         ]
         status, _, text = self.lab.lan.run(*command, timeout=40).partition(" ")
@@ -110,6 +110,7 @@ class ApiTests(GateCase):
         self.closed()
         self.told()
         self.used()
+        self.together()
         self.asked_why()
         self.live()
         self.operated()
@@ -185,6 +186,55 @@ class ApiTests(GateCase):
         self.soon(all_told, "the agent to be back")
         self.lab.docker("service", "rm", "agents_agent")
         self.soon(lambda: not self.usage(), "nodes without agents to have no usage")
+
+    def together(self) -> None:
+        """Any of three replicas tells of the requests of all, and which of them does not answer."""
+        self.lab.docker(
+            *("service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", "wholegate"),
+            *("--mode", "global", "--network", "golf", "--user", f"65532:{self.stacks.group}"),
+            *("--publish", f"mode=host,target=80,published={PORT + 1}"),
+            *("--mount", f"type=bind,source={self.stacks.socket},target=/var/run/docker.sock,readonly"),
+            *(image.GATE, *COMMAND),
+        )
+        self.lab.await_running("wholegate", 3, 60)
+        places = {host: f"{self.engine(host).address}:{PORT + 1}" for host in ("n1", "n2", "n3")}
+        for at in places.values():
+            self.until(at, "web.example", 200)
+        names = [f"wholegate.{host}" for host in places]
+
+        def listed(at: str) -> list[Any]:
+            status, told = self.call("/api/replicas", at=at)
+            return list(told["replicas"]) if status == 200 else []
+
+        for at in places.values():
+            self.soon(lambda at=at: [one["answered"] for one in listed(at)] == [True] * 3, "all to answer all")
+            self.assertEqual(names, sorted(one["task"] for one in listed(at)))
+
+        def requests(at: str, query: str = "") -> int:
+            told = self.call(f"/api/traffic{query}", at=at)[1]["services"]
+            return int(told.get("web@swarm", {"requests": 0})["requests"])
+
+        before = {host: requests(at, "?replica=self") for host, at in places.items()}
+        for number, at in enumerate(places.values(), 1):
+            self.ask(at, "web.example", 10 * number)
+        wanted = sum(before.values()) + 60
+        for host, at in places.items():
+            self.soon(lambda at=at: requests(at) == wanted, f"{wanted} requests as {host} tells")
+        self.assertEqual(before["n2"] + 20, requests(places["n2"], "?replica=self"))
+        paused = self.placed("wholegate")["n3"]
+        self.engine("n3").docker("pause", paused)
+        try:
+            for host in ("n1", "n2"):
+                at = places[host]
+                self.soon(lambda at=at: self.call("/api/traffic", at=at)[1]["silent"] == ["wholegate.n3"], "silence")
+                began = time.monotonic()
+                self.assertEqual(wanted, requests(at))
+                measured(f"with a paused replica {host} answers /api/traffic in {time.monotonic() - began:.2f} s")
+                self.assertEqual(["wholegate.n3"], self.call("/api/swarm", at=at)[1]["silent"])
+        finally:
+            self.engine("n3").docker("unpause", paused)
+        self.soon(lambda: not self.call("/api/traffic", at=places["n1"])[1]["silent"], "n3 to answer again")
+        self.lab.docker("service", "rm", "wholegate")
 
     def asked_why(self) -> None:
         """A network that the gate is not on, and a label that is misspelt, are named."""
