@@ -214,6 +214,7 @@ class ApiTests(GateCase):
             told = self.call(f"/api/traffic{query}", at=at)[1]["services"]
             return int(told.get("web@swarm", {"requests": 0})["requests"])
 
+        time.sleep(1.1)  # what is told may be a second old
         before = {host: requests(at, "?replica=self") for host, at in places.items()}
         for number, at in enumerate(places.values(), 1):
             self.ask(at, "web.example", 10 * number)
