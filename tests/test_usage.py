@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate import demo
 from swarmgate.agent.document import Document, NodeCounters, TaskCounters, encoded
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.fetch import NoAnswer
@@ -18,7 +19,7 @@ from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.agents import Agent, agents_of
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.providers.swarm.snapshot import Snapshot
-from swarmgate.testing import node, service, snapshot, task
+from swarmgate.testing import MemorySwarm, node, service, snapshot, task
 from swarmgate.usage import metrics
 from swarmgate.usage.decide import Moved, TaskUsage, total, usage_of
 from swarmgate.usage.watch import EVERY, OLD, VIEWED, WITHIN, UsageWatch
@@ -133,6 +134,23 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(total([one, one]), TaskUsage(2.0, 100, 200, Moved(2.0, 4.0), Moved(6.0, 8.0)))
         self.assertIsNone(attrs.evolve(total([one, attrs.evolve(one, memory_limit=None)])).memory_limit)
         self.assertIsNone(total([]))
+
+
+class DemoTests(SynchronousTestCase):
+    def test_counters(self) -> None:
+        """The demo's tasks have numbers that only counters have: they never fall."""
+        swarm = MemorySwarm()
+        for each in demo.SERVICES:
+            swarm.add_service(each.name, replicas=each.replicas)
+        before: dict[str, Any] = {}
+        for second in range(120):
+            told = self.successResultOf(demo.containers_of(swarm, float(second), 10**9)).counters
+            self.assertEqual(len(told), sum(each.replicas for each in demo.SERVICES))
+            for name, one in told.items():
+                earlier = before.get(name, one)
+                for field in ("cpu", "received", "sent", "written"):
+                    self.assertGreaterEqual(getattr(one, field), getattr(earlier, field))
+            before = dict(told)
 
 
 class WatchTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
 from swarmgate import __version__
 from swarmgate.agent.containers import Engine
@@ -26,10 +26,20 @@ _TOGETHER = 8  # Connections to the engine that are kept.
 _IDLE = 70.0  # Seconds that clients may be silent for: longer than a scrape's interval.
 
 
+class _Bodiless(Request):
+    """A request that brings no body: whoever sends one is cut off, before anything of it is kept."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+        if length != 0:
+            self.channel.forceAbortClient()
+
+
 class _Quiet(Site):
     """A server that logs no requests."""
 
     noisy = False
+    requestFactory = _Bodiless
 
     def log(self, request: Any) -> None:
         pass

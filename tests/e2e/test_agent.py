@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -145,6 +147,16 @@ class AgentTests(SynchronousTestCase):
         self.assertIn('swarmgate_task_memory_bytes{node="n1",service="web",task="web.3"} 600.0', text)
         self.assertNotIn("SECRET", text)
         self.assertEqual(set(self.engine.asked), {"/containers/json", "/containers/c1/stats"})
+        self.bodies()
+
+    def bodies(self) -> None:
+        """Whoever sends a body is cut off: nothing of it is kept in memory or in a file."""
+        for head in (b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"):
+            with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+                client.sendall(b"POST /usage HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    self.assertEqual(client.recv(100), b"")
+        self.assertEqual(self.ask("/ping")[0], 200)
 
     def test_gate(self) -> None:
         """A gate finds it, and tells how much is in use; when it hangs, and when it is gone, the node says so."""
