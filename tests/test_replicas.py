@@ -393,6 +393,23 @@ class WholeTests(PeerCase):
         self.assertEqual(told.places[WEB].requests, 3)
         self.assertEqual(told, finished(document_of(self.meter.told)))
 
+    def test_takes_long(self) -> None:
+        """Where it takes long to write what others are told, they get what was written last, at once."""
+        self.ended(3)
+        first = self.alone.for_others()
+        self.clock.advance(2.0)
+        self.clock.pump([0.005] * 10)
+        body = self.successResultOf(first)
+        self.ended(4)
+        self.clock.advance(EVERY)
+        self.assertEqual(self.successResultOf(self.alone.for_others()), body)
+        self.clock.pump([0.005] * 10)
+        told = finished(reading(self.successResultOf(self.alone.for_others())))
+        self.assertEqual(told.places[WEB].requests, 7)
+        self.clock.advance(60)
+        self.clock.pump([0.005] * 10)
+        self.assertNoResult(self.alone.for_others())
+
 
 class DoorTests(SynchronousTestCase):
     def setUp(self) -> None:

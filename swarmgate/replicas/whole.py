@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from swarmgate.observe.summary import Meter
 from swarmgate.observe.turns import Turns, encoding
@@ -18,6 +18,8 @@ _MOST_SERVICES = 250  # That viewers of events are told of each time.
 _FRESH = 1.0  # Seconds for which the sums are told again: many may ask.
 #: Seconds for which what other replicas are told is told again.
 ASKED_FRESH = 0.5
+_SOON = 0.3  # Seconds that they may wait for it,
+_OLD = 10.0  # and seconds after which what was written last is no answer any more.
 _SELF = ""  # What stands for this replica where others stand by their tasks' ids.
 
 
@@ -44,6 +46,11 @@ class Whole:
         self._body = b""
         self._fresh_until = 0.0
         self._waiting: list[Deferred[bytes]] = []
+        self._written = b""  # for other replicas
+        self._written_until = 0.0
+        self._took = 0.0
+        self._is_writing = False
+        self._waiting_others: list[Deferred[bytes]] = []
 
     # Of all time.
 
@@ -157,14 +164,40 @@ class Whole:
     # For the others.
 
     def for_others(self) -> Deferred[bytes]:
-        """What another replica is told: this one's alone, of half a second ago at most."""
+        """What another replica is told: this one's alone, of half a second ago at most.
+
+        Where it takes long to write that, as with many thousands of servers, it is what was written last, at once,
+        while the next is written: others don't wait for long.
+        """
+        now = self._seconds()
+        if now >= self._written_until and not self._is_writing:
+            self._write()
+        is_soon = self._took < _SOON or now >= self._written_until + _OLD
+        if self._is_writing and (is_soon or not self._written):
+            waiting: Deferred[bytes] = Deferred()
+            self._waiting_others.append(waiting)
+            return waiting
+        return succeed(self._written)
+
+    def _write(self) -> None:
+        began = self._seconds()
+        self._is_writing = True
 
         def write() -> Generator[None, None, bytes]:
             document = yield from document_of(self._meter.told)
             return (yield from writing(document))
 
-        telling_: Deferred[Any] = self._meter.altogether(ASKED_FRESH)
-        return telling_.addCallback(lambda _: self._turns.run(write()))
+        def over(result: Any) -> None:
+            self._is_writing = False
+            waiting, self._waiting_others = self._waiting_others, []
+            if isinstance(result, bytes):
+                self._written, self._took = result, self._seconds() - began
+                self._written_until = self._seconds() + ASKED_FRESH
+            for one in waiting:
+                one.callback(result) if isinstance(result, bytes) else one.errback(result)
+
+        asking: Deferred[Any] = self._meter.altogether(ASKED_FRESH)
+        asking.addCallback(lambda _: self._turns.run(write())).addBoth(over)
 
 
 def _with(header: dict[str, Any], body: bytes) -> bytes:
