@@ -101,6 +101,7 @@ class UsageWatch:
         self._wall = wall
         self._fields = {"Authorization": f"Bearer {token.decode('ascii')}"} if token else {}
         self._nodes: dict[str, _Node] = {}
+        self._found: tuple[Snapshot, dict[str, Agent]] | None = None
         self._wanted_until = 0.0
         self._answers = self._silences = 0
         self._told: tuple[object, Told] | None = None
@@ -143,13 +144,14 @@ class UsageWatch:
         seen = self._seen()
         if seen is None:
             return
-        agents = agents_of(*seen, self._port)
-        expected = has_agents(seen[0])
-        self._nodes = {
-            node.id: self._nodes.get(node.id) or _Node() for node in seen[0].nodes if expected or node.id in agents
-        }
+        if self._found is None or self._found[0] is not seen[0]:
+            # Of thousands of services that takes a while; most seconds nothing has changed.
+            agents = agents_of(*seen, self._port)
+            self._found = seen[0], agents
+            expected = bool(agents) or has_agents(seen[0])
+            self._nodes = {node.id: self._nodes.get(node.id) or _Node() for node in seen[0].nodes if expected}
         for node, known in self._nodes.items():
-            agent = agents.get(node)
+            agent = self._found[1].get(node)
             if agent is None or not agent.url:
                 self._silent(known, agent.fault if agent is not None else "no agent runs on it")
             elif known.asking is None and now >= known.due - _SLACK:

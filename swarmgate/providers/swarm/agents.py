@@ -36,7 +36,7 @@ def agents_of(snapshot: Snapshot, own: Collection[str] | None, port: int) -> dic
     :param own: ids of the networks that the gate is attached to, None if that isn't known.
     :param port: that agents listen on where the label doesn't say it.
     """
-    services = {one.id: dict(one.labels) for one in snapshot.services if is_agent(dict(one.labels))}
+    services = _services(snapshot)
     found: dict[str, Agent] = {}
     for task in snapshot.tasks:
         labels = services.get(task.service_id)
@@ -49,7 +49,13 @@ def agents_of(snapshot: Snapshot, own: Collection[str] | None, port: int) -> dic
 
 def has_agents(snapshot: Snapshot) -> bool:
     """Whether there is a service of agents."""
-    return any(is_agent(dict(one.labels)) for one in snapshot.services)
+    return bool(_services(snapshot))
+
+
+def _services(snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """The labels of services of agents, by the service's id."""
+    labelled = (one for one in snapshot.services if any(name == LABEL for name, _ in one.labels))
+    return {one.id: labels for one in labelled if is_agent(labels := dict(one.labels))}
 
 
 def _agent(task: Task, labels: Mapping[str, str], own: Collection[str] | None, port: int) -> Agent:
