@@ -58,6 +58,8 @@ class ApiTests(GateCase):
             *("agents", "stack-agent.yml"), IMAGE=image.GATE, DOCKER_SOCKET=self.stacks.socket,
             DOCKER_GID=self.stacks.group,
         )  # fmt: skip
+        # One after the other: each start takes its time on a machine that starts many at once.
+        self.lab.await_running("agents_agent", 3, 2 * GENEROUS)
         options = [word for label, value in LABELS.items() for word in ("--label", f"{label}={value}")]
         options += ["--network", "swarmgate-agents"]
         self.address = self.gate("apigate", COMMAND, PORT, self.lab.engines[0].socket, options=options)
