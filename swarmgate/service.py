@@ -76,6 +76,7 @@ from swarmgate.serving import Serving, network_of, path_policy, servers_transpor
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
+from swarmgate.uncompiled import is_compiled
 from swarmgate.upgrade import Upgrade, notify
 from swarmgate.usage import metrics as usage_metrics
 from swarmgate.usage.watch import SCRAPED, VIEWED, UsageWatch
@@ -723,6 +724,8 @@ def run(
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
+    if not is_compiled():
+        _log.warn("swarmgate is not compiled and needs half as much CPU again: install it where there is a C compiler")
     reactor.run()
     logging.stop()
     return 1 if failed else 0

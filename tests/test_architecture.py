@@ -57,6 +57,7 @@ ALLOWED = {
         "tls",
         "transport",
     },
+    "uncompiled": {"http"},
     "upgrade": set(),
     "fetch": set(),
     "agent": {"config", "fetch", "observe"},
@@ -82,6 +83,7 @@ ALLOWED = {
         "serving",
         "tls",
         "transport",
+        "uncompiled",
         "upgrade",
         "usage",
         "why",
@@ -93,9 +95,9 @@ ALLOWED = {
     "dashboard": set(),
     "api": {"config", "dynamic", "observe", "providers", "structure", "why"},
     "tap": {"cli", "config", "service"},
-    "cli": {"acme", "agent", "config", "demo", "service", "structure", "transport", "why"},
+    "cli": {"acme", "agent", "config", "demo", "service", "structure", "transport", "uncompiled", "why"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"uncompiled"},
 }
 
 #: Modules that only some files may import.
