@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import attrs
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
@@ -111,6 +111,7 @@ class DocumentTests(SynchronousTestCase):
             with self.assertRaises(BadDocument):
                 finished(reading(body))
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=200))
     def test_anything(self, body: bytes) -> None:
         """Whatever is answered is a document or a BadDocument."""
@@ -148,6 +149,7 @@ class SumTests(SynchronousTestCase):
         self.assertEqual(rebucketed([1, 2, 4], (0.1, 1.0), (0.1, 0.5, 2.0)), [1, 0, 2, 4])
         self.assertEqual(sum(rebucketed([1, 2, 4, 8], (0.1, 0.5, 2.0), (0.3,))), 15)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_size=1, max_size=5))
     def test_counts(self, many: list[list[int]]) -> None:
         """The sum has the requests of each bucket of all."""
