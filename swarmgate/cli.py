@@ -12,7 +12,8 @@ from typing import Any
 from twisted.logger import Logger
 
 from swarmgate import __version__
-from swarmgate.config.load import ConfigurationError, load
+from swarmgate.config.agent import AgentConfiguration
+from swarmgate.config.load import ConfigurationError, load, load_agent
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.reference import help_text
 from swarmgate.structure import Address, nearest_of
@@ -27,6 +28,7 @@ usage: swarmgate [run] [OPTIONS]          route requests
        swarmgate why URL [-X METHOD] [-H 'Name: value'] | --service NAME  [--api URL]
                                           ask a running gate which router takes a request, or why a service gets none
        swarmgate lint FILE [OPTIONS]      say what is wrong with the labels and networks of a stack file
+       swarmgate agent [OPTIONS]          tell gates and Prometheus how much of this node is in use; has its own --help
        swarmgate demo                     route requests in a Swarm that exists in memory only
        swarmgate version
 
@@ -37,7 +39,15 @@ SWARMGATE_ENTRYPOINTS_WEB_ADDRESS, and from the command line, which wins. Case d
   --config FILE  a YAML or TOML file with options
 """
 
-_COMMANDS = ("run", "check", "healthcheck", "certs", "why", "lint", "demo", "version", "help")
+AGENT_USAGE = """\
+usage: swarmgate agent [OPTIONS]
+
+Tells how much of this node's processors, memory, network and disks is in use, and how much of them by each container
+of a Swarm's task: at /usage to gates, at /metrics to Prometheus. It is made to run on every node, as a global service
+with the label swarmgate.agent=true; gates that share a network with it find it by that.
+"""
+
+_COMMANDS = ("run", "check", "healthcheck", "certs", "why", "lint", "agent", "demo", "version", "help")
 _HEALTHCHECK_TIMEOUT = 5.0  # Seconds; Docker's own default is longer, a ping takes none.
 
 _log = Logger("swarmgate")
@@ -52,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     command = words.pop(0) if words and not words[0].startswith("-") else "run"
+    if command == "agent":
+        return _agent(words)
     if command == "help" or (command in _COMMANDS and wants_help(words)):
         print(f"{USAGE}\n{help_text()}", end="")
         return 0
@@ -75,7 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.append(words.pop(0))
     in_container = None
     if command in ("healthcheck", "certs") and not words:
-        in_container = options_of_gate(_command_line_of_first_process())
+        first = _command_line_of_first_process()
+        agent = options_of(first, "agent")
+        if command == "healthcheck" and agent is not None:
+            return _healthcheck_of_agent(agent)
+        in_container = options_of_gate(first)
         words = in_container or []
     configuration = load_or_complain(words, os.environ)
     if configuration is None:
@@ -101,12 +117,18 @@ def options_of_gate(words: Sequence[str]) -> list[str] | None:
 
     In a container the gate is the first process, so that a health check of the image finds out what to ask.
     """
+    options = options_of(words, "run")
+    if options is None:
+        options = options_of(words)
+    return None if options and options[0] in _COMMANDS else options
+
+
+def options_of(words: Sequence[str], *command: str) -> list[str] | None:
+    """The options in a command line of swarmgate with this *command*, None if it is another."""
     for place, word in enumerate(words):
         if word.rpartition("/")[2] == "swarmgate":
             options = [word for word in words[place + 1 :] if word]
-            if options and options[0] == "run":
-                del options[0]
-            return None if options and options[0] in _COMMANDS else options
+            return options[len(command) :] if options[: len(command)] == list(command) else None
     return None
 
 
@@ -146,6 +168,40 @@ def _run(configuration: StaticConfiguration, words: Sequence[str]) -> int:
     if _complain(service.fault_of(configuration)):
         return 2
     return service.run(configuration, reactor, read=lambda: load(words, os.environ))
+
+
+def load_agent_or_complain(words: Sequence[str], environ: Mapping[str, str]) -> AgentConfiguration | None:
+    """The configuration of an agent; None, and a line for each thing that is wrong, if there is none."""
+    try:
+        return load_agent(words, environ)
+    except ConfigurationError as error:
+        for fault in error.faults:
+            print(f"swarmgate agent: {fault}", file=sys.stderr)
+        return None
+
+
+def _agent(words: Sequence[str]) -> int:
+    if wants_help(words):
+        print(f"{AGENT_USAGE}\n{help_text(AgentConfiguration)}", end="")
+        return 0
+    configuration = load_agent_or_complain(words, os.environ)
+    if configuration is None:
+        return 2
+    # Twisted's own reactor: the agent has few clients, and is to take little memory.
+    from twisted.internet import reactor
+
+    from swarmgate.agent import run
+
+    return run.run(configuration, reactor)
+
+
+def _healthcheck_of_agent(words: Sequence[str]) -> int:
+    configuration = load_agent_or_complain(words, os.environ)
+    if configuration is None:
+        return 2
+    healthy, line = ask_ping(_ping_of(configuration.agent.address))
+    print(line, file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
 
 
 def _demo() -> int:
@@ -220,10 +276,12 @@ def ping_url(configuration: StaticConfiguration) -> str:
     entry_point = configuration.entry_points.get(ping.entry_point) if ping is not None else None
     if entry_point is None:
         return ""
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
-        entry_point.address.host, entry_point.address.host
-    )
-    return f"http://{Address(host, entry_point.address.port)}/ping"
+    return _ping_of(entry_point.address)
+
+
+def _ping_of(address: Address) -> str:
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return f"http://{Address(host, address.port)}/ping"
 
 
 def get(host: str, port: int, path: str, timeout: float) -> int:

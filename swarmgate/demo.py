@@ -8,19 +8,27 @@ later its port closes.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from swarmgate import service
+from swarmgate.agent.containers import Containers, Running
+from swarmgate.agent.document import TaskCounters
+from swarmgate.agent.node import sample
+from swarmgate.agent.server import AgentResource, Sampler
 from swarmgate.config.load import load
+from swarmgate.providers.swarm.agents import LABEL, PORT_LABEL
 from swarmgate.providers.swarm.snapshot import Task
 from swarmgate.testing import MemorySwarm
 
@@ -28,6 +36,7 @@ PORT = 8080
 ROLL_EVERY = 20.0  # seconds
 _LEAVES_AFTER = 2.0  # seconds from a task's end being wanted to its port closing, as in a Swarm
 _STAGGER = 1.0  # seconds between two tasks of a roll
+_AGENT_NET = 255  # the third number of the agent's address; those of tasks begin at 0
 
 
 @attrs.frozen
@@ -121,6 +130,24 @@ class _QuietSite(Site):
         pass
 
 
+def containers_of(swarm: MemorySwarm, seconds: float, memory: int) -> Deferred[Containers]:
+    """What an engine would tell of the tasks: they are all in this process, so their numbers are made up.
+
+    :param seconds: since the demo has begun.
+    """
+    counters, running = {}, {}
+    for each in SERVICES:
+        for task in swarm.tasks_of(each.name):
+            # Each goes up and down at its own pace.
+            pace = 0.1 + 0.03 * (int(task.id[-6:]) % 7)
+            cpu = 0.08 * seconds - 0.05 / pace * math.cos(pace * seconds)
+            octets = int(40_000 * seconds - 20_000 / pace * math.cos(pace * seconds)) + 1_000_000
+            held = int(48e6 + 4e6 * (task.slot + math.sin(pace * seconds)))
+            counters[task.id] = TaskCounters(max(0.0, cpu + 1.0), held, 128_000_000, octets, 4 * octets, 0, octets // 8)
+            running[task.id] = Running(task.id, task.id, each.name, str(task.slot))
+    return succeed(Containers(counters, running))
+
+
 class Town(Service):
     """A Swarm in memory, and the servers of its tasks.
 
@@ -136,6 +163,7 @@ class Town(Service):
         self._rolling = LoopingCall(self._roll_next)
         self._rolling.clock = reactor
         self._turn = itertools.cycle([each for each in SERVICES if each.replicas > 1])
+        self._add_agent()
         for each in SERVICES:
             self.swarm.add_service(each.name, each.labels, replicas=0)
             for slot in range(1, each.replicas + 1):
@@ -160,6 +188,22 @@ class Town(Service):
         site: Any = _QuietSite(Backend(f"{name}.{slot}", address))  # type: ignore[no-untyped-call]
         self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
         return task
+
+    def _add_agent(self) -> None:
+        """A real agent: what it tells of the node is true."""
+        address = f"127.100.{_AGENT_NET}.1"
+        self.swarm.add_service("agent", {LABEL: "true", PORT_LABEL: "8000"}, replicas=0)
+        task = self.swarm.start_task("agent", address, slot=1)
+        self.swarm.update_service("agent", replicas=None)
+        began = self._reactor.seconds()
+        sampler = Sampler(
+            lambda: succeed(sample(Path("/sys"), "/")),
+            lambda memory: containers_of(self.swarm, self._reactor.seconds() - began, memory),
+            time.time,
+            time.monotonic,
+        )
+        site: Any = _QuietSite(AgentResource(sampler, "n1", b""))  # type: ignore[no-untyped-call]
+        self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
 
     def _roll_next(self) -> None:
         each = next(self._turn)

@@ -7,15 +7,18 @@ stop.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
@@ -28,10 +31,12 @@ from swarmgate import __version__
 from swarmgate.acme.answers import ChallengeLeaf
 from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
+from swarmgate.agent.server import read_token
 from swarmgate.api.feed import Feed
 from swarmgate.api.operations import Operations
-from swarmgate.api.resource import ApiResource, Recent
+from swarmgate.api.resource import Alone, ApiResource, Recent
 from swarmgate.api.views import Known
+from swarmgate.config.agent import PORT as AGENT_PORT
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import PrometheusMetrics, StaticConfiguration
@@ -43,6 +48,7 @@ from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import TLSConfiguration
+from swarmgate.fetch import Fetch
 from swarmgate.health.ask import Asker
 from swarmgate.health.checker import Checker
 from swarmgate.health.https import TransportPolicy
@@ -60,7 +66,9 @@ from swarmgate.providers.file import FileProvider
 from swarmgate.providers.swarm.decide import Options as SwarmOptions
 from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container
 from swarmgate.providers.swarm.interface import ISwarm
+from swarmgate.providers.swarm.snapshot import Snapshot
 from swarmgate.providers.swarm.watcher import SwarmProvider
+from swarmgate.replicas.service import Replicas
 from swarmgate.resources.gate import checks_of
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
@@ -70,6 +78,8 @@ from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
 from swarmgate.uncompiled import is_compiled
 from swarmgate.upgrade import Upgrade, notify
+from swarmgate.usage import metrics as usage_metrics
+from swarmgate.usage.watch import SCRAPED, VIEWED, UsageWatch
 from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
 from swarmgate.workers.parent import Workers
@@ -115,7 +125,7 @@ class GateService(Service):
         self.is_terminating = False
         self._obtained: dict[Certificate, ServedCertificate] = {}
         self._reloads, self._last_reload = 0, 0.0
-        self._meter: Meter | None = None
+        self._replicas: Replicas | None = None
         self.feed = Feed(reactor)
         if swarm is None and configuration.providers.swarm is not None:
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
@@ -123,12 +133,16 @@ class GateService(Service):
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
         self.resolvers = self._resolvers(configuration)
         self._stapler = _stapler(configuration, reactor)
+        self._usage = self._usage_watch(configuration)
         resources = self._resources(configuration, swarm)
         self.serving = self._serving(configuration, resources)
         if configuration.api is not None and self.serving.traffic is not None:
             turns = Turns(reactor)
-            self._meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
-            self.feed.measure(self._meter)
+            meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
+            container = "" if swarm is None else swarm.own_container
+            port = configuration.api.replicas_port if configuration.api.replicas and swarm is not None else 0
+            self._replicas = Replicas(reactor, meter, turns, self._snapshot, container, port, time.time)
+            self.feed.measure(self._replicas.whole, self._replicas.alone)
         self._policy = TransportPolicy(servers_transport(configuration))
         self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
@@ -166,7 +180,8 @@ class GateService(Service):
             tell = self._metrics(metrics)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
-            recent = Recent(self.known, self._marks, self._reactor.seconds)
+            recent = Recent(self._known_of_all, self._marks, self._reactor.seconds)
+            alone = Alone(Recent(self.known, self._marks, self._reactor.seconds), self._measured_alone)
             operations = None
             if configuration.api.operations:
                 operations = Operations(swarm, self._audit.write if self._audit is not None else None, time.time)
@@ -174,8 +189,9 @@ class GateService(Service):
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
             resources[API] = ApiResource(
-                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured
-            )
+                recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured, self._viewed,
+                alone, self._listed_replicas,
+            )  # fmt: skip
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         return resources
@@ -227,6 +243,30 @@ class GateService(Service):
         from swarmgate.acme.resolvers import Resolvers
 
         return Resolvers(self._reactor, configuration, endpoint_of(configuration), self._publish_certificates)
+
+    def _usage_watch(self, configuration: StaticConfiguration) -> UsageWatch | None:
+        """What asks agents, None if nobody is to."""
+        if not configuration.agent.ask or configuration.providers.swarm is None:
+            return None
+        token = read_token(configuration.agent.token_file)
+        return UsageWatch(self._reactor, Fetch(self._reactor), self._seen, AGENT_PORT, time.time, token)
+
+    def _seen(self) -> tuple[Snapshot, frozenset[str] | None] | None:
+        """The last look at the Swarm, and the ids of the networks that the gate is attached to."""
+        for provider in self.providers:
+            if isinstance(provider, SwarmProvider) and provider.seen is not None:
+                snapshot, decision = provider.seen
+                return snapshot, decision.surroundings.own
+        return None
+
+    def _snapshot(self) -> Snapshot | None:
+        seen = self._seen()
+        return None if seen is None else seen[0]
+
+    def _viewed(self) -> None:
+        """Somebody looks at the Swarm."""
+        if self._usage is not None:
+            self._usage.want(VIEWED)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
         self.serving.show(challenges)
@@ -284,15 +324,29 @@ class GateService(Service):
             self._configuration.api is not None and self._configuration.api.logs,
             report.draining,
             {name: _normaliser(options) for name, options in self._configuration.entry_points.items()},
-            self._told_traffic,
+            self._told_alone,
+            {} if self._usage is None else attrs.asdict(self._usage.told(), recurse=False),
         )
 
-    def _told_traffic(self) -> dict[str, Any]:
-        return {} if self._meter is None else self._meter.told
+    def _told_alone(self) -> dict[str, Any]:
+        return {} if self._replicas is None else self._replicas.alone.told
+
+    def _known_of_all(self) -> Known:
+        """The same, with the traffic of all replicas."""
+        replicas, known = self._replicas, self.known()
+        return known if replicas is None else attrs.evolve(known, traffic=lambda: replicas.whole.told)
 
     def _measured(self) -> Deferred[bytes]:
         """What ``/api/traffic`` says."""
-        return succeed(b"{}") if self._meter is None else self._meter.altogether()
+        return succeed(b"{}") if self._replicas is None else self._replicas.whole.altogether()
+
+    def _measured_alone(self) -> Deferred[bytes]:
+        """The same of this replica alone."""
+        return succeed(b"{}") if self._replicas is None else self._replicas.alone.altogether()
+
+    def _listed_replicas(self) -> Deferred[list[dict[str, Any]]]:
+        """What ``/api/replicas`` lists."""
+        return succeed([]) if self._replicas is None else self._replicas.listed()
 
     def _in_flight(self) -> InFlight:
         """How many requests are being answered, by whom."""
@@ -314,7 +368,15 @@ class GateService(Service):
             traffic = self.serving.traffic
             assert traffic is not None
             state, longest = self._state(), self.serving.take_lag()
-            return lambda: families(options.prefix, labels, traffic, state, longest)
+            told: list[Callable[[], Iterable[Metric]]] = []
+            if self._usage is not None:
+                self._usage.want(SCRAPED)
+                told.append(partial(usage_metrics.families, options.prefix, self._usage.measured()))
+            if self._replicas is not None:
+                told.append(self._replicas.metrics(options.prefix))
+            return lambda: itertools.chain(
+                families(options.prefix, labels, traffic, state, longest), *(one() for one in told)
+            )
 
         return tell
 
@@ -363,6 +425,8 @@ class GateService(Service):
             self._audit.start()
         for provider in self.providers:
             provider.startService()
+        if self._replicas is not None:
+            self._replicas.start()
         yield self._first_looks()
         yield self.serving.listen()
         for name in self._handed:
@@ -396,6 +460,10 @@ class GateService(Service):
         """Drain and stop. Returns a Deferred that fires when all is done that was under way, or its time is over."""
         Service.stopService(self)
         self.is_terminating = True
+        if self._usage is not None:
+            self._usage.stop()
+        if self._replicas is not None:
+            yield self._replicas.stop()
         yield self.serving.drain()
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
         self.checker.stop()
@@ -563,7 +631,11 @@ def fault_of(configuration: StaticConfiguration) -> str:
             _swarm_options(options)
         except RuleError as error:
             return f"providers.swarm: {error}"
-    for key, try_out in (("serversTransport.rootCAs", servers_transport), ("sessionTickets.keyFile", _ticket_secret)):
+    for key, try_out in (
+        ("serversTransport.rootCAs", servers_transport),
+        ("sessionTickets.keyFile", _ticket_secret),
+        ("agent.tokenFile", lambda given: read_token(given.agent.token_file)),
+    ):
         try:
             try_out(configuration)
         except (OSError, ValueError) as error:

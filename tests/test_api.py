@@ -32,6 +32,7 @@ from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
+from swarmgate.replicas.whole import Whole
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
@@ -87,7 +88,14 @@ def known() -> Known:
         {down: "its health check fails"},
         {"http://10.0.0.2:80": 3},
         world,
-        traffic=lambda: Meter(traffic, lambda: busy, clock.seconds, clock.seconds, Turns(clock)).told,
+        traffic=lambda: (
+            Whole(
+                Meter(traffic, lambda: busy, clock.seconds, clock.seconds, Turns(clock)),
+                None,
+                clock.seconds,
+                Turns(clock),
+            ).told
+        ),
     )
 
 

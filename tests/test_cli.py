@@ -18,7 +18,8 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import __version__, cli, demo, service, tap
-from swarmgate.config.load import load
+from swarmgate.agent import run as agent_run
+from swarmgate.config.load import load, load_agent
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.transport import reactor as transport_reactor
 from swarmgate.transport.reactor import install_reactor
@@ -130,8 +131,8 @@ class MainTests(CommandCase):
         self.assertEqual(
             self.complained(),
             [
-                'swarmgate: "chek" is no command: expected run, check, healthcheck, certs, why, lint, demo, version '
-                "or help; did you mean check?"
+                'swarmgate: "chek" is no command: expected run, check, healthcheck, certs, why, lint, agent, demo, '
+                "version or help; did you mean check?"
             ],
         )
 
@@ -139,6 +140,19 @@ class MainTests(CommandCase):
         """demo runs the demo on the same reactor."""
         self.patch(demo, "run", lambda reactor: 3 if reactor is self.reactor else 4)
         self.assertEqual(cli.main(["demo"]), 3)
+
+    def test_agent(self) -> None:
+        """An agent runs with its options; they have a help of their own, and a gate's are none of them."""
+        ran: list[Any] = []
+        self.patch(agent_run, "run", lambda configuration, reactor: ran.append(configuration) or 7)
+        self.assertEqual(cli.main(["agent", "--agent.address=:9999"]), 7)
+        self.assertEqual(ran, [load_agent(["--agent.address=:9999"], {})])
+        self.assertEqual(cli.main(["agent", "--ping"]), 2)
+        self.assertIn("ping: unknown option", self.complained()[0])
+        self.assertEqual(cli.main(["agent", "--help"]), 0)
+        text = "\n".join(self.printed())
+        self.assertIn("--agent.tokenFile", text)
+        self.assertNotIn("--entryPoints", text)
 
     def test_healthcheck_without_ping(self) -> None:
         """Asking a gate that has no ping says so, and is no health."""
@@ -159,6 +173,17 @@ class HealthTests(SynchronousTestCase):
             (["/sbin/init", "swarmgates"], None),
         ):
             self.assertEqual(cli.options_of_gate(words), options)
+
+    def test_agent_of_the_container(self) -> None:
+        """In an agent's container the health check asks the agent, and not for the ping of a gate."""
+        asked: list[str] = []
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(cli, "ask_ping", lambda url: (not asked.append(url), "well"))
+        words = ["/usr/bin/python3", "/opt/swarmgate/bin/swarmgate", "agent", "--agent.address=:9999"]
+        self.patch(cli, "_command_line_of_first_process", lambda: words)
+        self.assertEqual(cli.main(["healthcheck"]), 0)
+        self.assertEqual(asked, ["http://127.0.0.1:9999/ping"])
+        self.assertIsNone(cli.options_of_gate(words))
 
     def url(self, *argv: str) -> str:
         """Where a gate with these options is asked."""

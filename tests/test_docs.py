@@ -20,13 +20,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import service
 from swarmgate.api import targets
-from swarmgate.config.load import load
+from swarmgate.config.agent import AgentConfiguration
+from swarmgate.config.load import load, load_agent
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.file_format import decode_file
 from swarmgate.dynamic.labels import decode
 from swarmgate.dynamic.rules import RuleError, parse_rule
 from swarmgate.middlewares import KINDS, build
 from swarmgate.middlewares.interface import Context
+from swarmgate.providers.swarm import agents
 from swarmgate.structure import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,7 +193,10 @@ class ExampleTests(SynchronousTestCase):
                         key = Path(self.mktemp())
                         key.write_text(base64.b64encode(bytes(range(32))).decode())
                         words.append(f"--certificatesresolvers.le.acme.storagekeyfile={key}")
-                    self.loaded(words, {}, where)
+                    if words[0] == "agent":
+                        load_agent(words[1:], {})
+                    else:
+                        self.loaded(words, {}, where)
             for labels in labels_of(stack):
                 labelled += 1
                 self.sound(labels, where)
@@ -242,11 +247,12 @@ class FactTests(SynchronousTestCase):
 
     def test_options_exist(self) -> None:
         """An option that is spelled out in the text is one that there is."""
-        known = {one.key for one in describe(StaticConfiguration)}
+        known = {one.key for of in (StaticConfiguration, AgentConfiguration) for one in describe(of)}
         groups = {".".join(key.split(".")[:size]) for key in known for size in range(1, key.count(".") + 2)}
         ends = {".".join(key.split(".")[start:]) for key in groups for start in range(key.count(".") + 1)}
         inner = {part for key in known for part in key.split(".")[:-1]}
         # Labels that look like options.
+        ends |= {agents.LABEL, agents.PORT_LABEL}
         ends |= set(re.findall(r'"(prometheus\.\w+)"', Path(targets.__file__).read_text("utf-8")))
         seen = 0
         for page in PAGES:

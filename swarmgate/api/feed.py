@@ -38,21 +38,22 @@ class Feed:
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
-        self._counting: set[_Viewer] = set()  # Those of them that want to know of traffic.
+        self._pulses: dict[bytes, _Pulse] = {}  # By what is asked for as ?replica.
         self._clock = clock
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
-        self._traffic: Traffic | None = None
-        self._pulse = LoopingCall(self._tell_traffic)
-        self._pulse.clock = clock
 
-    def measure(self, traffic: Traffic) -> None:
+    def measure(self, traffic: Traffic, alone: Traffic | None = None) -> None:
         """Tell viewers that ask for it (``?traffic=true``) of *traffic* once a second: measured once for all of them,
         and only while there are any.
 
         What a viewer can't take at that moment it does not get later.
+
+        :param alone: what those are told of who ask for this replica alone (``&replica=self``).
         """
-        self._traffic = traffic
+        of_all = _Pulse(self._clock, traffic)
+        of_self = of_all if alone is None or alone is traffic else _Pulse(self._clock, alone)
+        self._pulses = {b"": of_all, b"self": of_self}
 
     def tell(self, lines: Sequence[str]) -> None:
         """Tell all viewers of a change, each line of it an event."""
@@ -86,11 +87,10 @@ class Feed:
         request.setHeader(b"Cache-Control", b"no-store")
         viewer = _Viewer(self, request, seen)
         self._viewers.add(viewer)
-        if self._traffic is not None and (getattr(request, "args", None) or {}).get(b"traffic") == [b"true"]:
-            self._counting.add(viewer)
-            if not self._pulse.running:
-                self._traffic.begin()
-                self._pulse.start(_TRAFFIC_EVERY, now=False)
+        query = getattr(request, "args", None) or {}
+        pulse = self._pulses.get(query.get(b"replica", [b""])[-1])
+        if pulse is not None and query.get(b"traffic") == [b"true"]:
+            pulse.add(viewer)
         if not self._heart.running:
             self._heart.start(_HEARTBEAT, now=False)
         request.notifyFinish().addBoth(lambda _: self._gone(viewer))
@@ -103,23 +103,42 @@ class Feed:
         self._viewers.discard(viewer)
         if not self._viewers and self._heart.running:
             self._heart.stop()
-        self._counting.discard(viewer)
-        if not self._counting and self._pulse.running:
-            self._pulse.stop()
-
-    def _tell_traffic(self) -> Deferred[None]:
-        assert self._traffic is not None
-        return self._traffic.lately().addCallback(self._show_traffic)
-
-    def _show_traffic(self, told: bytes) -> None:
-        # Without a number: it is not kept for those who come again.
-        text = b"event: traffic\ndata: %s\n\n" % told
-        for viewer in list(self._counting):
-            viewer.write(text)
+        for pulse in self._pulses.values():
+            pulse.discard(viewer)
 
     def _beat(self) -> None:
         for viewer in list(self._viewers):
             viewer.write(b": still there\n\n")
+
+
+class _Pulse:
+    """Tells viewers of traffic once a second, while there are any."""
+
+    def __init__(self, clock: IReactorTime, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._viewers: set[_Viewer] = set()
+        self._telling = LoopingCall(self._tell)
+        self._telling.clock = clock
+
+    def add(self, viewer: _Viewer) -> None:
+        self._viewers.add(viewer)
+        if not self._telling.running:
+            self._traffic.begin()
+            self._telling.start(_TRAFFIC_EVERY, now=False)
+
+    def discard(self, viewer: _Viewer) -> None:
+        self._viewers.discard(viewer)
+        if not self._viewers and self._telling.running:
+            self._telling.stop()
+
+    def _tell(self) -> Deferred[None]:
+        return self._traffic.lately().addCallback(self._show)
+
+    def _show(self, told: bytes) -> None:
+        # Without a number: it is not kept for those who come again.
+        text = b"event: traffic\ndata: %s\n\n" % told
+        for viewer in list(self._viewers):
+            viewer.write(text)
 
 
 @implementer(IPushProducer)

@@ -95,6 +95,37 @@ _OVERVIEW = _object(
         "providers": _TEXTS,
     }
 )
+
+
+def _or_null(schema: JSON) -> JSON:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+_NUMBER_OR_NULL = {"type": ["number", "null"], "minimum": 0}
+_RECEIVED_AND_SENT = _object({"received": _COUNT, "sent": _COUNT})
+_READ_AND_WRITTEN = _object({"read": _COUNT, "written": _COUNT})
+#: Of a node whose agent has told nothing yet all but the error is null.
+_NODE_USAGE = _object(
+    {
+        "at": _NUMBER_OR_NULL,
+        "cpus": {"type": ["integer", "null"], "minimum": 0},
+        "cpu": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "load": _or_null({**_list(_SECONDS), "minItems": 3, "maxItems": 3}),
+        "memory": _or_null(_object({"total": _COUNT, "used": _COUNT})),
+        "network": _or_null(_RECEIVED_AND_SENT),
+        "disk": _or_null(_object({"total": _COUNT, "used": _COUNT, "read": _COUNT, "written": _COUNT})),
+        "error": {"type": ["string", "null"]},
+    }
+)
+_USAGE = _object(
+    {
+        "cpu": _SECONDS,
+        "memory": _COUNT,
+        "memoryLimit": {"type": ["integer", "null"], "minimum": 0},
+        "network": _RECEIVED_AND_SENT,
+        "disk": _READ_AND_WRITTEN,
+    }
+)
 _TASK = _object(
     {
         "id": _TEXT,
@@ -108,12 +139,23 @@ _TASK = _object(
         "reason": _TEXT,
         "inFlight": _COUNT,
         "outdated": {"type": "boolean"},
+        "usage": _or_null(_USAGE),
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
 _SWARM = _object(
     {
-        "nodes": _list(_object({"id": _TEXT, "hostname": _TEXT, "availability": _TEXT, "state": _TEXT})),
+        "nodes": _list(
+            _object(
+                {
+                    "id": _TEXT,
+                    "hostname": _TEXT,
+                    "availability": _TEXT,
+                    "state": _TEXT,
+                    "usage": _or_null(_NODE_USAGE),
+                }
+            )
+        ),
         "services": _list(
             _object(
                 {
@@ -123,10 +165,12 @@ _SWARM = _object(
                     "replicas": {"type": ["integer", "null"]},
                     "networks": _TEXTS,
                     "problems": _TEXTS,
+                    "usage": _or_null(_USAGE),
                     "tasks": _list(_TASK),
                 }
             )
         ),
+        "silent": _TEXTS,
     }
 )
 _SERVER = _object({"url": _TEXT, "task": _TEXT, "node": _TEXT, "reason": _TEXT})
@@ -187,6 +231,28 @@ DOCUMENTS: dict[str, tuple[str, JSON]] = {
                 "services": _map(_TRAFFIC),
                 "servers": _map(_map(_TRAFFIC)),
                 "others": _COUNT,
+                "replicas": {"type": "integer", "minimum": 1},
+                "silent": _TEXTS,
+            }
+        ),
+    ),
+    "/api/replicas": (
+        "The replicas of the gate; none outside of a Swarm",
+        _object(
+            {
+                "replicas": _list(
+                    _object(
+                        {
+                            "task": _TEXT,
+                            "node": _TEXT,
+                            "address": _TEXT,
+                            "self": _FLAG,
+                            "answered": _FLAG,
+                            "at": _NUMBER_OR_NULL,
+                            "error": {"type": ["string", "null"]},
+                        }
+                    )
+                )
             }
         ),
     ),
@@ -227,6 +293,12 @@ _PAGES: Sequence[JSON] = (
     _query("page", "From 1", {"type": "integer", "minimum": 1}),
     _query("per_page", "Items of a page, 100 unless it is given", {"type": "integer", "minimum": 1}),
 )
+_REPLICA = _query("replica", "self: of this replica alone", {"enum": ["self"]})
+#: What is of the whole gate, unless one asks for this replica alone.
+_OF_ALL = ("/api/traffic", "/api/swarm", "/api/rawdata", "/api/http/services")
+_SILENT = {
+    "X-Silent-Replicas": {"description": "Names of the replicas that did not answer, if there are any", "schema": _TEXT}
+}
 _NOT_TAKEN = "the entry point does not take such a path, as one with an escaped slash"
 _NEXT_PAGE = {"X-Next-Page": {"description": "Number of the next page, 1 if there is none", "schema": _NUMBER}}
 _UNCLEAR = "the query can't be understood"
@@ -241,9 +313,13 @@ def openapi() -> JSON:
     paths: dict[str, JSON] = {}
     for path, (summary, schema) in DOCUMENTS.items():
         paths[path] = {"get": {"summary": summary, "responses": _answers(schema, {})}}
+        if path in _OF_ALL:
+            paths[path]["get"] |= {"parameters": [_REPLICA], "responses": _answers(schema, {"400": _UNCLEAR})}
     for path, (what, schema) in LISTS.items():
-        pages = _answers(_list(schema), {"400": _UNCLEAR}, headers=_NEXT_PAGE)
-        paths[path] = {"get": {"summary": f"The {what}, in pages", "parameters": list(_PAGES), "responses": pages}}
+        of_all = path in _OF_ALL
+        parameters = [*_PAGES, *([_REPLICA] if of_all else [])]
+        pages = _answers(_list(schema), {"400": _UNCLEAR}, headers=_NEXT_PAGE | (_SILENT if of_all else {}))
+        paths[path] = {"get": {"summary": f"The {what}, in pages", "parameters": parameters, "responses": pages}}
         one = _answers(schema, {"400": _NOT_TAKEN, "404": "there is none of this name"})
         # The entry point says it in a text.
         one["400"] = {"description": _NOT_TAKEN}
@@ -266,8 +342,8 @@ def openapi() -> JSON:
     paths["/api/events"] = {
         "get": {
             "summary": "Changes as they happen",
-            "parameters": [_query("traffic", "true: traffic, too, each second")],
-            "responses": _answers(_TEXT, {"503": "too many viewers"}, "text/event-stream"),
+            "parameters": [_query("traffic", "true: traffic, too, each second"), _REPLICA],
+            "responses": _answers(_TEXT, {"400": _UNCLEAR, "503": "too many viewers"}, "text/event-stream"),
         }
     }
     paths["/api/swarm/services/{name}/logs"] = {

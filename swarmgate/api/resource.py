@@ -41,6 +41,7 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
     "/api/rawdata": views.raw_data,
     "/api/swarm": views.swarm,
     "/api/traffic": views.traffic,
+    "/api/replicas": lambda known: {"replicas": []},
     "/api/prometheus/targets": targets,
     "/api/openapi.json": lambda known: openapi(),
 }
@@ -82,6 +83,18 @@ class Recent:
         return self._last
 
 
+@attrs.frozen
+class Alone:
+    """What this replica knows by itself, where others are of the whole gate.
+
+    :ivar known: gives it.
+    :ivar measured: gives what ``/api/traffic`` says of it.
+    """
+
+    known: Callable[[], Known]
+    measured: Callable[[], Deferred[bytes]]
+
+
 class ApiResource(Resource):
     """Answers what is below ``/api``.
 
@@ -91,6 +104,9 @@ class ApiResource(Resource):
     :param seconds: a clock's.
     :param dashboard: answers what is below ``/dashboard``, None for nobody.
     :param measured: gives what ``/api/traffic`` says, of which others show parts; None: as it is known.
+    :param viewed: called when somebody looks at the Swarm.
+    :param alone: the same of this replica alone, for ``?replica=self``; None: there are no others.
+    :param replicas: gives what ``/api/replicas`` lists; None: nothing.
     """
 
     isLeaf = True
@@ -104,6 +120,9 @@ class ApiResource(Resource):
         seconds: Callable[[], float] = lambda: 0.0,
         dashboard: Resource | None = None,
         measured: Callable[[], Deferred[bytes]] | None = None,
+        viewed: Callable[[], None] = lambda: None,
+        alone: Alone | None = None,
+        replicas: Callable[[], Deferred[list[dict[str, Any]]]] | None = None,
     ) -> None:
         Resource.__init__(self)
         self._known = known
@@ -113,6 +132,9 @@ class ApiResource(Resource):
         self._seconds = seconds
         self._dashboard = dashboard
         self._measured = measured
+        self._viewed = viewed
+        self._alone = alone
+        self._replicas = replicas
         self._failed: tuple[Task, ...] = ()
         self._failed_until = -1.0
         self._failed_asked: Deferred[tuple[Task, ...]] | None = None
@@ -126,33 +148,54 @@ class ApiResource(Resource):
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"Allow", b"GET, HEAD")
             return self._answer(request, 405, {"message": "expected GET or HEAD"})
-        if path == b"/api/events":
-            return self._events(request)
         text = path.decode("utf-8", "replace").rstrip("/")
         try:
             query = {
                 name.decode("utf-8", "replace"): [value.decode("utf-8", "replace") for value in values]
                 for name, values in request.args.items()
             }
+            known, measured = self._of(query.pop("replica", None))
+            if path == b"/api/events":
+                return self._events(request)
             if text.startswith(_SERVICES) and text.endswith(_LOGS):
                 return self._log(request, unquote(text[len(_SERVICES) : -len(_LOGS)]), query)
-            if text == "/api/traffic" and not query and self._measured is not None:
-                return self._later(request, self._measured().addCallback(lambda body: (200, body)))
+            if text == "/api/traffic" and not query and measured is not None:
+                return self._later(request, measured().addCallback(lambda body: (200, body)))
+            if text == "/api/replicas" and self._replicas is not None:
+                listed = self._replicas()
+                return self._later(request, listed.addCallback(lambda found: (200, _encoded({"replicas": found}))))
+            if text == "/api/swarm":
+                self._viewed()
             if text == "/api/swarm" and self._swarm is not None:
                 asked: list[Deferred[Any]] = [self._ask_for_failed()]
-                if self._measured is not None:
-                    asked.append(self._measured())
+                if measured is not None:
+                    asked.append(measured())
                 both = gatherResults(asked, consumeErrors=True)
-                return self._later(request, both.addCallback(lambda found: self._show_swarm(found[0])))
-            if text.startswith(_WITH_NUMBERS) and self._measured is not None:
-                return self._later(request, self._measured().addCallback(lambda _: self._tell(request, text, query)))
+                return self._later(request, both.addCallback(lambda found: self._show_swarm(found[0], known())))
+            if text.startswith(_WITH_NUMBERS) and measured is not None:
+                answer_ = measured().addCallback(lambda _: self._tell(request, text, query, known()))
+                return self._later(request, answer_)
         except (BadQuestion, ValueError) as error:
             return self._answer(request, 400, {"message": str(error)})
-        return self._send(request, *self._tell(request, text, query))
+        return self._send(request, *self._tell(request, text, query, known()))
 
-    def _tell(self, request: Any, text: str, query: dict[str, list[str]]) -> tuple[int, bytes]:
-        """Status and body for a path with a query, from what is known now."""
-        known = self._known()
+    def _of(self, replica: list[str] | None) -> tuple[Callable[[], Known], Callable[[], Deferred[bytes]] | None]:
+        """What is known, and measured, of the whole gate or of this replica alone.
+
+        :raises BadQuestion: the query means neither.
+        """
+        if replica is None:
+            return self._known, self._measured
+        if replica[-1] != "self":
+            raise BadQuestion(f"replica={replica[-1]:.40}: expected self")
+        return (self._known, self._measured) if self._alone is None else (self._alone.known, self._alone.measured)
+
+    def _tell(self, request: Any, text: str, query: dict[str, list[str]], known: Known) -> tuple[int, bytes]:
+        """Status and body for a path with a query, from what is known."""
+        if text.startswith(_WITH_NUMBERS):
+            silent = views.traffic(known).get("silent")
+            if silent:
+                request.setHeader(b"X-Silent-Replicas", ", ".join(silent).encode("ascii", "replace"))
         try:
             if text in DOCUMENTS and not query:
                 body: bytes | None = known.of_moment.get(text)
@@ -197,8 +240,7 @@ class ApiResource(Resource):
         self._swarm.failed().addErrback(lambda _: None).addCallback(arrived)
         return waiting
 
-    def _show_swarm(self, failed: tuple[Task, ...]) -> tuple[int, bytes]:
-        known = self._known()
+    def _show_swarm(self, failed: tuple[Task, ...], known: Known) -> tuple[int, bytes]:
         body = known.of_moment.get("/api/swarm")
         if body is None:
             body = known.of_moment["/api/swarm"] = _encoded(views.swarm(known, failed))

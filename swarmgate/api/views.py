@@ -49,6 +49,7 @@ class Known:
         task and node, and how many requests.
     :ivar paths: bring the path of a request to the form that each entry point routes by.
     :ivar traffic: gives how much there was since the gate has started.
+    :ivar usage: how much is in use, as the API tells it, by the id of a node, of a task and of a service.
     :ivar of_table: views that were made of the table, kept for as long as that stays.
     :ivar of_moment: views that were made of all of this.
     """
@@ -69,6 +70,7 @@ class Known:
     draining: Sequence[tuple[str, str, str, str, int]] = ()
     paths: Mapping[str, Callable[[bytes], bytes]] = attrs.field(factory=dict)
     traffic: Callable[[], JSON] = attrs.field(default=dict, eq=False, repr=False)
+    usage: Mapping[str, Mapping[str, JSON]] = attrs.field(factory=dict)
     of_table: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
     of_moment: MutableMapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
@@ -360,7 +362,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
     :param failed: tasks that have failed; of each service the newest few are shown behind those that it has.
     """
     if known.world is None:
-        return {"nodes": [], "services": []}
+        return {"nodes": [], "services": [], "silent": []}
     world = known.world
     snapshot = world.snapshot
     names = {network.id: network.name for network in snapshot.networks}
@@ -370,8 +372,17 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
         for service, each in world.table.services.items()
         for server in each.servers
     }
-    numbers = traffic(known).get("servers", {})
+    told = traffic(known)
+    numbers, silent = told.get("servers", {}), told.get("silent", [])
+
+    def busy(of: tuple[str, str]) -> int:
+        if told.get("replicas", 1) > 1:
+            count: int = numbers.get(of[0], {}).get(of[1], {}).get("inFlight", 0)
+            return count
+        return known.in_flight.get(of[1], 0)
+
     specs = {service.id: service.spec for service in snapshot.services}
+    of_nodes, of_tasks, of_services = (known.usage.get(kind, {}) for kind in ("nodes", "tasks", "services"))
     tasks: dict[str, list[JSON]] = {}
     for task in snapshot.tasks:
         reached = next((servers[address.ip] for address in task.addresses if address.ip in servers), None)
@@ -386,8 +397,9 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "networks": {names.get(one.network, one.network): one.ip for one in task.addresses},
                 "url": reached[1] if reached else "",
                 "reason": known.reasons.get(reached, "") if reached else "no service has it as a server",
-                "inFlight": known.in_flight.get(reached[1], 0) if reached else 0,
+                "inFlight": busy(reached) if reached else 0,
                 "outdated": task.spec != specs.get(task.service_id, task.spec),
+                "usage": of_tasks.get(task.id),
                 **(_numbers(numbers.get(reached[0], {}).get(reached[1])) if reached else {}),
             }
         )
@@ -406,6 +418,7 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "reason": _draining(in_flight),
                 "inFlight": in_flight,
                 "outdated": False,
+                "usage": None,
                 **_numbers(numbers.get(of, {}).get(url)),
             }
         )
@@ -428,10 +441,11 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                     "reason": f"it has {task.state}" if task.state == "failed" else f"it was {task.state}",
                     "inFlight": 0,
                     "outdated": task.spec != specs.get(task.service_id, task.spec),
+                    "usage": None,
                 }
             )
     return {
-        "nodes": [attrs.asdict(node) for node in snapshot.nodes],
+        "nodes": [{**attrs.asdict(node), "usage": of_nodes.get(node.id)} for node in snapshot.nodes],
         "services": [
             {
                 "id": service.id,
@@ -440,10 +454,12 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "replicas": service.replicas,
                 "networks": [names.get(one, one) for one in service.networks],
                 "problems": list(problems.get(service.name, ())),
+                "usage": of_services.get(service.id),
                 "tasks": tasks.get(service.id, []),
             }
             for service in snapshot.services
         ],
+        "silent": silent,
     }
 
 

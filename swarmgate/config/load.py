@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from swarmgate.config.agent import AgentConfiguration
 from swarmgate.config.model import EntryPoint, StaticConfiguration
 from swarmgate.config.sources import from_environment, from_file, from_options
 from swarmgate.structure import (
@@ -51,15 +52,7 @@ def load(
 
     :raises ConfigurationError: with everything that is wrong, in all of them.
     """
-    options, environment = from_options(argv), from_environment(environ)
-    faults = [*options.faults, *environment.faults]
-    tree: dict[str, Tree] = {}
-    file, origin = options.file or environment.file, options.file_origin or environment.file_origin
-    if file:
-        source = from_file(file, origin, read_file)
-        tree = source.tree
-        faults.extend(source.faults)
-    tree = merge(merge(tree, environment.tree), options.tree)
+    tree, faults = _together(argv, environ, read_file)
     faults.extend(_understand_v2(tree))
     _honour_docker_host(tree, environ)
     try:
@@ -71,6 +64,40 @@ def load(
     if faults:
         raise ConfigurationError(faults)
     return configuration
+
+
+def load_agent(
+    argv: Sequence[str], environ: Mapping[str, str], read_file: Callable[[str], str] = read_text
+) -> AgentConfiguration:
+    """What they say together to an agent; see :func:`load`.
+
+    :raises ConfigurationError: with everything that is wrong, in all of them.
+    """
+    tree, faults = _together(argv, environ, read_file)
+    if environ.get("DOCKER_HOST") and _at(tree, "agent", "endpoint") is None:
+        insert(tree, "agent.endpoint", environ["DOCKER_HOST"], "environment variable DOCKER_HOST")
+    try:
+        configuration = structure(AgentConfiguration, tree)
+    except StructureError as error:
+        raise ConfigurationError([*faults, *error.faults]) from None
+    if faults:
+        raise ConfigurationError(faults)
+    return configuration
+
+
+def _together(
+    argv: Sequence[str], environ: Mapping[str, str], read_file: Callable[[str], str]
+) -> tuple[dict[str, Tree], list[Fault]]:
+    """What command line, environment and file say, as one tree, and what is wrong with how they say it."""
+    options, environment = from_options(argv), from_environment(environ)
+    faults = [*options.faults, *environment.faults]
+    tree: dict[str, Tree] = {}
+    file, origin = options.file or environment.file, options.file_origin or environment.file_origin
+    if file:
+        source = from_file(file, origin, read_file)
+        tree = source.tree
+        faults.extend(source.faults)
+    return merge(merge(tree, environment.tree), options.tree), faults
 
 
 def with_default_entry_points(configuration: StaticConfiguration) -> StaticConfiguration:

@@ -590,6 +590,16 @@ class API:
     dashboard: bool = option(
         default=True, doc="Answer /dashboard where /api is, with a page; dashboard@internal is that page alone."
     )
+    replicas: bool = option(
+        default=True,
+        doc="In a Swarm, ask the gate's other replicas, and answer them alone, so that each tells of the whole gate. "
+        "swarmgate's own.",
+    )
+    replicas_port: int = option(
+        default=9182,
+        doc="Where they are asked, at the tasks' own addresses in a network that they share. swarmgate's own.",
+        validator=between(1, 65535),
+    )
     debug: bool = option(default=False, doc="Taken, not there yet.")
     disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
     base_path: str = option(default="/", doc="Taken, not there yet.")
@@ -628,6 +638,20 @@ class Metrics:
 
     prometheus: PrometheusMetrics | None = option(default=None, doc="Metrics for Prometheus.")
     add_internals: bool = option(default=False, doc="Count requests for ping, the API and metrics, too.")
+
+
+@attrs.frozen
+class Agents:
+    """What the gate has to do with agents, ``swarmgate agent``, which tell how much of their nodes is in use."""
+
+    ask: bool = option(
+        default=True,
+        doc="Ask the agents that the Swarm has, services with the label swarmgate.agent, while somebody wants to know. "
+        "swarmgate's own.",
+    )
+    token_file: str = option(
+        default="", doc="A file with the text that agents want to be told, the same as theirs. swarmgate's own."
+    )
 
 
 @attrs.frozen
@@ -719,6 +743,7 @@ class StaticConfiguration:
     metrics: Metrics | None = option(default=None, doc="Numbers about what the gate does.")
     log: Log = option(factory=Log, doc="The process's own log.")
     api: API | None = option(default=None, doc="The service api@internal, which tells what the gate knows.")
+    agent: Agents = option(factory=Agents, doc="Agents on the nodes.")
     session_tickets: SessionTickets = option(factory=SessionTickets, doc="Sessions of TLS clients. swarmgate's own.")
     ocsp: OCSP | None = option(
         default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterable
+from typing import Any
 
+from swarmgate.config.agent import AgentConfiguration
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.sources import PREFIX
-from swarmgate.structure import describe
+from swarmgate.structure import Described, describe
 
 _INTRODUCTION = f"""\
 Options
@@ -36,10 +39,20 @@ switched on by its name alone, or by any option below it.
 """
 
 
-def help_text() -> str:
+_AGENT = """
+.. _agent-options:
+
+Options of ``swarmgate agent``
+------------------------------
+
+An agent takes these, and ``log``, from the same places. What it is for is in :doc:`/agent`.
+"""
+
+
+def help_text(of: type[Any] = StaticConfiguration) -> str:
     """The options as ``--help`` lists them: a line of name, type and default for each, and what it is for below."""
     lines = []
-    for one in describe(StaticConfiguration):
+    for one in describe(of):
         default = one.default if one.default == "required" else f"default {one.default}" if one.default else ""
         lines.append(f"  --{one.key}  ({', '.join(part for part in (one.type, default) if part)})")
         doc = one.doc.replace("``", "")
@@ -49,15 +62,20 @@ def help_text() -> str:
 
 def reference_page() -> str:
     """The page of the documentation that lists all options, in reStructuredText."""
-    lines = [_INTRODUCTION, ".. list-table::", "   :header-rows: 1", "   :widths: 40 15 15 60", ""]
+    agents = [one for one in describe(AgentConfiguration) if one.key.startswith("agent.")]
+    return "\n".join([_INTRODUCTION, *_table(describe(StaticConfiguration)), _AGENT, *_table(agents)]) + "\n"
+
+
+def _table(options: Iterable[Described]) -> list[str]:
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 40 15 15 60", ""]
     rows = [("Option", "Type", "Default", "What it is for")]
-    for one in describe(StaticConfiguration):
+    for one in options:
         default = one.default if one.default in ("", "required") else _literal(one.default)
         rows.append((_literal(one.key), one.type, default, one.doc))
     for row in rows:
         for index, cell in enumerate(row):
             lines.append(f"   {'*' if index == 0 else ' '} - {cell}".rstrip())
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _literal(text: str) -> str:

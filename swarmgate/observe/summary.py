@@ -213,13 +213,13 @@ class Meter:
         told = yield from summing(self._traffic.changes(), self._traffic.bounds, self._in_flight(), _MOST_SERVICES)
         return (yield from encoding({"at": round(self._wall(), 3), "seconds": round(now - last, 3), **told}))
 
-    def altogether(self) -> Deferred[bytes]:
-        """What there was since the gate has started, as JSON; of a second ago at most.
+    def altogether(self, age: float = _FRESH) -> Deferred[bytes]:
+        """What there was since the gate has started, as JSON; of so many seconds ago at most, and no more than one.
 
         It is computed once for all who ask meanwhile.
         """
         waiting: Deferred[bytes] = Deferred()
-        if self._body and self._seconds() < self._fresh_until:
+        if self._body and self._seconds() < self._fresh_until - _FRESH + age:
             waiting.callback(self._body)
             return waiting
         self._waiting.append(waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -53,16 +54,23 @@ class ApiTests(GateCase):
         self.addCleanup(self.clear)
         with contextlib.suppress(LabError):
             self.lab.network("golf")  # another suite may have made it
+        self.stacks.deploy(
+            *("agents", "stack-agent.yml"), IMAGE=image.GATE, DOCKER_SOCKET=self.stacks.socket,
+            DOCKER_GID=self.stacks.group,
+        )  # fmt: skip
+        # One after the other: each start takes its time on a machine that starts many at once.
+        self.lab.await_running("agents_agent", 3, 2 * GENEROUS)
         options = [word for label, value in LABELS.items() for word in ("--label", f"{label}={value}")]
+        options += ["--network", "swarmgate-agents"]
         self.address = self.gate("apigate", COMMAND, PORT, self.lab.engines[0].socket, options=options)
         wait_until(lambda: self.call("/api/version")[0] == 200, "the API to answer", GENEROUS)
 
     def call(
-        self, path: str, body: Any = None, host: str = "gate.example", auth: str = AUTHORIZATION
+        self, path: str, body: Any = None, host: str = "gate.example", auth: str = AUTHORIZATION, at: str = ""
     ) -> tuple[int, Any]:
         """Ask the API from the LAN; status 0 where nobody answers."""
         command = [
-            *(sys.executable, "-c", _CALL, self.address, host, path, auth),
+            *(sys.executable, "-c", _CALL, at or self.address, host, path, auth),
             "" if body is None else json.dumps(body),
         ]
         status, _, text = self.lab.lan.run(*command, timeout=40).partition(" ")
@@ -103,6 +111,8 @@ class ApiTests(GateCase):
         """What the API tells and does on a Swarm; one test, as each gate takes its time to start."""
         self.closed()
         self.told()
+        self.used()
+        self.together()
         self.asked_why()
         self.live()
         self.operated()
@@ -126,6 +136,119 @@ class ApiTests(GateCase):
         self.assertEqual({name: hosts[task["NodeID"]] for name, task in tasks.items()}, shown)
         nodes = {node["hostname"]: node["state"] for node in self.call("/api/swarm")[1]["nodes"]}
         self.assertEqual({"n1": "ready", "n2": "ready", "n3": "ready"}, nodes)
+
+    def pause(self, host: str, container: str) -> None:
+        """Pause a container; where cgroups are of version 1 the kernel may take more than one attempt to freeze it."""
+
+        def is_paused() -> bool:
+            with contextlib.suppress(LabError):
+                self.engine(host).docker("pause", container)
+                return True
+            return False
+
+        wait_until(is_paused, "a container to be paused", GENEROUS, 0.5)
+
+    def usage(self) -> dict[str, Any]:
+        """What the API tells of the usage of each node that has one, by host name."""
+        nodes = self.call("/api/swarm")[1]["nodes"]
+        return {node["hostname"]: node["usage"] for node in nodes if node["usage"] is not None}
+
+    def used(self) -> None:
+        """The agents of a global service are found; nodes and tasks have usage; a node whose agent stops says so."""
+        self.lab.await_running("agents_agent", 3)
+        names = {"n1", "n2", "n3"}
+
+        def all_told() -> bool:
+            told = self.usage()
+            return set(told) == names and all(one["error"] is None for one in told.values())
+
+        self.soon(all_told, "the usage of all nodes")
+        for name, one in self.usage().items():
+            self.assertEqual(os.cpu_count(), one["cpus"], name)
+            self.assertTrue(0 <= one["cpu"] <= 1, name)
+            self.assertTrue(0 < one["memory"]["used"] < one["memory"]["total"], name)
+            self.assertTrue(0 < one["disk"]["used"] <= one["disk"]["total"], name)
+            self.assertLess(abs(one["at"] - time.time()), 15, name)
+
+        def tasks() -> list[Any]:
+            return [task["usage"] for task in self.swarm("web")["tasks"] if task["state"] == "running"]
+
+        self.soon(lambda: len(tasks()) == 3 and None not in tasks(), "the usage of three tasks")
+        for one in tasks():
+            self.assertGreater(one["memory"], 1_000_000)
+            self.assertGreaterEqual(one["cpu"], 0)
+        # The task that is asked is the one that is busy.
+        busy = self.lab.lan.popen(sys.executable, "-c", _BUSY, self.address)
+        try:
+            self.soon(lambda: self.swarm("web")["usage"]["cpu"] > 0.02, "a task that is busy")
+            self.soon(lambda: self.swarm("web")["usage"]["network"]["sent"] > 10_000, "what it sends")
+        finally:
+            busy.kill()
+            busy.wait()
+        measured(f"usage of web while it is asked: {self.swarm('web')['usage']}")
+        agent = self.placed("agents_agent")["n3"]
+        cost = self.engine("n3").docker("exec", agent, "cat", "/proc/1/status", "/proc/1/stat")
+        measured(f"an agent: {next(line for line in cost.splitlines() if line.startswith('VmRSS'))}")
+        self.pause("n3", agent)
+        try:
+            self.soon(lambda: self.usage()["n3"]["error"] is not None, "the node of a paused agent to say so")
+            self.assertIn("no answer within", self.usage()["n3"]["error"])
+            self.assertIsNone(self.usage()["n1"]["error"])
+        finally:
+            self.engine("n3").docker("unpause", agent)
+        self.soon(all_told, "the agent to be back")
+        self.lab.docker("service", "rm", "agents_agent")
+        self.soon(lambda: not self.usage(), "nodes without agents to have no usage")
+
+    def together(self) -> None:
+        """Any of three replicas tells of the requests of all, and which of them does not answer."""
+        self.lab.docker(
+            *("service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", "wholegate"),
+            *("--mode", "global", "--network", "golf", "--user", f"65532:{self.stacks.group}"),
+            *("--publish", f"mode=host,target=80,published={PORT + 1}"),
+            *("--mount", f"type=bind,source={self.stacks.socket},target=/var/run/docker.sock,readonly"),
+            *(image.GATE, *COMMAND),
+        )
+        self.lab.await_running("wholegate", 3, 60)
+        places = {host: f"{self.engine(host).address}:{PORT + 1}" for host in ("n1", "n2", "n3")}
+        for at in places.values():
+            self.until(at, "web.example", 200)
+        names = [f"wholegate.{host}" for host in places]
+
+        def listed(at: str) -> list[Any]:
+            status, told = self.call("/api/replicas", at=at)
+            return list(told["replicas"]) if status == 200 else []
+
+        for at in places.values():
+            self.soon(lambda at=at: [one["answered"] for one in listed(at)] == [True] * 3, "all to answer all")
+            self.assertEqual(names, sorted(one["task"] for one in listed(at)))
+
+        def requests(at: str, query: str = "") -> int:
+            told = self.call(f"/api/traffic{query}", at=at)[1]["services"]
+            return int(told.get("web@swarm", {"requests": 0})["requests"])
+
+        time.sleep(1.1)  # what is told may be a second old
+        before = {host: requests(at, "?replica=self") for host, at in places.items()}
+        for number, at in enumerate(places.values(), 1):
+            self.ask(at, "web.example", 10 * number)
+        wanted = sum(before.values()) + 60
+        for host, at in places.items():
+            self.soon(lambda at=at: requests(at) == wanted, f"{wanted} requests as {host} tells")
+        self.assertEqual(before["n2"] + 20, requests(places["n2"], "?replica=self"))
+        paused = self.placed("wholegate")["n3"]
+        self.pause("n3", paused)
+        try:
+            for host in ("n1", "n2"):
+                at = places[host]
+                self.soon(lambda at=at: self.call("/api/traffic", at=at)[1]["silent"] == ["wholegate.n3"], "silence")
+                began = time.monotonic()
+                self.assertEqual(wanted, requests(at))
+                measured(f"with a paused replica {host} answers /api/traffic in {time.monotonic() - began:.2f} s")
+                self.assertEqual(["wholegate.n3"], self.call("/api/swarm", at=at)[1]["silent"])
+        finally:
+            self.engine("n3").docker("unpause", paused)
+        self.soon(lambda: not self.call("/api/traffic", at=places["n1"])[1]["silent"], "n3 to answer again")
+        self.lab.docker("service", "rm", "wholegate")
 
     def asked_why(self) -> None:
         """A network that the gate is not on, and a label that is misspelt, are named."""
@@ -246,6 +369,16 @@ try:
     print(answer.status, answer.read().decode())
 except (OSError, http.client.HTTPException) as error:
     print(0, error)
+"""
+# Run on the LAN: asks web, over and over.
+_BUSY = """
+import http.client, sys
+while True:
+    connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+    for _ in range(1000):
+        connection.request("GET", "/", headers={"Host": "web.example"})
+        connection.getresponse().read()
+    connection.close()
 """
 # Run on the LAN: prints "open", and then the lines of the event stream.
 _WATCH = """

@@ -17,6 +17,7 @@ from swarmgate.dynamic.constraints import Constraint, parse_constraints
 from swarmgate.dynamic.default_rule import DefaultRule, normalize, parse_default_rule
 from swarmgate.dynamic.labels import Labelled, LabelledService, decode
 from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.providers.swarm.agents import is_agent
 from swarmgate.providers.swarm.snapshot import Network, Node, Snapshot, SwarmService, Task, own_task
 from swarmgate.structure import nearest_of
 
@@ -202,7 +203,9 @@ class _World:
             labelled = old.labelled
         else:
             labelled = decode(labels, self.options.prefixes, self.options.kinds, origin)
-        exposed = self.options.exposed_by_default if labelled.enable is None else labelled.enable
+        # Agents are for gates and Prometheus: only who says so exposes them.
+        by_default = self.options.exposed_by_default and not is_agent(labels)
+        exposed = by_default if labelled.enable is None else labelled.enable
         if not exposed or not self.options.admits(labels):
             return Share(service, tasks, labelled)
         share = _Draft(self, service, tasks, labels, labelled)
