@@ -32,9 +32,12 @@ def network(name: str = "golf", *, ingress: bool = False) -> Network:
     return Network(f"net-{name}", name, "overlay", ingress)
 
 
-def node(hostname: str = "n1") -> Node:
-    """Return a node that is ready; its id is ``node-HOSTNAME``."""
-    return Node(f"node-{hostname}", hostname)
+def node(hostname: str = "n1", **fields: Any) -> Node:
+    """Return a node that is ready; its id is ``node-HOSTNAME``.
+
+    :param fields: any others of :class:`Node`.
+    """
+    return Node(f"node-{hostname}", hostname, **fields)
 
 
 def service(
@@ -266,9 +269,12 @@ class MemorySwarm:
         self.ring()
         return added
 
-    def add_node(self, hostname: str) -> Node:
-        """Add a node, and ring."""
-        added = self._nodes[hostname] = node(hostname)
+    def add_node(self, hostname: str, **fields: Any) -> Node:
+        """Add a node, or put it in the place of the one of this name, and ring.
+
+        :param fields: as for :func:`node`.
+        """
+        added = self._nodes[hostname] = node(hostname, **fields)
         self.ring()
         return added
 

@@ -32,6 +32,7 @@ from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
+from swarmgate.providers.swarm.snapshot import UpdateStatus
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
@@ -168,6 +169,17 @@ class ViewTests(SynchronousTestCase):
         )
         (told,) = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]["services"]
         self.assertEqual([True, False], [one["outdated"] for one in told["tasks"]])
+        self.assertIsNone(told["update"])
+
+    def test_update(self) -> None:
+        """How far a service's update is is told in the engine's words, and who leads the Swarm."""
+        shop = service("shop", update=UpdateStatus("updating", "update in progress", 2_500_000_000))
+        leader = node("n1", role="manager", leader=True)
+        world = World.of(snapshot(shop, leader), Options(kinds=KINDS), {"web": EntryPointFacts()})
+        told = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]
+        expected = {"state": "updating", "message": "update in progress", "started": 2.5, "completed": 0.0}
+        self.assertEqual(expected, told["services"][0]["update"])
+        self.assertEqual(("manager", True), (told["nodes"][0]["role"], told["nodes"][0]["leader"]))
 
     def test_problems_of_services(self) -> None:
         """A Swarm service tells of labels that are misspelt; one that is well is silent."""

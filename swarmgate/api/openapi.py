@@ -111,9 +111,23 @@ _TASK = _object(
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
+_NODE = _object(
+    {
+        "id": _TEXT,
+        "hostname": _TEXT,
+        "availability": _TEXT,
+        "state": _TEXT,
+        "role": {"enum": ["manager", "worker"]},
+        "leader": _FLAG,
+    }
+)
+_UPDATE: JSON = {
+    **_object({"state": _TEXT, "message": _TEXT, "started": _SECONDS, "completed": _SECONDS}),
+    "type": ["object", "null"],
+}
 _SWARM = _object(
     {
-        "nodes": _list(_object({"id": _TEXT, "hostname": _TEXT, "availability": _TEXT, "state": _TEXT})),
+        "nodes": _list(_NODE),
         "services": _list(
             _object(
                 {
@@ -123,6 +137,7 @@ _SWARM = _object(
                     "replicas": {"type": ["integer", "null"]},
                     "networks": _TEXTS,
                     "problems": _TEXTS,
+                    "update": _UPDATE,
                     "tasks": _list(_TASK),
                 }
             )
