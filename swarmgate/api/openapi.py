@@ -281,7 +281,10 @@ def openapi() -> JSON:
     paths["/api/events"] = {
         "get": {
             "summary": "Changes as they happen",
-            "parameters": [_query("traffic", "true: traffic, too, each second")],
+            "parameters": [
+                _query("traffic", "true: traffic, too, each second"),
+                _query("past", "true: the last 1000 changes, too, for who does not come with Last-Event-ID"),
+            ],
             "responses": _answers(_TEXT, {"503": "too many viewers"}, "text/event-stream"),
         }
     }
