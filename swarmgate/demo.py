@@ -8,6 +8,7 @@ they come by an entry point of their own, which no access log tells of.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import math
 import os
@@ -235,9 +236,8 @@ class Town(Service):
             for slot in range(1, each.replicas + 1):
                 self._start(each, slot)
             self.swarm.update_service(each.name, replicas=each.replicas)
-            self.swarm.say(each.name, f"{each.name} is open")
-        self.swarm.fail_task("brief", "task: non-zero exit (3)", 3)
-        self.swarm.say("brief", "the database does not answer: giving up", "stderr")
+        failed = self.swarm.fail_task("brief", "task: non-zero exit (3)", 3)
+        self._log("brief", failed, "the database does not answer: giving up", "stderr")
 
     def startService(self) -> None:
         Service.startService(self)
@@ -263,7 +263,12 @@ class Town(Service):
         backend = Backend(self._reactor, f"{each.name}.{slot}", address, each)
         site: Any = _QuietSite(backend)  # type: ignore[no-untyped-call]
         self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
+        self._log(each.name, task, f"{each.name}.{slot} of {spec} listens on {address}:8000")
         return task
+
+    def _log(self, name: str, task: Task, text: str, stream: str = "stdout") -> None:
+        now = datetime.datetime.fromtimestamp(self._wall(), datetime.UTC)
+        self.swarm.say(name, text, stream, by=task, at=now.isoformat(timespec="microseconds")[:26] + "Z")
 
     def _roll_next(self) -> None:
         each = next(self._turn)
@@ -287,7 +292,6 @@ class Town(Service):
     def _take_over(self, each: DemoService, old: Task, fresh: Task) -> None:
         self.swarm.set_task(fresh, state="running")
         self.swarm.stop_task(old)
-        self.swarm.say(each.name, f"{each.name}.{fresh.slot} is open, edition {self._editions[each.name]}")
         self.swarm.ring()
         self._reactor.callLater(_LEAVES_AFTER, self._leave, old)
 
@@ -296,6 +300,7 @@ class Town(Service):
         self.swarm.update_service(each.name, update=update)
 
     def _leave(self, task: Task) -> None:
+        """Close a task's port."""
         port = self._ports.pop(task.id, None)
         if port is not None:
             port.stopListening()

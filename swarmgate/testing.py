@@ -388,10 +388,13 @@ class MemorySwarm:
         self._failed[task.id] = self._tasks.pop(task.id)
         return task
 
-    def say(self, name: str, text: str, stream: str = "stdout") -> None:
-        """Let the first task of a service log a line."""
-        task = self.tasks_of(name)[0]
-        moment = f"2026-01-31T12:00:{next(self._numbers) % 60:02}Z"
+    def say(self, name: str, text: str, stream: str = "stdout", *, by: Task | None = None, at: str = "") -> None:
+        """Let a task of a service log a line: the first unless *by* is given.
+
+        :param at: when, in RFC 3339's form; each line has another time by default.
+        """
+        task = by or self.tasks_of(name)[0]
+        moment = at or f"2026-01-31T12:00:{next(self._numbers) % 60:02}Z"
         self._lines.setdefault(name, []).append(LogLine(moment, task.id, task.node_id, stream, text))
 
     def refuse(self, status: int, message: str) -> None:

@@ -67,7 +67,7 @@ function Side() {
   useEffect(() => { ask<{ Version: string }>("version").then(({ told }) => tell(told.Version)).catch(() => {}); }, []);
   return (
     <header class="side">
-      <p class="brand"><img src="icon.svg" alt="" width="26" height="26" /> <strong>swarmgate</strong> <small>{version}</small></p>
+      <p class="brand"><img src="icon.svg" alt="" width="26" height="26" /> <span><strong>swarmgate</strong> <small>{version}</small></span></p>
       <Navigation />
       <div class="foot">
         <p id="state" role="status" class={state.value}>

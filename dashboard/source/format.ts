@@ -1,13 +1,13 @@
 // Numbers, times and names as people read them.
 
-const LOCALE = "en";
+const LOCALE = "en-GB";
 
 export function number(value: number): string {
   return value.toLocaleString(LOCALE, { maximumFractionDigits: value < 10 ? 1 : 0 });
 }
 
 export function percent(share: number): string {
-  return `${(100 * share).toFixed(share > 0 && share < 0.1 ? 2 : 0)} %`;
+  return `${(100 * share).toLocaleString(LOCALE, { maximumFractionDigits: share < 0.1 ? 2 : 0 })} %`;
 }
 
 export function duration(seconds: number | null | undefined): string {
@@ -34,7 +34,7 @@ export function bytes(value: number): string {
 }
 
 export function clock(seconds: number): string {
-  return new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(seconds * 1000).toLocaleTimeString(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }
 
 export function day(seconds: number): string {

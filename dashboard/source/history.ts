@@ -126,7 +126,7 @@ function found(keys: Iterable<string>): Ring[] {
 }
 
 // The numbers of the last *seconds* together; null before there are any.
-export function now(keys: Iterable<string>, seconds = 10): Numbers | null {
+export function now(keys: Iterable<string>, seconds = 5): Numbers | null {
   const of = found(keys);
   const all = { requests: 0, errors: 0, p50: 0, p95: 0, p99: 0, seconds: 0 };
   for (let back = 1; back <= Math.min(seconds, kept); back++) {

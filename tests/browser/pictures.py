@@ -61,7 +61,7 @@ class Album:
     """A browser that looks at the demo, and what it sees as files."""
 
     def __init__(self, folder: Path, board: str) -> None:
-        self._browser = chromium.start(folder)
+        self._browser = chromium.start(folder, "--hide-scrollbars")
         self._board = board
         self._run("Page.addScriptToEvaluateOnNewDocument", source=USAGE)
         self._browser.get(board)
@@ -102,7 +102,7 @@ class Album:
         self.script("document.activeElement.blur(); scrollTo(0, 0)")
 
     def take(self, name: str) -> None:
-        """Keep what is seen now, to the page's end, but no more than three screens of it."""
+        """Keep what is seen now, to the page's end, but no more than two screens of it."""
         width, height = self.script("return [innerWidth, innerHeight]")
         whole = self.script("return document.documentElement.scrollHeight")
         tall = max(height, min(whole, int(1.9 * height)))

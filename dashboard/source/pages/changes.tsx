@@ -7,7 +7,7 @@ import { Head, useDrawn } from "../parts/Page";
 import { useKept } from "../route";
 import { useState } from "preact/hooks";
 
-const DAY = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long" });
+const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long" });
 
 export function Changes() {
   const [search, set] = useKept("search");

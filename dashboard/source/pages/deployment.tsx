@@ -1,6 +1,6 @@
 // A service of the Swarm: its tasks with their traffic, its update as it happens, what can be done with it.
 
-import { bytes, image, number, span } from "../format";
+import { bytes, image, percent, span } from "../format";
 import { ofUrls, tick } from "../history";
 import { seconds, useAsked, useFeatures, useSwarm } from "../live";
 import { ServiceActs } from "../parts/Operate";
@@ -87,14 +87,13 @@ function Tasks({ service, logs }: { service: SwarmService; logs: boolean }) {
         <>
           <strong class="name" data-row tabIndex={-1}>{nameOf(service, task)}</strong>
           {task.outdated && !task.error && <> <Tag word="old" /></>}
-          <div class="soft">{task.url}</div>
+          <div class="soft">{task.url.replace("http://", "")}</div>
         </>
       ),
     },
     { head: "Node", cell: (task) => task.node || "–" },
     {
       head: "State",
-      wide: true,
       cell: (task) => (
         <>
           <Tag word={task.state} tone={task.state === "running" && task.reason ? "warn" : undefined} />
@@ -111,10 +110,10 @@ function Tasks({ service, logs }: { service: SwarmService; logs: boolean }) {
   ];
   if (service.tasks.some((task) => task.usage)) {
     columns.push(
-      { head: "CPU", number: true, cell: ({ usage }) => (usage ? `${number(usage.cpu)} cores` : "–") },
+      { head: "CPU", number: true, cell: ({ usage }) => (usage ? percent(usage.cpu) : "–") },
       {
         head: "Memory", number: true,
-        cell: ({ usage }) => (usage ? `${bytes(usage.memory)}${usage.memoryLimit ? ` of ${bytes(usage.memoryLimit)}` : ""}` : "–"),
+        cell: ({ usage }) => (usage ? <>{bytes(usage.memory)}{usage.memoryLimit ? <div class="soft">of {bytes(usage.memoryLimit)}</div> : null}</> : "–"),
       },
     );
   }

@@ -1,9 +1,10 @@
 // Routers, each with the way of a request.
 
 import { useAsked } from "../live";
-import { Faults } from "../parts/Faults";
+import { Faults, Reasons } from "../parts/Faults";
 import { List } from "../parts/List";
 import { Head, useDrawn } from "../parts/Page";
+import { Tag } from "../parts/Tag";
 import { Way } from "../parts/Way";
 import { to } from "../route";
 import type { Router, Service } from "../told";
@@ -28,9 +29,18 @@ export function Routers() {
               </>
             ),
           },
-          { head: "Way of a request", wide: true, cell: (item) => <Way router={item} /> },
+          {
+            head: "Way of a request",
+            widest: true,
+            cell: (item) => (
+              <>
+                <Way router={item} />
+                <Reasons item={item} />
+              </>
+            ),
+          },
           { head: "Priority", number: true, cell: priority },
-          { head: "Status", cell: (item) => <Faults item={item} /> },
+          { head: "Status", cell: (item) => <Tag word={item.status} /> },
         ]}
       />
     </>
@@ -68,7 +78,7 @@ function Details({ router }: { router: Router }) {
           <dt>TLS</dt><dd>{router.tls ? "yes" : "as the entry point has it"}</dd>
         </dl>
       </section>
-      <p><a href={to("why", "", "", { url: example(router.rule, Boolean(router.tls)) })}>What becomes of a request that it should take?</a></p>
+      <p class="after"><a href={to("why", "", "", { url: example(router.rule, Boolean(router.tls)) })}>What becomes of a request that it should take?</a></p>
     </>
   );
 }

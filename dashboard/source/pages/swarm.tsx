@@ -126,7 +126,7 @@ function Services({ services }: { services: SwarmService[] }) {
           head: "Problems",
           cell: (service) => {
             const failed = service.tasks.filter((task) => task.error).length;
-            if (!service.problems.length && !failed) return <span class="soft">none</span>;
+            if (!service.problems.length && !failed) return <span class="soft">no problem</span>;
             return (
               <>
                 {service.problems.length > 0 && <div class="bad">{count(service.problems.length, "problem")}</div>}

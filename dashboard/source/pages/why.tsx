@@ -70,7 +70,7 @@ export function WhyPage() {
         {answers?.map((one) => (
           <section key={one.title} class={`card answer ${one.tone}`}>
             <h3>{one.title}</h3>
-            {one.lines.map((line) => <p key={line}>{line}</p>)}
+            {one.lines.map((line) => <p key={line} class={line.startsWith(" ") ? "under" : undefined}>{line.trim()}</p>)}
           </section>
         ))}
       </div>

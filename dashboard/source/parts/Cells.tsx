@@ -41,7 +41,7 @@ export function Cells({ placed }: { placed: Placed[] }) {
           );
         })}
       </ul>
-      {placed.length > MOST && <p class="soft small">and {(placed.length - MOST).toLocaleString("en")} more</p>}
+      {placed.length > MOST && <p class="soft small">and {(placed.length - MOST).toLocaleString("en-GB")} more</p>}
     </>
   );
 }

@@ -4,11 +4,21 @@ import { fault } from "../format";
 import type { Status } from "../told";
 import { Tag } from "./Tag";
 
-export function Faults({ item }: { item: { status: Status; error?: string[] } }) {
+interface Props {
+  item: { status: Status; error?: string[] };
+}
+
+export function Faults({ item }: Props) {
   return (
-    <div class="faults">
+    <>
       <Tag word={item.status} />
-      {item.error?.map((one) => <p key={one} class={item.status === "warning" ? "warn" : "bad"}>{fault(one)}</p>)}
-    </div>
+      <Reasons item={item} />
+    </>
   );
+}
+
+export function Reasons({ item }: Props) {
+  if (!item.error?.length) return null;
+  const tone = item.status === "warning" ? "warn" : "bad";
+  return <div class={`faults ${tone}`}>{item.error.map((one) => <p key={one}>{fault(one)}</p>)}</div>;
 }

@@ -61,7 +61,7 @@ export function Plot({ title, times, lines, text, from, until, together, least =
           y: { range: (_, __, highest) => [0, Math.max(least, (highest ?? 0) * 1.12)] },
         },
         axes: [
-          { ...axis, size: 22, gap: 4, space: 90, grid: { show: false }, values: (_, marks) => marks.map((one) => clockOf(one)) },
+          { ...axis, size: 20, gap: 5, space: 90, grid: { show: false }, values: (_, marks) => marks.map((one) => clockOf(one)) },
           {
             ...axis, size: 52, gap: 6, space: 34,
             grid: { stroke: color("--grid"), width: 1 },

@@ -7,6 +7,7 @@ export interface Column<T> {
   cell: (row: T) => ComponentChildren;
   number?: boolean;
   wide?: boolean;
+  widest?: boolean;
 }
 
 interface Props<T> {
@@ -20,7 +21,7 @@ interface Props<T> {
 
 export function Table<T>({ label, columns, rows, id, about, empty }: Props<T>) {
   if (!rows.length) return <p class="empty">{empty}</p>;
-  const kind = (column: Column<T>) => [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || undefined;
+  const kind = (column: Column<T>) => [column.number && "number", column.wide && "wide", column.widest && "widest"].filter(Boolean).join(" ") || undefined;
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
       <table>
