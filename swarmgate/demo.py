@@ -236,7 +236,7 @@ class Town(Service):
             for slot in range(1, each.replicas + 1):
                 self._start(each, slot)
             self.swarm.update_service(each.name, replicas=each.replicas)
-        failed = self.swarm.fail_task("brief", "task: non-zero exit (3)", 3)
+        failed = self.swarm.fail_task("brief", "task: non-zero exit (3)", 3, slot=1)
         self._log("brief", failed, "the database does not answer: giving up", "stderr")
 
     def startService(self) -> None:

@@ -382,9 +382,9 @@ class MemorySwarm:
 
     # What it tells, and how it fails.
 
-    def fail_task(self, name: str, error: str, exit_code: int | None = None) -> Task:
-        """Let a task of a service have failed."""
-        task = self.start_task(name, state="failed", error=error, exit_code=exit_code, ended=next(self._numbers))
+    def fail_task(self, name: str, error: str, exit_code: int | None = None, *, slot: int = 0) -> Task:
+        """Let a task of a service have failed, in the next slot unless one is given."""
+        task = self.start_task(name, slot=slot, state="failed", error=error, exit_code=exit_code, ended=next(self._numbers))
         self._failed[task.id] = self._tasks.pop(task.id)
         return task
 

@@ -46,7 +46,8 @@ window.fetch = async (url, options) => {
   const told = await answer.json();
   for (const node of told.nodes) {
     const one = nodes[node.hostname];
-    node.usage = one && {cpus: 4, cpu: one[0], load: 4 * one[0], memory: {total: 8.2e9, used: one[1] * 1e9}, error: null};
+    const memory = {total: 8.2e9, used: one && one[1] * 1e9};
+    node.usage = one && {cpus: 4, cpu: one[0], load: 4 * one[0], memory, error: null};
   }
   for (const {tasks} of told.services) for (const [at, task] of tasks.entries()) {
     const known = nodes[task.node] && task.state === "running";
@@ -62,7 +63,7 @@ class Album:
 
     def __init__(self, folder: Path, board: str) -> None:
         self._browser = chromium.start(folder, "--hide-scrollbars")
-        self._board = board
+        self._measures = SIZES["desktop"]
         self._run("Page.addScriptToEvaluateOnNewDocument", source=USAGE)
         self._browser.get(board)
 
@@ -85,10 +86,12 @@ class Album:
             time.sleep(0.1)
 
     def size(self, name: str) -> None:
-        width, height = SIZES[name]
-        self._run(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=name == "phone"
-        )
+        self._measures = SIZES[name]
+        self._resize(*self._measures)
+
+    def _resize(self, width: int, height: int) -> None:
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._run("Emulation.setDeviceMetricsOverride", **screen)
 
     def theme(self, name: str) -> None:
         self.script("document.documentElement.dataset.theme = arguments[0]", name)
@@ -103,18 +106,13 @@ class Album:
 
     def take(self, name: str) -> None:
         """Keep what is seen now, to the page's end, but no more than two screens of it."""
-        width, height = self.script("return [innerWidth, innerHeight]")
+        width, height = self._measures
         whole = self.script("return document.documentElement.scrollHeight")
-        tall = max(height, min(whole, int(1.9 * height)))
-        self._run(
-            "Emulation.setDeviceMetricsOverride", width=width, height=tall, deviceScaleFactor=1, mobile=width < 500
-        )
+        self._resize(width, max(height, min(whole, 2 * height)))
         time.sleep(0.4)
         data = self._run("Page.captureScreenshot", format="webp", quality=88)["data"]
         (FOLDER / f"dashboard-{name}.webp").write_bytes(base64.b64decode(data))
-        self._run(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
-        )
+        self._resize(width, height)
         print(f"dashboard-{name}.webp", flush=True)
 
 
