@@ -384,7 +384,8 @@ class MemorySwarm:
 
     def fail_task(self, name: str, error: str, exit_code: int | None = None, *, slot: int = 0) -> Task:
         """Let a task of a service have failed, in the next slot unless one is given."""
-        task = self.start_task(name, slot=slot, state="failed", error=error, exit_code=exit_code, ended=next(self._numbers))
+        ended = next(self._numbers)
+        task = self.start_task(name, slot=slot, state="failed", error=error, exit_code=exit_code, ended=ended)
         self._failed[task.id] = self._tasks.pop(task.id)
         return task
 

@@ -61,16 +61,18 @@ export interface Overview {
   providers: string[];
 }
 
-// What an agent on the node measures; a gate without agents has none of it.
+// What an agent on the node measures; a gate without agents has none of it, and of an agent that has told nothing yet
+// all but the error is null.
 export interface NodeUsage {
-  cpus: number;
-  cpu: number;
-  memory: { total: number; used: number };
+  cpus: number | null;
+  cpu: number | null; // The share of all of them that is in use.
+  memory: { total: number; used: number } | null;
+  disk?: { total: number; used: number } | null;
   error?: string | null;
 }
 
 export interface TaskUsage {
-  cpu: number;
+  cpu: number; // Processors in use.
   memory: number;
   memoryLimit?: number | null;
 }

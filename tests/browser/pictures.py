@@ -53,6 +53,11 @@ window.fetch = async (url, options) => {
     const known = nodes[task.node] && task.state === "running";
     task.usage = known ? {cpu: 0.06 + 0.03 * at, memory: 48e6 + 7e6 * at, memoryLimit: 256e6} : null;
   }
+  for (const service of told.services) {
+    const known = service.tasks.map((task) => task.usage).filter(Boolean);
+    const sum = (key) => known.reduce((total, one) => total + one[key], 0);
+    service.usage = known.length ? {cpu: sum("cpu"), memory: sum("memory"), memoryLimit: null} : null;
+  }
   return new Response(JSON.stringify(told), {status: answer.status, headers: answer.headers});
 };
 """

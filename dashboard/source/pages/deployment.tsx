@@ -1,6 +1,6 @@
 // A service of the Swarm: its tasks with their traffic, its update as it happens, what can be done with it.
 
-import { bytes, image, percent, span } from "../format";
+import { image, span } from "../format";
 import { ofUrls, tick } from "../history";
 import { seconds, useAsked, useFeatures, useSwarm } from "../live";
 import { ServiceActs } from "../parts/Operate";
@@ -10,6 +10,7 @@ import { type Column, Table } from "../parts/Table";
 import { Tag } from "../parts/Tag";
 import { Traffic } from "../parts/Traffic";
 import { Rolling } from "../parts/Update";
+import { usageColumns } from "../parts/Usage";
 import { to } from "../route";
 import type { Service, SwarmService, Task } from "../told";
 import { inOrder, nameOf, replacement, urlsEver } from "../updates";
@@ -107,16 +108,8 @@ function Tasks({ service, logs }: { service: SwarmService; logs: boolean }) {
     { head: "Requests/s", number: true, cell: (task) => <Rate keys={keys(task)} /> },
     { head: "5xx", number: true, cell: (task) => <Failed keys={keys(task)} /> },
     { head: "99 % within", number: true, cell: (task) => <Within keys={keys(task)} /> },
+    ...usageColumns(service.tasks),
   ];
-  if (service.tasks.some((task) => task.usage)) {
-    columns.push(
-      { head: "CPU", number: true, cell: ({ usage }) => (usage ? percent(usage.cpu) : "–") },
-      {
-        head: "Memory", number: true,
-        cell: ({ usage }) => (usage ? <>{bytes(usage.memory)}{usage.memoryLimit ? <div class="soft">of {bytes(usage.memoryLimit)}</div> : null}</> : "–"),
-      },
-    );
-  }
   if (logs) {
     columns.push({
       head: "Logs",

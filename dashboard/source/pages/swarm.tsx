@@ -11,7 +11,7 @@ import { Head, useDrawn } from "../parts/Page";
 import { Rate } from "../parts/Rate";
 import { Table } from "../parts/Table";
 import { Tag } from "../parts/Tag";
-import { Usage } from "../parts/Usage";
+import { Usage, usageColumns } from "../parts/Usage";
 import { to, useKept } from "../route";
 import type { Swarm, SwarmNode, SwarmService } from "../told";
 import { hasEnded, isUpdating, urlsEver } from "../updates";
@@ -122,6 +122,7 @@ function Services({ services }: { services: SwarmService[] }) {
         },
         { head: "Tasks", cell: (service) => <Running service={service} /> },
         { head: "Requests/s", number: true, cell: (service) => <Rate keys={ofUrls(urlsEver(service.id))} /> },
+        ...usageColumns(services),
         {
           head: "Problems",
           cell: (service) => {
