@@ -24,11 +24,16 @@ function decode(text: string): string {
   }
 }
 
+// Names have an @ in them, which is to be read as one.
+function encode(text: string): string {
+  return encodeURIComponent(text).replaceAll("%40", "@");
+}
+
 export const route = signal(read());
 addEventListener("hashchange", () => { route.value = read(); });
 
 export function to(page: string, name = "", part = "", query: Record<string, string> = {}): string {
-  const path = [page, name, part].filter(Boolean).map(encodeURIComponent).join("/");
+  const path = [page, name, part].filter(Boolean).map(encode).join("/");
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
   return `#${path}${text && `?${text}`}`;
 }

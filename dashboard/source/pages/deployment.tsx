@@ -123,7 +123,7 @@ function Tasks({ service, logs }: { service: SwarmService; logs: boolean }) {
       label={`Tasks of ${service.name}`}
       rows={inOrder(service.tasks)}
       id={(task) => task.id}
-      about={(task) => ({ "data-task": nameOf(service, task), "data-state": task.state, "data-old": task.outdated ? "old" : undefined })}
+      about={(task) => ({ "data-task": nameOf(service, task), "data-state": task.state, "data-old": task.outdated || task.state === "draining" ? "old" : undefined })}
       columns={columns}
       empty="No task."
     />
