@@ -86,7 +86,7 @@ class PageTests(SynchronousTestCase):
         WebDriverWait(self.browser, 20).until(lambda browser: browser.execute_script(script, text), text)
         there = "return location.hash === arguments[0]"
         WebDriverWait(self.browser, 20).until(lambda browser: browser.execute_script(there, page), page)
-        self.drawn(page.strip("#").partition("/")[0])
+        self.drawn(re.split("[/?]", page.strip("#"))[0])
 
     def serious(self) -> list[tuple[str, str]]:
         """What axe finds that is serious, and where."""
@@ -402,7 +402,7 @@ class OperatingTests(PageTests):
         self.until("0 lines")
 
     def test_map(self) -> None:
-        """A node shows its tasks, each with its state in words, and what is not known of it; each leads to its service."""
+        """A node shows its tasks, each with its state in words, and what is not known of it; they lead to services."""
         self.go("swarm", "n2")
         self.until("No agent tells its CPU and memory")
         cells = self.browser.find_elements(By.CSS_SELECTOR, ".cell")
