@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -320,11 +320,12 @@ def welcome(gate: str, dashboard: str) -> str:
     return "\n".join(lines)
 
 
-def run(reactor: Any, port: int = 0) -> int:
+def run(reactor: Any, port: int = 0, options: Sequence[str] = ()) -> int:
     """Run the demo until it is interrupted.
 
     :param port: where the gate listens; 0 means the environment's PORT, or 8080. The dashboard is on the next one, and
         visitors come by the one after that.
+    :param options: more options of the gate.
     :returns: the exit status.
     """
     port = port or int(os.environ.get("PORT", PORT))
@@ -341,6 +342,7 @@ def run(reactor: Any, port: int = 0) -> int:
             "--entrypoints.visitors.observability.accesslogs=false",
             "--api.insecure",
             "--api.logs",
+            *options,
         ],
         {},
     )

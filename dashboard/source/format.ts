@@ -20,7 +20,7 @@ export function span(seconds: number): string {
   if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  return `${Math.floor(seconds / 86400)} days`;
 }
 
 export function bytes(value: number): string {

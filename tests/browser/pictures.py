@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from typing import Any
 
 from tests.browser import chromium
 from tests.e2e.gate import free_port
+from tests.pki import authority
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 HISTORY = 110.0  # Seconds of traffic that the plots have to show.
@@ -31,10 +34,17 @@ PAGES = {
     "service": "#services/golf@swarm",
     "middlewares": "#middlewares",
     "swarm": "#swarm",
+    "certificates": "#certificates",
     "changes": "#changes",
     "why": "#why?url=http://misspelt.localhost/",
     "logs": "#swarm/golf/logs",
 }
+PROGRAM = """
+import sys
+from twisted.internet import reactor
+from swarmgate import demo
+sys.exit(demo.run(reactor, int(sys.argv[1]), sys.argv[2:]))
+"""
 DARK = {"desktop": ("overview", "swarm"), "phone": ("overview", "services")}
 # What agents would tell of the nodes and tasks of the demo.
 USAGE = """
@@ -142,12 +152,28 @@ def visit(album: Album) -> None:
         album.until("return document.querySelector('[data-update=going]') === null")
 
 
+def certificates(folder: Path) -> Path:
+    """A file of dynamic configuration with some certificates, one of which ends soon."""
+    now = datetime.datetime.now(datetime.UTC)
+    lines = ["tls:", "  certificates:"]
+    for names, age, days in (
+        (("shop.localhost", "www.shop.localhost"), 20, 90),
+        (("golf.localhost",), 78, 90),
+        (("*.example.test", "example.test"), 3, 365),
+    ):
+        pair = authority().issue(*names, start=now - datetime.timedelta(age), days=days)
+        certificate, key = pair.write(folder, names[-1])
+        lines.append(f"    - {{certFile: {certificate}, keyFile: {key}}}")
+    (folder / "tls.yml").write_text("\n".join(lines))
+    return folder / "tls.yml"
+
+
 def main() -> None:
     """Run the demo, and take them."""
     port = free_port()
-    program = "import sys; from swarmgate.cli import main; sys.exit(main(['demo']))"
-    environment = {**os.environ, "PORT": str(port)}
-    demo = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.DEVNULL)
+    home = Path(tempfile.mkdtemp(prefix="swarmgate-demo-"))
+    option = f"--providers.file.filename={certificates(home)}"
+    demo = subprocess.Popen([sys.executable, "-c", PROGRAM, str(port), option], stdout=subprocess.DEVNULL)
     try:
         board = f"http://127.0.0.1:{port + 1}/dashboard/"
         end = time.monotonic() + PATIENCE
@@ -166,6 +192,7 @@ def main() -> None:
     finally:
         demo.terminate()
         demo.wait(timeout=30)
+        shutil.rmtree(home)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // What is wrong, how much traffic there is, and how much there is of everything.
 
 import type { ComponentChildren } from "preact";
-import { Refusal, ask } from "../api";
+import { ask } from "../api";
 import { capital, count, day, duration, fault, number, percent, span } from "../format";
 import { busiest, entryPoints, now, ofService, tick } from "../history";
 import { seconds, useAsked, useSwarm } from "../live";
@@ -244,21 +244,30 @@ interface Replica {
   error?: string | null;
 }
 
+let known: boolean | undefined; // Whether the gate tells of its replicas.
+
 // Whose numbers these are, where the gate tells of its replicas.
 function Replicas() {
   const [told, tell] = useState<Replica[] | null>(null);
   useEffect(() => {
     let timer = 0;
+    let ended = false;
     const run = async () => {
       try {
+        // A gate that has no such thing is not asked for it: browsers write that down as an error.
+        known ??= "/api/replicas" in (await ask<{ paths: object }>("openapi.json")).told.paths;
+        if (!known) return;
         tell((await ask<Replica[]>("replicas")).told);
-      } catch (error) {
-        if (error instanceof Refusal && error.status === 404) return; // This gate has no such thing.
+      } catch {
+        // Whether the gate answers at all is told elsewhere.
       }
-      timer = setTimeout(run, 10_000);
+      if (!ended) timer = setTimeout(run, 10_000);
     };
     run();
-    return () => clearTimeout(timer);
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
   }, []);
   if (!Array.isArray(told) || !told.length) return null;
   const silent = told.filter((one) => one.answered === false || one.error).length;
