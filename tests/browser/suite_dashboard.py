@@ -445,7 +445,7 @@ class OperatingTests(PageTests):
 
 class ManyTests(PageTests):
     def test_swarm(self) -> None:
-        """With 2,000 services of the Swarm a search answers at once, and the page never stands still for long."""
+        """With 2,000 services of the Swarm a search costs little, and so does to look at them."""
         self.folder = Path(tempfile.mkdtemp(prefix="swarmgate-browser-"))
         self.addCleanup(shutil.rmtree, self.folder, True)
         port = free_port()
@@ -459,24 +459,31 @@ class ManyTests(PageTests):
         self.open(f"http://127.0.0.1:{port}/dashboard/#swarm")
         self.until("5 nodes, 2,000 services")
         self.until("Page 1 of 40")
-        self.browser.execute_script(_STANDSTILLS)
+        self.browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+        before = self.busy()
         self.browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("s1234")
         self.until("s1234", "tbody")
         self.assertEqual(len(self.browser.find_elements(By.CSS_SELECTOR, "tbody tr")), 1)
         self.browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys(*[Keys.BACKSPACE] * 5)
         self.until("Page 1 of 40")
+        searched = self.busy() - before
         # What comes each second and each look is drawn, too.
         self.browser.execute_async_script("setTimeout(arguments[0], 6000)")
-        worst = self.browser.execute_script("return Math.max(0, ...window.standstills)")
-        print(f"measured: with 2,000 services the page stood still for {worst:.0f} ms at most", file=sys.__stdout__)
-        self.assertLess(worst, 1000)
+        watched = self.busy() - before - searched
+        print(
+            f"measured: with 2,000 services ten letters of a search take {searched:.2f} s of the browser's processor, "
+            f"and 6 s of looking at the Swarm {watched:.2f} s",
+            file=sys.__stdout__,
+        )
+        self.assertLess(searched, 2.0)
+        self.assertLess(watched, 3.0)
+
+    def busy(self) -> float:
+        """How long the page has kept a processor busy so far, in seconds, whoever else wants one."""
+        metrics = self.browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
 
-_STANDSTILLS = """
-window.standstills = [];
-new PerformanceObserver((list) => window.standstills.push(...list.getEntries().map((one) => one.duration)))
-  .observe({type: "longtask"});
-"""
 _REPLICAS = """
 const ask = window.fetch;
 const told = {

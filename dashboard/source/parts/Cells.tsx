@@ -1,12 +1,13 @@
 // Tasks as cells: one each, with a mark and a colour for its state, and the way to its service.
 
+import { useMemo } from "preact/hooks";
 import { to } from "../route";
 import type { SwarmService, Task } from "../told";
 import { nameOf } from "../updates";
 import { markOf, type Tone } from "./Tag";
 
 const NAMED = 24; // Up to so many tasks of a node are shown with their names.
-const MOST = 400;
+const MOST = 200;
 
 export interface Placed {
   service: SwarmService;
@@ -26,22 +27,28 @@ function about({ service, task }: Placed): string {
 
 export function Cells({ placed }: { placed: Placed[] }) {
   const named = placed.length <= NAMED;
-  return (
+  const shown = placed.slice(0, MOST);
+  const seen = shown.map((one) => `${one.task.id} ${about(one)}`).join();
+  // Thousands of cells are drawn anew only when one of them has changed.
+  return useMemo(() => (
     <>
       <ul class={named ? "tasks named" : "tasks"}>
-        {placed.slice(0, MOST).map((one) => {
-          const tone = toneOf(one.task);
-          return (
-            <li key={one.task.id}>
-              <a class={`cell ${tone}`} href={to("swarm", one.service.name)} title={about(one)} aria-label={about(one)}>
-                <span class="mark" aria-hidden="true">{markOf(tone)}</span>
-                {named && <span>{nameOf(one.service, one.task).replace(/ on .*/, "")}</span>}
-              </a>
-            </li>
-          );
-        })}
+        {shown.map((one) => <Cell key={one.task.id} placed={one} named={named} />)}
       </ul>
       {placed.length > MOST && <p class="soft small">and {(placed.length - MOST).toLocaleString("en-GB")} more</p>}
     </>
+  ), [seen, placed.length]);
+}
+
+function Cell({ placed, named }: { placed: Placed; named: boolean }) {
+  const tone = toneOf(placed.task);
+  const text = about(placed);
+  return (
+    <li>
+      <a class={`cell ${tone}`} href={to("swarm", placed.service.name)} title={text} aria-label={text}>
+        <span class="mark" aria-hidden="true">{markOf(tone)}</span>
+        {named && <span>{nameOf(placed.service, placed.task).replace(/ on .*/, "")}</span>}
+      </a>
+    </li>
   );
 }
