@@ -27,14 +27,21 @@ help:
 	@echo "make docs        the documentation, in docs/_build/"
 	@echo "make clean       removes what the others have made, $(VENV) included"
 
-install: $(VENV)/installed
+install: $(VENV)/installed $(VENV)/compiled
 
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/installed: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "swarmgate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 69'
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip 'cython >= 3.1' 'setuptools >= 69'
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Modules with a .pxd are compiled, again when they have changed: the compiled one is what is imported.
+COMPILED := $(patsubst %.pxd,%.py,$(shell find swarmgate -name '*.pxd'))
+
+$(VENV)/compiled: $(VENV)/installed $(COMPILED) $(COMPILED:.py=.pxd)
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	@touch $@
 
 run: install
@@ -116,3 +123,4 @@ docs: install
 
 clean:
 	rm -rf $(VENV) dashboard/node_modules docs/_build _trial_temp* build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find swarmgate -name '*.so' -delete

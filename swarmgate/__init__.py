@@ -1,3 +1,11 @@
 """A reverse proxy for Docker Swarm, on Twisted, that reads Traefik's labels."""
 
+import os
+import sys
+
 __version__ = "0.1.0"
+
+if os.environ.get("PURE_PYTHON"):
+    from swarmgate.uncompiled import Sources
+
+    sys.meta_path.insert(0, Sources())

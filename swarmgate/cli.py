@@ -16,6 +16,7 @@ from swarmgate.config.load import ConfigurationError, load
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.reference import help_text
 from swarmgate.structure import Address, nearest_of
+from swarmgate.uncompiled import is_compiled
 
 USAGE = """\
 usage: swarmgate [run] [OPTIONS]          route requests
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{USAGE}\n{help_text()}", end="")
         return 0
     if command == "version" or words == ["--version"]:
-        print(f"swarmgate {__version__}")
+        print(f"swarmgate {__version__}{'' if is_compiled() else ', not compiled'}")
         return 0
     if command not in _COMMANDS:
         nearest = nearest_of(command, _COMMANDS)

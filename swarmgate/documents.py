@@ -56,7 +56,10 @@ def _read_yaml(text: str, name: str) -> dict[str, Tree]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark if error.problem_mark is not None else error.context_mark
         origin = f"file {name}, line {mark.line + 1}" if mark is not None else f"file {name}"
-        raise StructureError((Fault("", None, origin, problem=f"not YAML: {error.problem}"),)) from None
+        # The parser has a bound of its own, and looks ahead.
+        is_deep = "nesting depth" in str(error.problem)
+        problem = f"more than {_DEEPEST} levels" if is_deep else f"not YAML: {error.problem}"
+        raise StructureError((Fault("", None, origin, problem=problem),)) from None
     except yaml.YAMLError as error:
         problem = f"not YAML: {' '.join(str(error).split())}"
         raise StructureError((Fault("", None, f"file {name}", problem=problem),)) from None

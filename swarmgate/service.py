@@ -68,6 +68,7 @@ from swarmgate.serving import Serving, network_of, path_policy, servers_transpor
 from swarmgate.tls.responder import Responders
 from swarmgate.tls.stapling import Stapler
 from swarmgate.transport.sockets import handed_over
+from swarmgate.uncompiled import is_compiled
 from swarmgate.upgrade import Upgrade, notify
 from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
@@ -651,6 +652,8 @@ def run(
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
+    if not is_compiled():
+        _log.warn("swarmgate is not compiled and needs half as much CPU again: install it where there is a C compiler")
     reactor.run()
     logging.stop()
     return 1 if failed else 0

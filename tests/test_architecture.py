@@ -57,6 +57,7 @@ ALLOWED = {
         "tls",
         "transport",
     },
+    "uncompiled": {"http"},
     "upgrade": set(),
     "service": {
         "acme",
@@ -75,6 +76,7 @@ ALLOWED = {
         "serving",
         "tls",
         "transport",
+        "uncompiled",
         "upgrade",
         "why",
         "workers",
@@ -85,9 +87,9 @@ ALLOWED = {
     "dashboard": set(),
     "api": {"config", "dynamic", "observe", "providers", "structure", "why"},
     "tap": {"cli", "config", "service"},
-    "cli": {"acme", "config", "demo", "service", "structure", "transport", "why"},
+    "cli": {"acme", "config", "demo", "service", "structure", "transport", "uncompiled", "why"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"uncompiled"},
 }
 
 #: Modules that only some files may import.

@@ -6,7 +6,6 @@ A strategy is made anew with each table, for members that outlive it; what it ha
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from math import gcd, log
@@ -97,8 +96,13 @@ class WeightedRoundRobin:
         return None
 
 
-class _Compared(ABC):
-    """Takes the one of which least is asked; among equals it goes in turns."""
+class _Compared:
+    """Takes the one of which least is asked; among equals it goes in turns.
+
+    :ivar load: tells what is asked of a member.
+    """
+
+    load: Callable[[Member], float]
 
     def __init__(self, members: Sequence[Member], rotation: Rotation) -> None:
         self._members = [member for member in members if member.server.weight > 0]
@@ -119,11 +123,6 @@ class _Compared(ABC):
             return None
         rotation.turn = chosen
         return members[chosen]
-
-    @staticmethod
-    @abstractmethod
-    def load(member: Member) -> float:
-        """What is asked of *member*."""
 
 
 class LeastConnections(_Compared):

@@ -38,7 +38,7 @@ _TURNED_AWAY_WITHIN = 1.0
 _TURNED_AWAY = write_response(
     503,
     b"Service Unavailable",
-    [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Retry-After", b"2")],
+    b"\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 2",
     b"\r\nContent-Length: 19\r\nConnection: close\r\n\r\nService Unavailable",
 )
 

@@ -19,14 +19,14 @@ from typing import Any, Protocol
 import attrs
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from swarmgate.http.bodies import BodyReader, ChunkedBody, SizedBody, chunk, last_chunk
 from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import Forwarded, ForwardedPolicy
-from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.message import UNKNOWN, Fields, Response, lines_of
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.refused import refused_head
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestHeads, refuse_early
@@ -123,19 +123,24 @@ class Site(Protocol):
         """Something that is no acceptable request has been answered with an error."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
 class ClientConnection:
     """A client's connection, from its first octet to its last."""
 
     __slots__ = (
+        "_answer_timeout",
         "_begun",
         "_buffer",
         "_chunked",
         "_closing",
         "_deadlines",
+        "_ends",
+        "_entry_point",
         "_exchange",
         "_forwarded",
+        "_heads",
         "_holding",
+        "_idle_timeout",
+        "_is_secure",
         "_keep_alive",
         "_lingering",
         "_paused",
@@ -154,10 +159,16 @@ class ClientConnection:
     factory = None
 
     def __init__(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> None:
-        # Given.
+        # Given; what each request asks for is taken out of the settings here.
         self._site = site
         self._settings = settings
         self._deadlines = deadlines
+        self._heads = settings.heads
+        self._entry_point = settings.entry_point
+        self._is_secure = settings.secure
+        self._idle_timeout = settings.idle_timeout or NEVER
+        self._answer_timeout = settings.answer_timeout
+        self._ends = settings.ends_connections
         # Per connection.
         self.transport: Any = None
         self.client_ip = ""
@@ -338,15 +349,14 @@ class ClientConnection:
         protocol.dataReceived(data)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
-        settings = self._settings
-        request = settings.heads.read(head)
+        request = self._heads.read(head)
         request.client_ip = self.client_ip
-        if settings.secure:
+        if self._is_secure:
             request.secure = True
             request.scheme = b"https"
         self._requests += 1
         self._forwarded.add(request)
-        exchange = Exchange(self, request, settings.entry_point)
+        exchange = Exchange(self, request, self._entry_point)
         self._exchange = exchange
         self._chunked = False
         length = request.length
@@ -360,7 +370,7 @@ class ClientConnection:
             return
         reader: BodyReader = ChunkedBody() if length == UNKNOWN else SizedBody(length)
         self._reader = reader
-        self._until = self._in(settings.request_timeout)
+        self._until = self._in(self._settings.request_timeout)
         self.deadline = self._body_deadline()
         if length == UNKNOWN and (rest or not request.expects_continue):
             # Who sends on without being told to is not waiting for it.
@@ -443,7 +453,7 @@ class ClientConnection:
             write_response(
                 error.status,
                 body,
-                [(b"Date", _http_date()), (b"Content-Type", b"text/plain; charset=utf-8")],
+                lines_of(((b"Date", _http_date()), (b"Content-Type", b"text/plain; charset=utf-8"))),
                 b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body),
             )
         )
@@ -467,9 +477,8 @@ class ClientConnection:
     def send_head(self, exchange: Exchange, response: Response, data: bytes, done: bool) -> None:
         request = exchange.request
         status = response.status
-        settings = self._settings
         keep_alive = request.keep_alive and self._keep_alive and self._reader is None and not self._site.draining
-        if settings.ends_connections and settings.is_worn(self._requests, self._begun, self._deadlines.now):
+        if self._ends and self._settings.is_worn(self._requests, self._begun, self._deadlines.now):
             keep_alive = False
         length = response.length
         if done and length == UNKNOWN and status != 304 and request.method != b"HEAD":
@@ -495,9 +504,9 @@ class ClientConnection:
         else:
             end += b"\r\n"
         self._keep_alive = keep_alive
-        head = write_response(status, response.reason, response.fields, end)
-        if data:
-            head += chunk(data) if self._chunked else data
+        if data and self._chunked:
+            data = chunk(data)
+        head = write_response(status, response.reason, response.lines(), end, data)
         try:
             self.transport.write(head)
         except RuntimeError:
@@ -505,11 +514,11 @@ class ClientConnection:
             self._keep_alive = False
         if done:
             self._answered(exchange)
-        elif settings.answer_timeout:
-            self.deadline = self._in(settings.answer_timeout)
+        elif self._answer_timeout:
+            self.deadline = self._in(self._answer_timeout)
 
     def send_interim(self, response: Response) -> None:
-        self._write(write_response(response.status, response.reason, response.fields, b"\r\n\r\n"))
+        self._write(write_response(response.status, response.reason, response.lines(), b"\r\n\r\n"))
 
     def send_data(self, data: bytes) -> None:
         self._write(chunk(data) if self._chunked else data)
@@ -556,7 +565,7 @@ class ClientConnection:
             write_response(
                 101,
                 response.reason,
-                response.fields,
+                response.lines(),
                 b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % exchange.request.upgrade,
             )
         )
@@ -586,7 +595,7 @@ class ClientConnection:
                 self.close()
             return
         if not self._buffer:
-            self.deadline = self._in(self._settings.idle_timeout)
+            self.deadline = self._deadlines.now + self._idle_timeout
             if self._paused:
                 self._resume()
             return
@@ -643,6 +652,9 @@ class ClientConnection:
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.client_ip} {self._exchange or 'idle'}>"
+
+
+classImplements(ClientConnection, IProtocol, IHalfCloseableProtocol)
 
 
 #: The line that tells the length of a short body.

@@ -8,6 +8,7 @@ another protocol that has :class:`Client`'s methods.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http.client import responses
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -218,7 +219,7 @@ class Exchange:
         self._response_transforms: tuple[BodyTransform, ...] = ()
         self.status = 0
         self.response: Response | None = None
-        self.origin_fields: Fields | None = None
+        self.origin_fields: Sequence[tuple[bytes, bytes]] | None = None
         self.origin_status = 0
         self.origin_started = 0.0
         self.origin_seconds = 0.0
@@ -292,7 +293,7 @@ class Exchange:
         if self.retrying is not None and self.server and self.retrying.takes(self, response.status):
             return
         self.origin_status = response.status
-        self.origin_fields = response.fields
+        self.origin_fields = response.fields if response.block is None else response.block.fields
         self.origin_seconds = perf_counter() - self.origin_started
         self.origin_sent = len(data)
         self._send_head(response, data, done)

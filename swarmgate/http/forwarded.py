@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import attrs
 
-from swarmgate.http.message import Fields, Request, field
+from swarmgate.http.message import FieldBlock, Fields, Request, field
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -88,7 +88,7 @@ class Forwarded:
         self._policy = policy
         self._trusts = policy.trusts(peer)
         #: The authority and the upgrade of the last request, and what was told.
-        self._known: tuple[bytes, bytes, Fields] | None = None
+        self._known: tuple[bytes, bytes, FieldBlock] | None = None
 
     def add(self, request: Request) -> None:
         """Add the fields to *request*, in place of those that came with it."""
@@ -98,8 +98,8 @@ class Forwarded:
             return
         known = self._known
         if known is None or known[0] != request.authority or known[1] != request.upgrade:
-            known = self._known = (request.authority, request.upgrade, self._policy.own_fields(request))
-        request.fields += known[2]
+            known = self._known = (request.authority, request.upgrade, FieldBlock(self._policy.own_fields(request)))
+        request.add(known[2])
 
 
 def _scheme(request: Request) -> bytes:

@@ -8,13 +8,18 @@ Transfer-Encoding, Connection and what it names, ...) has become an attribute an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 Fields = list[tuple[bytes, bytes]]
 
 #: The length of a body that is sent in chunks, or until the connection closes: known only at its end.
 UNKNOWN = -1
 
+_colon = b": ".join
+_line_ends = b"\r\n".join
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+#: Whether an octet is there is asked by its number: of bytes it takes ten times as long.
+_PERCENT = ord("%")
 _RESERVED = frozenset(b":/?#[]@!$&'()*+,;=%")
 
 
@@ -36,6 +41,25 @@ def without(fields: Fields, name: bytes) -> Fields:
     return [pair for pair in fields if pair[0].lower().replace(b"_", b"-") != name]
 
 
+def lines_of(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """*fields* as they are written, each line with CR LF before it."""
+    lines = _line_ends(map(_colon, fields))
+    return b"\r\n" + lines if lines else b""
+
+
+class FieldBlock:
+    """Fields in both forms that are needed of them. Those that come again and again are made once.
+
+    :ivar fields: taken apart; :ivar lines: as they are written, see :func:`lines_of`.
+    """
+
+    __slots__ = ("fields", "lines")
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self.fields = tuple(fields)
+        self.lines = lines_of(self.fields)
+
+
 def _unescape(found: re.Match[bytes]) -> bytes:
     octet = int(found[1], 16)
     return found[0] if octet in _RESERVED else bytes((octet,))
@@ -52,7 +76,8 @@ class Request:
     :ivar minor: the minor version of HTTP/1, 0 or 1; 1 for HTTP/2, which has all that HTTP/1.1 has.
     :ivar authority: what the Host field of the forwarded request will say.
     :ivar host: *authority* in lower case, without port and trailing dot; ``b""`` if there was none.
-    :ivar fields: the end-to-end fields.
+    :ivar fields: the end-to-end fields: a list, made when it is first asked for.
+    :ivar block: the fields as they came, as long as nobody has asked for the list and may have changed it, else None.
     :ivar length: of the body in octets, 0 if there is none, :data:`UNKNOWN` if it is sent in chunks.
     :ivar client_ip: the address of the peer, as text (RFC 5952 spelling for IPv6).
     :ivar secure: whether it came over TLS.
@@ -64,17 +89,20 @@ class Request:
     """
 
     __slots__ = (
+        "_added",
+        "_fields",
         "_routing_path",
         "asked_path",
         "authority",
+        "block",
         "client_ip",
         "expects_continue",
-        "fields",
         "forwarded",
         "forwarded_for",
         "host",
         "keep_alive",
         "length",
+        "major",
         "method",
         "minor",
         "path",
@@ -85,8 +113,6 @@ class Request:
         "upgrade",
     )
 
-    major = 1
-
     def __init__(
         self,
         method: bytes,
@@ -95,16 +121,23 @@ class Request:
         minor: int,
         authority: bytes,
         host: bytes,
-        fields: Fields,
+        fields: Fields | FieldBlock,
     ) -> None:
         self.method = method
         self.path = path
         self.asked_path: bytes | None = None
         self.query = query
+        self.major = 1
         self.minor = minor
         self.authority = authority
         self.host = host
-        self.fields = fields
+        self._added: FieldBlock | None = None
+        if isinstance(fields, FieldBlock):
+            self.block: FieldBlock | None = fields
+            self._fields: Fields | None = None
+        else:
+            self.block = None
+            self._fields = fields
         self.forwarded: Fields | None = None
         self.length = 0
         self.client_ip = ""
@@ -118,6 +151,36 @@ class Request:
         self._routing_path: bytes | None = None
 
     @property
+    def fields(self) -> Fields:
+        """The end-to-end fields; whoever has the list may change it."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = [] if self.block is None else [*self.block.fields]
+            if self._added is not None:
+                fields += self._added.fields
+            self.block = self._added = None
+        return fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        self._fields = fields
+        self.block = self._added = None
+
+    def add(self, block: FieldBlock) -> None:
+        """Add the fields of *block* after those that there are."""
+        if self.block is not None and self._added is None:
+            self._added = block
+        else:
+            self.fields += block.fields
+
+    def lines(self) -> bytes:
+        """The fields as they are written, see :func:`lines_of`."""
+        block, added = self.block, self._added
+        if block is None:
+            return lines_of(self.fields)
+        return block.lines if added is None else block.lines + added.lines
+
+    @property
     def target(self) -> bytes:
         """The request target that is forwarded: the path, and the query if there is one."""
         return self.path if self.query is None else self.path + b"?" + self.query
@@ -125,7 +188,7 @@ class Request:
     @property
     def routing_path(self) -> bytes:
         """The path that rules are matched against: unescaped but for reserved characters (Traefik 3.4.1)."""
-        if b"%" not in self.path:
+        if _PERCENT not in self.path:
             return self.path
         if self._routing_path is None:
             self._routing_path = _ESCAPE.sub(_unescape, self.path)
@@ -147,17 +210,41 @@ class Response:
 
     :ivar status: the code.
     :ivar reason: the phrase, which may be empty.
-    :ivar fields: the end-to-end fields.
+    :ivar fields: the end-to-end fields: a list, made when it is first asked for.
+    :ivar block: the fields as they came, as long as nobody has asked for the list and may have changed it, else None.
     :ivar length: of the body in octets; :data:`UNKNOWN` if it is known only at its end.
     """
 
-    __slots__ = ("fields", "length", "reason", "status")
+    __slots__ = ("_fields", "block", "length", "reason", "status")
 
-    def __init__(self, status: int, reason: bytes, fields: Fields, length: int) -> None:
+    def __init__(self, status: int, reason: bytes, fields: Fields | FieldBlock, length: int) -> None:
         self.status = status
         self.reason = reason
-        self.fields = fields
+        if isinstance(fields, FieldBlock):
+            self.block: FieldBlock | None = fields
+            self._fields: Fields | None = None
+        else:
+            self.block = None
+            self._fields = fields
         self.length = length
+
+    @property
+    def fields(self) -> Fields:
+        """The end-to-end fields; whoever has the list may change it."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = [] if self.block is None else [*self.block.fields]
+            self.block = None
+        return fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        self._fields = fields
+        self.block = None
+
+    def lines(self) -> bytes:
+        """The fields as they are written, see :func:`lines_of`."""
+        return lines_of(self.fields) if self.block is None else self.block.lines
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.length} octets>"

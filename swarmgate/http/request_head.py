@@ -36,7 +36,7 @@ from swarmgate.http.fields import (
     split_fields,
     tokens,
 )
-from swarmgate.http.message import UNKNOWN, Fields, Request
+from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Request
 from swarmgate.http.paths import PathPolicy
 
 #: The request line of nearly all requests: origin form, and a path that is in normal form already.
@@ -125,19 +125,42 @@ class _Hosts(dict[bytes, tuple[bytes, bytes]]):
 _hosts = _Hosts()
 
 
-@attrs.frozen
 class _RequestFields:
     """What the field lines of a request's head say."""
 
-    fields: tuple[tuple[bytes, bytes], ...]
-    managed: Fields | None
-    host: bytes | None
-    authority: bytes
-    name: bytes
-    length: int
-    keep_alive: bool
-    upgrade: bytes
-    expects_continue: bool
+    __slots__ = (
+        "authority",
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "managed",
+        "name",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        fields: FieldBlock,
+        managed: Fields | None,
+        host: bytes | None,
+        authority: bytes,
+        name: bytes,
+        length: int,
+        keep_alive: bool,
+        upgrade: bytes,
+        expects_continue: bool,
+    ) -> None:
+        self.fields = fields
+        self.managed = managed
+        self.host = host
+        self.authority = authority
+        self.name = name
+        self.length = length
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.expects_continue = expects_continue
 
 
 class RequestHeads:
@@ -152,6 +175,8 @@ class RequestHeads:
 
     def __init__(self, limits: HeadLimits, paths: PathPolicy, underscores: str = "keep") -> None:
         self.limits = limits
+        self._longest_line = limits.line
+        self._longest_head = limits.head
         self._normalise = paths.normalise
         self._underscores = underscores
         #: By the minor version and the lines, as they are on the wire.
@@ -162,16 +187,14 @@ class RequestHeads:
 
         :raises BadRequest: it is malformed, ambiguous, too long, or of a kind that is not served.
         """
-        limits = self.limits
-        size = len(block)
         line = _USUAL_LINE.match(block)
         if line is None:
             return self._read_unusual(block)
         method, path, query, minor = line.groups()
         start = line.end()
-        if start - 2 > limits.line:
+        if start - 2 > self._longest_line:
             raise BadRequest("request line too long", 414)
-        if size > limits.head:
+        if len(block) > self._longest_head:
             raise BadRequest("head too long", 431)
         lines = self._known.get(block[start - 3 :]) or self._lines(block, start)
         if method in _NOT_SERVED:
@@ -294,7 +317,7 @@ class RequestHeads:
             fields.append((b"TE", b"trailers"))
         authority, name = _hosts[host] if host else (b"", b"")
         return _RequestFields(
-            fields=tuple(fields),
+            fields=FieldBlock(fields),
             managed=managed,
             host=host,
             authority=authority,
@@ -315,7 +338,7 @@ def _request_of(
     name: bytes,
     lines: _RequestFields,
 ) -> Request:
-    request = Request(method, path, query, 1 if is_1_1 else 0, authority, name, list(lines.fields))
+    request = Request(method, path, query, 1 if is_1_1 else 0, authority, name, lines.fields)
     request.forwarded = lines.managed
     request.length = lines.length
     request.keep_alive = lines.keep_alive
@@ -375,13 +398,8 @@ def _resolve_target(method: bytes, target: bytes, host: bytes | None) -> tuple[b
     return (b"/" + rest if rest[:1] == b"?" else rest), found[1]
 
 
-_colon = b": ".join
-_lines = b"\r\n".join
-
-
 def write_request(request: Request) -> bytes:
     """The head of *request* as it is sent to a server."""
-    fields = request.fields
     end = b"\r\n\r\n"
     if request.upgrade:
         end = b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade + end
@@ -393,16 +411,14 @@ def write_request(request: Request) -> bytes:
         end = b"\r\nContent-Length: 0\r\n\r\n"
     if request.expects_continue:
         end = b"\r\nExpect: 100-continue" + end
-    query = request.query
     return b"".join(
         (
             request.method,
             b" ",
-            request.path if query is None else request.path + b"?" + query,
+            request.target,
             b" HTTP/1.1\r\nHost: ",
             request.authority,
-            b"\r\n" if fields else b"",
-            _lines(map(_colon, fields)),
+            request.lines(),
             end,
         )
     )

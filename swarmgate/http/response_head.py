@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import attrs
-
 from swarmgate.http.errors import BadResponse
 from swarmgate.http.fields import (
     CODING,
@@ -23,7 +21,7 @@ from swarmgate.http.fields import (
     split_fields,
     tokens,
 )
-from swarmgate.http.message import UNKNOWN, Fields, Response
+from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Response
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
 #: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
@@ -47,16 +45,20 @@ def _response_meaning(name: bytes) -> int:
 _meanings = Meanings(_response_meaning)
 
 
-@attrs.frozen
 class _ResponseHead:
     """A head of a response, taken apart."""
 
-    status: int
-    reason: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
-    length: int
-    is_reusable: bool
-    upgrade: bytes
+    __slots__ = ("fields", "is_reusable", "length", "reason", "status", "upgrade")
+
+    def __init__(
+        self, status: int, reason: bytes, fields: FieldBlock, length: int, is_reusable: bool, upgrade: bytes
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.length = length
+        self.is_reusable = is_reusable
+        self.upgrade = upgrade
 
 
 #: Heads as they are on the wire: within a second a server often repeats itself.
@@ -77,7 +79,7 @@ def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
             if len(_known_responses) >= REMEMBERED:
                 _known_responses.clear()
             _known_responses[block] = head
-    return Response(head.status, head.reason, list(head.fields), head.length), head.is_reusable, head.upgrade
+    return Response(head.status, head.reason, head.fields, head.length), head.is_reusable, head.upgrade
 
 
 def _parse_response(block: bytes) -> _ResponseHead:
@@ -124,17 +126,17 @@ def _parse_response(block: bytes) -> _ResponseHead:
             # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
             reusable = False
         length = CHUNKED
-    return _ResponseHead(int(code), reason or b"", tuple(fields), length, reusable, upgrade)
+    return _ResponseHead(int(code), reason or b"", FieldBlock(fields), length, reusable, upgrade)
 
 
-_colon = b": ".join
-_lines = b"\r\n".join
 #: The beginnings of status lines.
 _STATUS_LINES = {status: b"HTTP/1.1 %d " % status for status in range(100, 1000)}
 
 
-def write_response(status: int, reason: bytes, fields: Fields, end: bytes) -> bytes:
-    """The head of a response; *end* are the lines that the connection adds, with the empty one."""
-    if not fields:
-        return _STATUS_LINES[status] + reason + end
-    return b"".join((_STATUS_LINES[status], reason, b"\r\n", _lines(map(_colon, fields)), end))
+def write_response(status: int, reason: bytes, lines: bytes, end: bytes, data: bytes = b"") -> bytes:
+    """The head of a response, and *data*, the first octets of its body.
+
+    :param lines: its fields, as :func:`~swarmgate.http.message.lines_of` writes them.
+    :param end: the lines that the connection adds, with the empty one.
+    """
+    return b"".join((_STATUS_LINES[status], reason, lines, end, data))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from swarmgate.http.bodies import BodyReader, ChunkedBody, OpenBody, SizedBody, chunk, last_chunk
 from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER
@@ -49,7 +49,6 @@ def _nothing() -> None:
     pass
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
 class ServerConnection:
     """A connection to a server.
 
@@ -491,6 +490,9 @@ class ServerConnection:
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self._upstream.url} {self._exchange or 'idle'}>"
+
+
+classImplements(ServerConnection, IProtocol, IHalfCloseableProtocol)
 
 
 class _BodyFlow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Protocol
 
-from swarmgate.http.deadlines import NEVER
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Response
 from swarmgate.transport.network import ConnectTimeout
@@ -73,10 +72,8 @@ def answer_due(upstream: Upstream) -> tuple[float, float]:
 
     Both are times of the upstream's deadlines.
     """
-    settings = upstream.settings
     now = upstream.deadlines.now
-    due = now + settings.response_timeout if settings.response_timeout else NEVER
-    return due, now + settings.silence_timeout if settings.silence_timeout else due
+    return now + upstream.response_timeout, now + upstream.silence_timeout
 
 
 def tell_break(chooser: Chooser | None, exchange: Exchange) -> None:

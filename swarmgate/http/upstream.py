@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -57,12 +58,17 @@ class Upstream:
     """A server as the gate knows it at run time: its connections, and what they have taught.
 
     :ivar url: of the server.
+    :ivar settings: see :meth:`reconfigure`.
+    :ivar response_timeout: as its settings have it, but :data:`.NEVER` for ever; :ivar silence_timeout: when an answer
+        that has not come is looked for.
     :ivar in_flight: exchanges that it is answering.
     :ivar failures: how often in a row it could not be used. While it is not 0 the server is out of the rotation.
     :ivar is_silent: it takes requests, or seems to, and says nothing, not even on being asked whether it is there.
     :ivar is_troubled: something went wrong since its last answer.
     :ivar is_doubtful: it has closed its connections, and it is not known yet whether it accepts others.
     :ivar heard: when it last answered, in seconds of :attr:`Deadlines.now`.
+    :ivar watch: gets each exchange before it is sent, with whoever is to be told how it goes, and gives who is to be
+        told in place of that; None if nobody wants to know.
     :ivar retired: no table names it any more; it is left when its last exchange has ended.
     """
 
@@ -74,9 +80,10 @@ class Upstream:
         host, _, port = authority.rpartition(":")
         self.host = host.strip("[]")
         self.port = int(port)
-        self.settings = settings
         self.deadlines = deadlines
+        self.reconfigure(settings)
         self.in_flight = 0
+        self.watch: Callable[[Exchange, Chooser, Upstream], Chooser] | None = None
         self.retired = False
         self._network = network
         self._idle: list[ServerConnection] = []
@@ -92,8 +99,18 @@ class Upstream:
         self._born = deadlines.now
         self._out_until = 0.0
 
+    def reconfigure(self, settings: UpstreamSettings) -> None:
+        """Go by *settings* from now on."""
+        self.settings = settings
+        self.response_timeout = settings.response_timeout or NEVER
+        self.silence_timeout = settings.silence_timeout or self.response_timeout
+        self._idle_timeout = settings.idle_timeout or NEVER
+        self._idle_connections = settings.idle_connections
+
     def send(self, exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
         """Ask the server, over a kept connection if there is one and *fresh* does not forbid it."""
+        if self.watch is not None:
+            chooser = self.watch(exchange, chooser, self)
         exchange.server = self.url
         exchange.origin_started = perf_counter()
         self.in_flight += 1
@@ -263,11 +280,10 @@ class Upstream:
 
     def release(self, connection: ServerConnection) -> None:
         """Keep *connection*, which has nothing under way, for the next exchange."""
-        if self.retired or len(self._idle) >= self.settings.idle_connections:
+        if self.retired or len(self._idle) >= self._idle_connections:
             connection.close()
             return
-        timeout = self.settings.idle_timeout
-        connection.deadline = self.deadlines.now + timeout if timeout else NEVER
+        connection.deadline = self.deadlines.now + self._idle_timeout
         connection.was_kept = True
         self._idle.append(connection)
 

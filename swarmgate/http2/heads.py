@@ -31,14 +31,6 @@ class Malformed(BadRequest):
     """A message that is none by RFC 9113, 8.1.1: its stream is reset with PROTOCOL_ERROR."""
 
 
-class ReceivedRequest(Request):
-    """A request that came over HTTP/2."""
-
-    __slots__ = ()
-
-    major = 2
-
-
 class _Names(dict[bytes, bool]):
     """Whether a name is a field's: made of a token's characters, none in upper case, and not one of a connection's."""
 
@@ -142,7 +134,7 @@ def read_request(
         method, upgrade = b"GET", b"websocket"
     head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, path, authority, b"".join(lines))
     request = heads.read(head)
-    request.__class__ = ReceivedRequest
+    request.major = 2
     if upgrade:
         request.upgrade = upgrade
         # HTTP/2 has none, and servers that speak HTTP/1.1 ask for one (RFC 8441, 5).

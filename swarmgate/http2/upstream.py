@@ -31,6 +31,8 @@ class Http2Upstream(Upstream):
             # Websockets go over a connection of their own, as in Traefik.
             super().send(exchange, chooser, fresh)
             return
+        if self.watch is not None:
+            chooser = self.watch(exchange, chooser, self)
         exchange.server = self.url
         exchange.origin_started = perf_counter()
         self.in_flight += 1

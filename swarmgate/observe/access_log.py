@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -18,7 +18,7 @@ from cryptography.x509 import load_der_x509_certificate
 from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import NOT_LOGGED, Exchange
-from swarmgate.http.message import Fields, Request
+from swarmgate.http.message import Request
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
 
@@ -28,11 +28,13 @@ _FLUSH_AFTER = 0.2
 _FLUSH_AT = 64 * 1024
 _REMEMBERED = 4096
 
-_VERSIONS = (b"1.0", b"1.1")
-_HTTP2 = b"2.0"
-_LINE = b'%b - %b [%b] "%b %b HTTP/%b" %d %d %b %b %d %b %b %dms\n'
-_GENERIC_LINE = b'%b - %b [%b] "%b %b HTTP/%b" %d %d %b %b\n'
+_VERSIONS = (b' HTTP/1.0" ', b' HTTP/1.1" ')
+_HTTP2 = b' HTTP/2.0" '
+#: Whole numbers as they are written, of those that come often.
+_NUMBERS = [b"%d" % number for number in range(1000)]
 _NOTHING = b'"-"'
+_NO_HEADERS = b' "-" "-"'
+_QUOTE, _BACKSLASH = b'"\\'
 _UNSAFE = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 #: Headers that hold secrets: kept only where their own name is told to be.
@@ -83,6 +85,10 @@ class Sink(Protocol):
         """Write what is waiting."""
 
 
+def _number(number: int) -> bytes:
+    return _NUMBERS[number] if 0 <= number < 1000 else str(number).encode("ascii")
+
+
 class AccessLog:
     """Writes a line for each exchange to *sink*.
 
@@ -127,7 +133,9 @@ class AccessLog:
         # Remembered.
         self.count = 0
         self._seconds: dict[int, bytes] = {}
-        self._quoted: dict[str, bytes] = {"": _NOTHING}
+        self._quoted: dict[str, bytes] = {"": b" " + _NOTHING}
+        self._clients: dict[str, bytes] = {}
+        self._shown: dict[bytes, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._subjects: dict[bytes, str] = {b"": ""}
 
@@ -195,41 +203,72 @@ class AccessLog:
         path = request.asked_path or request.path
         query = request.query
         if query is not None and self._settings.keep_query:
-            path = b"%b?%b" % (path, query)
-        if b'"' in path or b"\\" in path:
+            path = path + b"?" + query
+        if _QUOTE in path or _BACKSLASH in path:
             path = escaped(path)
-        referer = agent = _NOTHING
-        if self._has_headers:
-            referer, agent = self._referer_and_agent(request.fields)
         second = int(exchange.started + self._offset)
-        stamp = self._seconds.get(second) or self._stamp(second)
-        user = exchange.user
-        client = escaped(request.forwarded_for) if request.forwarded_for else request.client_ip.encode("ascii") or b"-"
-        name = escaped(user.encode("utf-8")) if user else b"-"
-        parts = (
-            client,
-            name,
-            stamp,
-            request.method,
-            path,
-            _VERSIONS[request.minor] if request.major == 1 else _HTTP2,
-            exchange.status,
-            exchange.sent,
-            referer,
-            agent,
+        # Joined, not formatted: that takes a third of the time.
+        line = b"".join(
+            (
+                self._client_and_user(exchange),
+                self._seconds.get(second) or self._stamp(second),
+                request.method,
+                b" ",
+                path,
+                _VERSIONS[request.minor] if request.major == 1 else _HTTP2,
+                _NUMBERS[exchange.status],
+                b" ",
+                _number(exchange.sent),
+                self._headers_of(request) if self._has_headers else _NO_HEADERS,
+            )
         )
         if self._is_generic:
-            return _GENERIC_LINE % parts
+            return line + b"\n"
         quoted = self._quoted
-        return _LINE % (
-            *parts,
-            count,
-            quoted.get(exchange.router) or self._quote(exchange.router),
-            quoted.get(exchange.server) or self._quote(exchange.server),
-            int(seconds * 1000),
+        return b"".join(
+            (
+                line,
+                b" ",
+                _number(count),
+                quoted.get(exchange.router) or self._quote(exchange.router),
+                quoted.get(exchange.server) or self._quote(exchange.server),
+                b" ",
+                _number(int(seconds * 1000)),
+                b"ms\n",
+            )
         )
 
-    def _referer_and_agent(self, fields: Fields) -> tuple[bytes, bytes]:
+    def _client_and_user(self, exchange: Exchange) -> bytes:
+        """The begin of a line, up to the time."""
+        request, user = exchange.request, exchange.user
+        if not request.forwarded_for and not user:
+            return self._clients.get(request.client_ip) or self._client(request.client_ip)
+        client = escaped(request.forwarded_for) if request.forwarded_for else request.client_ip.encode("ascii") or b"-"
+        return b"%b - %b" % (client, escaped(user.encode("utf-8")) if user else b"-")
+
+    def _client(self, address: str) -> bytes:
+        if len(self._clients) >= _REMEMBERED:
+            self._clients.clear()
+        begin = self._clients[address] = b"%b - -" % (address.encode("ascii") or b"-")
+        return begin
+
+    def _headers_of(self, request: Request) -> bytes:
+        """The referer and the user agent of *request*, as the line has them."""
+        block = request.block
+        if block is None:
+            return self._shown_of(request.fields)
+        shown = self._shown.get(block.lines)
+        if shown is None:
+            shown = self._shown_of(block.fields)
+            if len(self._shown) >= _REMEMBERED:
+                self._shown.clear()
+            self._shown[block.lines] = shown
+        return shown
+
+    def _shown_of(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        return b" %b %b" % self._referer_and_agent(fields)
+
+    def _referer_and_agent(self, fields: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         referer = agent = _NOTHING
         for name, value in fields:
             size = len(name)
@@ -243,14 +282,14 @@ class AccessLog:
         if len(self._seconds) > 300:
             self._seconds.clear()
         at = time.gmtime(second)
-        stamp = b"%02d/%b/%04d:%02d:%02d:%02d +0000" % (at[2], _MONTHS[at[1] - 1], at[0], at[3], at[4], at[5])
+        stamp = b' [%02d/%b/%04d:%02d:%02d:%02d +0000] "' % (at[2], _MONTHS[at[1] - 1], at[0], at[3], at[4], at[5])
         self._seconds[second] = stamp
         return stamp
 
     def _quote(self, text: str) -> bytes:
         if len(self._quoted) > _REMEMBERED:
             self._quoted.clear()
-        quoted = self._quoted[text] = b'"%b"' % escaped(text.encode("utf-8")) if text else _NOTHING
+        quoted = self._quoted[text] = b' "%b"' % escaped(text.encode("utf-8"))
         return quoted
 
     # Any format, with any choice of fields.
@@ -346,7 +385,9 @@ class AccessLog:
             return mode
         return "redact" if self._settings.header_mode == "keep" and name in _SECRET else self._settings.header_mode
 
-    def _add_headers(self, data: dict[str, Any], prefix: str, fields: Fields, length: int) -> None:
+    def _add_headers(
+        self, data: dict[str, Any], prefix: str, fields: Sequence[tuple[bytes, bytes]], length: int
+    ) -> None:
         if self._settings.header_mode == "drop" and not self._header_modes:
             return
         if length > 0:

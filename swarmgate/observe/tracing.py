@@ -389,14 +389,12 @@ class Tracing:
 
     def watch(self, upstream: Upstream) -> None:
         """Note down each try on *upstream*, and let it know of the trace."""
-        send = upstream.send
+        upstream.watch = self._sent
 
-        def begin_and_send(exchange: Exchange, chooser: Chooser, fresh: bool = False) -> None:
-            if exchange.trace.__class__ is Recording:
-                chooser = self._attempt(exchange.trace, exchange, chooser, upstream)
-            send(exchange, chooser, fresh)
-
-        upstream.send = begin_and_send  # type: ignore[method-assign]
+    def _sent(self, exchange: Exchange, chooser: Chooser, upstream: Upstream) -> Chooser:
+        if exchange.trace.__class__ is Recording:
+            return self._attempt(exchange.trace, exchange, chooser, upstream)
+        return chooser
 
     def begin(self, exchange: Exchange) -> None:
         """Begin a trace, or go on with the client's, and tell it in the request."""

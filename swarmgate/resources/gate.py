@@ -260,7 +260,7 @@ class Gate:
         """Connect to servers by other settings from now on."""
         self._upstream_settings = upstream_settings
         for (_, transport), upstream in self._upstreams.items():
-            upstream.settings = settings_of(transport, upstream_settings)
+            upstream.reconfigure(settings_of(transport, upstream_settings))
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""

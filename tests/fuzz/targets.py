@@ -19,6 +19,7 @@ from swarmgate.dynamic.rules import RuleError, parse_rule
 from swarmgate.http.bodies import ChunkedBody, chunk, last_chunk
 from swarmgate.http.errors import BadRequest, BadResponse, MessageError
 from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.message import lines_of
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.request_head import HeadLimits, RequestHeads, write_request
 from swarmgate.http.response_head import CHUNKED, parse_response, write_response
@@ -144,7 +145,7 @@ def response_head(data: bytes) -> None:
         end = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
     elif response.length >= 0 and response.status >= 200 and response.status not in (204, 304):
         end = b"\r\nContent-Length: %d\r\n\r\n" % response.length
-    written = write_response(response.status, response.reason, response.fields, end)
+    written = write_response(response.status, response.reason, lines_of(response.fields), end)
     if written.find(b"\r\n\r\n") != len(written) - 4:
         raise AssertionError(f"more than a head was written: {written!r}")
     second, _, _ = parse_response(written)

@@ -151,14 +151,24 @@ def build_gate(engine: Engine) -> None:
     python = engine.docker("run", "--rm", "--network", "none", BASE, "python3", "-c", version).strip()
     with tempfile.TemporaryDirectory(prefix="sgl-context-") as parent:
         context = Path(parent)
-        for name in ("LICENSE", "README.rst", "pyproject.toml", "setup.cfg"):
+        for name in ("LICENSE", "MANIFEST.in", "README.rst", "pyproject.toml", "setup.cfg", "setup.py"):
             shutil.copy(ROOT / name, context)
         for name in ("swarmgate", "twisted", "deploy"):
-            shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__", "*.cache"))
+            shutil.copytree(
+                ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__", "*.cache", "*.so")
+            )
         shutil.copytree(wheels(python), context / "deploy" / "wheels", dirs_exist_ok=True)
+        is_like_this = python == "{}.{}".format(*sys.version_info)
+        if is_like_this:
+            # The base has no compiler: what it would compile is compiled here.
+            with told("the gate's wheel"):
+                command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
+                run_telling(*command, "--wheel-dir", str(context / "deploy" / "wheels"), str(context), seconds=600)
         with told("the image of the gate"):
             options = ["--build-arg", f"BASE={BASE}"]
             options += ["--build-arg", "PIP_ARGS=--no-index --find-links=deploy/wheels"]
+            if is_like_this:
+                options += ["--build-arg", "SWARMGATE=swarmgate"]
             options += ["--tag", GATE, "--file", str(context / "deploy" / "Dockerfile")]
             run_telling("docker", "--host", engine.endpoint, "build", *options, str(context), seconds=300)
 

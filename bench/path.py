@@ -1,0 +1,130 @@
+"""The path of a request in memory: what the gate's own code costs, without kernel and loop.
+
+``python -m bench.path`` serves the same request again and again with all that a gate does in production: strict heads,
+routes, balancing, the access log's line, metrics. Client, server and the log's file are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+
+from swarmgate.config.load import load
+from swarmgate.dynamic.file_format import decode_file
+from swarmgate.dynamic.table import EntryPointFacts, compile_table
+from swarmgate.middlewares import KINDS
+from swarmgate.serving import Serving
+
+REQUEST = (
+    b"GET /things/%d?colour=blue HTTP/1.1\r\nHost: app.example\r\nUser-Agent: wrk/4.1.0\r\nAccept: */*\r\n"
+    b"Accept-Encoding: gzip, br\r\n\r\n"
+)
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 18:47:00 GMT\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 60\r\nConnection: keep-alive\r\n\r\n" + b"x" * 60
+)
+
+_ROUTES = """
+http:
+  routers:
+    app: {rule: Host(`app.example`), service: app}
+    other: {rule: Host(`other.example`) && PathPrefix(`/x`), service: app}
+  services:
+    app: {loadBalancer: {servers: [{url: "http://127.0.0.2:80"}, {url: "http://127.0.0.3:80"}]}}
+"""
+
+
+class _Transport:
+    """The loop's end of a connection: what is written is only counted."""
+
+    disconnecting = False
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+
+    def getPeer(self) -> Any:
+        return IPv4Address("TCP", "127.0.0.1", 50000)
+
+    getHost = getPeer
+
+
+class _Network:
+    """Connects at once, and remembers who it was."""
+
+    def __init__(self) -> None:
+        self.newest: Any = None
+
+    def connect(self, host: str, port: int, timeout: float, protocol: Any, failed: Any) -> None:
+        protocol.makeConnection(_Transport())
+        self.newest = protocol
+
+
+def serving(folder: Path, network: Any, clock: Any) -> Serving:
+    """What serves, as in production."""
+    configuration = load(
+        ["--entrypoints.web.address=:80", f"--accesslog.filepath={folder}/access.log", "--metrics.prometheus=true"], {}
+    )
+    serving = Serving(configuration, clock, network, {}, lambda: True, bytes(32))
+    table = compile_table(
+        {"file": decode_file(_ROUTES, "routes.yml", KINDS)}, {"web": EntryPointFacts(as_default=True)}
+    )
+    serving.apply(table)
+    return serving
+
+
+def measure(requests: int, rounds: int) -> list[float]:
+    """CPU microseconds of a request, in each round."""
+    clock, network = Clock(), _Network()
+    with tempfile.TemporaryDirectory() as folder:
+        gate = serving(Path(folder), network, clock)
+        entry_point = gate.entry_points["web"]
+        client = entry_point.plain()
+        transport = _Transport()
+        client.makeConnection(transport)
+        heads = [REQUEST % number for number in range(256)]
+        servers = []
+        for head in heads[:2]:
+            client.dataReceived(head)
+            servers.append(network.newest)
+            network.newest.dataReceived(ANSWER)
+        turns = len(servers)
+        results = []
+        ask, answers = client.dataReceived, [server.dataReceived for server in servers]
+        for _ in range(rounds):
+            begun = process_time()
+            for number in range(requests):
+                ask(heads[number & 255])
+                answers[number % turns](ANSWER)
+            results.append((process_time() - begun) / requests * 1e6)
+            clock.advance(1)
+        expected = turns + requests * rounds
+        if transport.writes != expected:
+            raise SystemExit(f"{transport.writes} answers to {expected} requests")
+    return results
+
+
+def main() -> None:
+    """Measure, and print the median with the least and the most."""
+    parser = argparse.ArgumentParser(prog="python -m bench.path", description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000, help="in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    results = measure(options.requests, options.rounds)
+    print(
+        f"{statistics.median(results):.2f} µs a request ({min(results):.2f} - {max(results):.2f}), "
+        f"{options.rounds} rounds of {options.requests:,}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What setup.cfg can't say: which modules are compiled.
+
+A module with a ``.pxd`` beside it is: that tells the compiler of what types its attributes are. The module itself is
+plain Python, and runs as it is where there is no C compiler, or with ``PURE_PYTHON=1``.
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+#: Nobody here wants warnings about code that is generated.
+FLAGS = ["-w"]
+DIRECTIVES = {
+    # Types are told in the .pxd files, in C's terms; annotations are for people and the type checker.
+    "annotation_typing": False,
+    "language_level": 3,
+    # An attribute of None is an AttributeError, as in Python, and not the end of the process.
+    "nonecheck": True,
+}
+
+
+def extensions():
+    """The compiled modules; none of them has to succeed."""
+    if os.environ.get("PURE_PYTHON"):
+        return []
+    from Cython.Build import cythonize
+
+    modules = [path.with_suffix(".py") for path in sorted(Path("swarmgate").rglob("*.pxd"))]
+    return cythonize(
+        [
+            Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS, optional=True)
+            for path in modules
+        ],
+        build_dir="build",
+        compiler_directives=DIRECTIVES,
+        quiet=True,
+    )
+
+
+setup(ext_modules=extensions())

@@ -1,0 +1,26 @@
+cimport cython
+
+from swarmgate.http.exchange cimport Exchange
+from swarmgate.http.message cimport Request
+
+
+cdef class Tally:
+    cdef public list counts
+    cdef public double seconds
+    cdef public long long received
+    cdef public long long sent
+    cdef public long long retries
+    cdef public list told
+    cdef public double told_seconds
+
+
+cdef class Traffic:
+    cdef public tuple buckets
+    cdef public tuple bounds
+    cdef public bint _internals
+    cdef public object _now
+    cdef public dict _tallies
+
+    @cython.locals(tally=Tally, seconds=double, status=int)
+    cpdef record(self, Exchange exchange)
+    cdef Tally _first(self, Exchange exchange, tuple key)
