@@ -71,7 +71,7 @@ export interface Asked<T> extends Partial<Answer<T>> {
 
 // Asks, and asks again when something has changed, and every few seconds; what was last told stays while it does.
 // Without a path nothing is asked.
-export function useAsked<T>(path: string, query: Query = {}): Asked<T> {
+export function useAsked<T>(path: string, query: Query = {}, again = AGAIN): Asked<T> {
   const [asked, set] = useState<Asked<T>>({ error: "" });
   const question = JSON.stringify([path, query]);
   const latest = useRef("");
@@ -81,10 +81,10 @@ export function useAsked<T>(path: string, query: Query = {}): Asked<T> {
     let timer = 0;
     let ended = false;
     let asking = false;
-    let again = false;
+    let anew = false;
     const run = async () => {
       if (asking) {
-        again = true;
+        anew = true;
         return;
       }
       clearTimeout(timer);
@@ -98,11 +98,12 @@ export function useAsked<T>(path: string, query: Query = {}): Asked<T> {
       }
       asking = false;
       if (ended) return;
-      if (again) {
-        again = false;
+      if (anew) {
+        anew = false;
         run();
       } else {
-        timer = setTimeout(run, Math.min(SELDOM * 1000, Math.max(AGAIN * 1000, DEAR * (performance.now() - began))));
+        const pause = Math.max(again * 1000, Math.min(SELDOM * 1000, DEAR * (performance.now() - began)));
+        timer = setTimeout(run, pause);
       }
     };
     const stop = effect(() => {

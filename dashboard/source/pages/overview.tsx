@@ -15,6 +15,7 @@ import { Progress } from "../parts/Update";
 import { useEffect, useState } from "preact/hooks";
 
 const MOST = 20; // Problems that are listed.
+const RARELY = 60; // Seconds between two questions for what changes by time alone.
 
 interface Problem {
   key: string;
@@ -79,8 +80,8 @@ function useProblems(overview: Told | undefined, swarm: Swarm | undefined): Prob
     useList<Service>("http/services", "warning", services?.warnings),
     useList<Middleware>("http/middlewares", "disabled", middlewares?.errors),
     useList<Middleware>("http/middlewares", "warning", middlewares?.warnings),
-    useList<Certificate>("certificates", "disabled"),
-    useList<Certificate>("certificates", "warning"),
+    useList<Certificate>("certificates", "disabled", 1, RARELY),
+    useList<Certificate>("certificates", "warning", 1, RARELY),
   ];
   if (!overview || !swarm || lists.some((one) => !one)) return null;
   const said = new Set(lists.flatMap((items) => items!.flatMap((item) => item.error ?? [])));
@@ -96,8 +97,8 @@ const KINDS = [
 ];
 
 // The first of a kind that are not in force; not asked for where there are none.
-function useList<T>(where: string, status: string, amount = 1): T[] | undefined {
-  const { told } = useAsked<T[]>(amount ? where : "", { status, per_page: MOST });
+function useList<T>(where: string, status: string, amount = 1, again?: number): T[] | undefined {
+  const { told } = useAsked<T[]>(amount ? where : "", { status, per_page: MOST }, again);
   return amount ? told : [];
 }
 
@@ -183,7 +184,7 @@ function Busiest() {
 }
 
 function Counts({ told, swarm }: { told: Told; swarm: Swarm | undefined }) {
-  const certificates = useAsked<Certificate[]>("certificates", { per_page: 1 });
+  const certificates = useAsked<Certificate[]>("certificates", { per_page: 1 }, RARELY);
   const first = certificates.told?.[0];
   return (
     <div class="cards counts">

@@ -69,7 +69,7 @@ export function ServicePage({ name }: { name: string }) {
   useDrawn(Boolean(told || error));
   return (
     <>
-      <Head title={name} up={{ text: "Services", href: to("services") }} about={told && <>for {told.usedBy?.length ? told.usedBy.map((one, at) => <>{at > 0 && ", "}<a key={one} href={to("routers", one)}>{one}</a></>) : "no router"}</>} />
+      <Head title={name} up={{ text: "Services", href: to("services") }} about={told && <>for {told.usedBy?.length ? told.usedBy.map((one, at) => <span key={one}>{at > 0 && ", "}<a href={to("routers", one)}>{one}</a></span>) : "no router"}</>} />
       {error && <p class="problem bad" role="alert">{error}</p>}
       {told && (
         <>
