@@ -21,7 +21,7 @@ from twisted.web.test.requesthelper import DummyRequest
 from swarmgate.api import views
 from swarmgate.api.feed import Feed
 from swarmgate.api.openapi import openapi
-from swarmgate.api.operations import NotAllowed, Operations, authenticated
+from swarmgate.api.operations import AUTHENTICATING, NotAllowed, Operations, authenticated
 from swarmgate.api.resource import DOCUMENTS, LISTS, ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
@@ -438,6 +438,12 @@ class OperationTests(SynchronousTestCase):
         self.assertRaises(NotAllowed, authenticated, None, self.known().table)
         self.assertEqual(len(self.swarm.tasks_of("shop")), 2)
         self.assertEqual({one["status"] for one in self.audit}, {403})
+
+    def test_authenticating(self) -> None:
+        """What counts as authenticating are middlewares that there are, and all that tell who the user is."""
+        self.assertLessEqual(set(AUTHENTICATING), set(KINDS))
+        told = {kind for kind, settings in KINDS.items() if hasattr(settings, "header_field")}
+        self.assertEqual({*told, *AUTHENTICATING}, set(AUTHENTICATING))
 
     def test_off(self) -> None:
         """Without api.operations nothing is changed."""

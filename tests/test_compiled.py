@@ -40,7 +40,7 @@ class CompiledTests(SynchronousTestCase):
         """The same modules pass their tests without having been compiled."""
         if PURE:
             return
-        command = [sys.executable, "-m", "twisted.trial", "--temp-directory", self.mktemp()]
+        command = [sys.executable, "-m", "twisted.trial", "--temp-directory", os.path.abspath(self.mktemp())]
         done = subprocess.run(
             [*command, *(f"tests.test_{name}" for name in TESTS)],
             cwd=ROOT,

@@ -15,7 +15,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "middlewa
 #: What lies in the package and is no middleware.
 PARTS = {
     "__init__",
+    "again",
     "chain",
+    "client_tls",
+    "expressions",
     "fields",
     "interface",
     "patterns",
@@ -23,6 +26,8 @@ PARTS = {
     "reference",
     "rewriting",
     "source",
+    "spool",
+    "users",
 }
 
 

@@ -26,6 +26,8 @@ from swarmgate.why.services import World, problems_of_services
 JSON = Any
 _REDACTED = "redacted"
 _SECRETS = ("users", "headers", "password", "secret", "token", "key")
+#: Options that only name headers.
+_NAMES = ("auth_request_headers", "auth_response_headers", "error_request_headers")
 _MOST_FAILED = 5  # Tasks of a service that have failed.
 _PAGE = 100  # Items of a page by default (Traefik ``per_page``).
 _DAY = 86400.0  # Seconds.
@@ -116,7 +118,7 @@ def settings_of(value: Any) -> JSON:
 
 
 def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _SECRETS)
+    return name not in _NAMES and any(word in name.lower() for word in _SECRETS)
 
 
 def _errors(known: Known, subject: str) -> list[str]:

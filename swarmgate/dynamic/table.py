@@ -176,8 +176,11 @@ class _World:
         for provider, one in configurations.items():
             for name, service in one.services.items():
                 self.services[f"{name}@{provider}"] = self._service(f"{name}@{provider}", provider, service)
+        #: Middlewares that lead to a service which can't be had, and why.
+        self._misled: dict[str, str] = {}
+        for provider, one in configurations.items():
             for name, middleware in one.middlewares.items():
-                self._middlewares[f"{name}@{provider}"] = attrs.evolve(middleware, name=f"{name}@{provider}")
+                self._middlewares[f"{name}@{provider}"] = self._middleware(f"{name}@{provider}", provider, middleware)
         self._entry_points = entry_points
         defaults = [name for name, one in entry_points.items() if one.as_default]
         ordinary = [name for name, one in entry_points.items() if not one.internal and name != "traefik"]
@@ -197,6 +200,24 @@ class _World:
                     Problem(f"service {name}", f"provider {provider}", reason, "serversTransport", reference, nearest)
                 )
         return attrs.evolve(service, name=name, transport=transport)
+
+    def _middleware(self, name: str, provider: str, middleware: Middleware) -> Middleware:
+        """*middleware* with qualified names, its own and that of the service that it leads to, if it has one."""
+        settings = middleware.settings
+        reference = getattr(settings, "service", None)
+        if reference is None:
+            return attrs.evolve(middleware, name=name)
+        service = self._qualified(reference, provider)
+        if service not in self.services and service not in self._resources:
+            reason = "there is no such service; routers with this middleware answer 404"
+            nearest = self._nearest(reference, provider, [*self.services, *self._resources])
+            self.problems.append(
+                Problem(f"middleware {name}", f"provider {provider}", reason, "service", reference, nearest)
+            )
+            self._misled[name] = f"middleware {name} leads to {service}, which there is not"
+        elif service in self._unreachable:
+            self._misled[name] = f"middleware {name} leads to {service}: {self._unreachable[service]}"
+        return attrs.evolve(middleware, name=name, settings=attrs.evolve(settings, service=service))
 
     def tls(self, routes: Mapping[str, tuple[Route, ...]]) -> TLSTable:
         """What TLS clients get, now that all *routes* are known."""
@@ -257,6 +278,7 @@ class _World:
             qualified = self._qualified(reference, "")
             if qualified in self._middlewares:
                 found.append(self._middlewares[qualified])
+                fault = fault or self._misled.get(qualified)
                 continue
             reason = "there is no such middleware: expected a name with its provider, as auth@file"
             nearest = self._nearest(reference, "", self._middlewares)
@@ -289,6 +311,7 @@ class _World:
             found = self._middlewares.get(self._qualified(reference, provider))
             if found is not None:
                 middlewares.append(found)
+                fault = fault or self._misled.get(found.name)
                 continue
             reason = "there is no such middleware; the router answers 404"
             nearest = self._nearest(reference, provider, self._middlewares)

@@ -38,6 +38,10 @@ cdef class Exchange:
     cdef public long long sent
     cdef public long long origin_sent
     cdef public bint ended
+    cdef public int answers
+    cdef public object taker
+    cdef public list last_fields
+    cdef public dict remembered
 
     cpdef bytes connect(self, connection)
     cpdef respond(self, Response response, bytes data, bint done)

@@ -82,11 +82,26 @@ class Server(Waiting, Protocol):
         """The request's body has ended."""
 
 
+class Taker(Client, Protocol):
+    """Gets an answer in the client's place, to pass it on later, another one, or none: the request is asked again.
+
+    :ivar client: whose place it has.
+    """
+
+    client: Client
+
+
 class Route(Protocol):
     """What an exchange goes through before it is answered, and on the way back."""
 
-    def response_head(self, exchange: Exchange, response: Response) -> None:
-        """Lead the head of an answer back through the middlewares that the request has passed."""
+    def response_head(self, exchange: Exchange, response: Response) -> Taker | None:
+        """Lead the head of an answer back through the middlewares that the request has passed.
+
+        Returns what takes the answer, None for nothing. The middlewares before that have not seen the answer.
+        """
+
+    def go_on(self, exchange: Exchange, step: int) -> None:
+        """Lead the request through the middlewares from *step* on."""
 
 
 class Traced(Protocol):
@@ -145,17 +160,23 @@ class Exchange:
     :ivar body_done: the request's body has been received.
     :ivar pending: what is there of it and was not taken yet; :ivar taken: whether somebody takes it as it comes.
     :ivar ended: the answer has been sent, or the exchange broken off.
+    :ivar answers: how often an answer to it was begun; there is more than one where one was taken, and given up.
+    :ivar taker: what has taken the answer, None for nothing: the client gets it.
+    :ivar remembered: what middlewares remember of it, by themselves; None: nothing.
+    :ivar last_fields: the trailers of the answer, at its end; what its body is led through may take them away.
     """
 
     __slots__ = (
         "_request_transforms",
         "_response_transforms",
         "_waiting",
+        "answers",
         "body_done",
         "client",
         "connection",
         "ended",
         "entry_point",
+        "last_fields",
         "origin_fields",
         "origin_seconds",
         "origin_sent",
@@ -165,6 +186,7 @@ class Exchange:
         "pending",
         "places",
         "received",
+        "remembered",
         "request",
         "response",
         "retries",
@@ -177,6 +199,7 @@ class Exchange:
         "started",
         "status",
         "taken",
+        "taker",
         "tls_options",
         "trace",
         "trailers",
@@ -227,6 +250,10 @@ class Exchange:
         self.sent = 0
         self.origin_sent = 0
         self.ended = False
+        self.answers = 0
+        self.taker: Taker | None = None
+        self.last_fields: Fields = []
+        self.remembered: dict[Any, Any] | None = None
 
     # The request's body, from the client to the server.
 
@@ -301,24 +328,30 @@ class Exchange:
     def answer(self, status: int, body: bytes = b"", fields: Fields | tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Answer from here, with the whole *body*."""
         response = Response(status, reason_of(status), list(fields), len(body))
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.cancel()
+        self.cancel_server()
         self._send_head(response, body, True)
 
     def _send_head(self, response: Response, data: bytes, done: bool) -> None:
         if self.ended or self.status:
             return
+        self.answers += 1
         if self.passed and self.route is not None:
             try:
-                self.route.response_head(self, response)
+                taker = self.route.response_head(self, response)
+                if taker is not None:
+                    self._divert(taker, response, data, done)
+                    return
             except Exception:
                 _log.failure("a middleware of {router} failed on an answer", router=self.router)
+                if self._is_passed_on():
+                    # It was passed on before that.
+                    self.fail(500)
+                    return
+                if self.taker is not None:
+                    self.take_back()
                 response = Response(500, reason_of(500), [], UNKNOWN)
                 self._response_transforms = ()
-                connection, self.connection = self.connection, None
-                if connection is not None:
-                    connection.cancel()
+                self.cancel_server()
                 data, done = b"Internal Server Error", True
         self.status = response.status
         self.response = response
@@ -331,6 +364,50 @@ class Exchange:
                 data += self._flush(transforms)
         self.sent = len(data)
         self.client.send_head(self, response, data, done)
+
+    def _is_passed_on(self) -> bool:
+        """Whether the client's answer has begun."""
+        return self.status != 0 and self.taker is None
+
+    def _divert(self, taker: Taker, response: Response, data: bytes, done: bool) -> None:
+        """Give the answer to *taker*, as if it were the client."""
+        self.taker, self.client = taker, taker
+        self.status = response.status
+        transforms = self._response_transforms
+        if transforms:
+            response.length = UNKNOWN
+            for transform in transforms:
+                data = transform.feed(data)
+            if done:
+                data += self._flush(transforms)
+        taker.send_head(self, response, data, done)
+
+    def take_back(self) -> None:
+        """What has taken the answer has done so: whatever comes now goes to the client, of which it has got nothing."""
+        if self.taker is not None:
+            self.client, self.taker = self.taker.client, None
+        self.status = 0
+        self._response_transforms = ()
+
+    def pass_on(self, response: Response, data: bytes, done: bool) -> None:
+        """Begin the answer that was taken, or another, with *data* of its body; *done*: and the whole of it."""
+        self._send_head(response, data, done)
+
+    def cancel_server(self) -> None:
+        """Whatever was to answer has no need to any more."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.cancel()
+
+    def remember(self, middleware: Any, value: Any) -> None:
+        """*value* is what *middleware* remembers of the exchange."""
+        if self.remembered is None:
+            self.remembered = {}
+        self.remembered[middleware] = value
+
+    def recall(self, middleware: Any) -> Any:
+        """What *middleware* remembers of the exchange, None for nothing."""
+        return None if self.remembered is None else self.remembered.get(middleware)
 
     def lead_response_through(self, transform: BodyTransform) -> None:
         """Lead the answer's body through *transform* too, after those that are there."""
@@ -352,10 +429,12 @@ class Exchange:
     def end(self, trailers: Fields) -> None:
         """The server's answer has ended."""
         if self._response_transforms:
+            self.last_fields = trailers
             data = self._flush(self._response_transforms)
             if data:
                 self.sent += len(data)
                 self.client.send_data(data)
+            trailers = self.last_fields
         self.client.send_end(trailers)
 
     def fail(self, status: int, body: bytes | None = None) -> None:
@@ -367,9 +446,7 @@ class Exchange:
         if retrying is not None and retrying.takes(self, status):
             return
         if self.status:
-            connection, self.connection = self.connection, None
-            if connection is not None:
-                connection.cancel()
+            self.cancel_server()
             self.client.abort()
         else:
             self.answer(status, reason_of(status) if body is None else body)
@@ -399,7 +476,7 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client has left before the answer was sent."""
-        if not self.status:
+        if not self.status or self.taker is not None:
             self.status = CLIENT_CLOSED_REQUEST
         self.ended = True
         if self.places is not None:
@@ -408,9 +485,7 @@ class Exchange:
         if waiting is not None:
             waiting.addErrback(_ignore_cancellation)
             waiting.cancel()
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.cancel()
+        self.cancel_server()
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.router or '-'} {self.server or '-'} {self.status or 'no answer yet'}>"

@@ -50,7 +50,12 @@ class Counts(Protocol):
 
 
 class Limits(Protocol):
-    """Makes buckets and counts. What has the same name is one limit, in every process that takes part."""
+    """Makes buckets and counts. What has the same name is one limit, in every process that takes part.
+
+    :ivar secret: what all these processes know, and nobody else.
+    """
+
+    secret: bytes
 
     def buckets(self, name: str, rate: Rate, clock: IReactorTime) -> Buckets:
         """The buckets of the limit called *name*."""

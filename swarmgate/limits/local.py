@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.limits.interface import Buckets, Counts, Rate, Source
@@ -62,6 +64,9 @@ class LocalCounts:
 
 class LocalLimits:
     """Each limit counts what this process does."""
+
+    def __init__(self) -> None:
+        self.secret = os.urandom(16)
 
     def buckets(self, name: str, rate: Rate, clock: IReactorTime) -> Buckets:
         return LocalBuckets(rate, clock)

@@ -26,6 +26,7 @@ from swarmgate.http.exchange import reason_of
 from swarmgate.http.message import field_values
 from swarmgate.middlewares.fields import name_of, spelling, value_of, without
 from swarmgate.middlewares.interface import Context, Middleware
+from swarmgate.middlewares.users import lines_of
 from swarmgate.structure import option
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _REMEMBERED_FOR = 60.0
 _REMEMBERED_AT_MOST = 4096
 #: Verifications that may wait for a thread; more are answered 503, so that guessing can't fill the memory.
 _WAITING_AT_MOST = 256
-_LARGEST_FILE = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -244,29 +244,12 @@ class BasicAuth(Middleware):
         exchange.answer(401, b"401 Unauthorized\n", self._challenge)
 
 
-def _lines(settings: Settings) -> list[tuple[str, str]]:
-    lines = [(f"users[{number}]", user) for number, user in enumerate(settings.users)]
-    if settings.users_file:
-        try:
-            with open(settings.users_file, encoding="utf-8") as file:
-                text = file.read(_LARGEST_FILE)
-        except (OSError, UnicodeDecodeError) as error:
-            told = getattr(error, "strerror", None) or "not UTF-8"
-            raise ValueError(f"usersFile: {settings.users_file} can't be read: {told}") from None
-        lines += [
-            (f"{settings.users_file}, line {number}", line)
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.strip() and not line.lstrip().startswith("#")
-        ]
-    return lines
-
-
 def build(settings: Settings, context: Context) -> Middleware:
     """The check for one route; what was verified is known to all routes with the same users.
 
     :raises ValueError: there are no users, or some are written wrongly, or their file can't be read.
     """
-    users = parse_users(_lines(settings))
+    users = parse_users(lines_of(settings.users, settings.users_file))
     if not users:
         raise ValueError("basicAuth: no users, expected users or usersFile")
     known_by = hashlib.sha256(repr(users).encode("utf-8")).digest()

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from swarmgate.http.exchange import Exchange
+from swarmgate.http.exchange import Exchange, Taker
 from swarmgate.http.message import Response
 from swarmgate.middlewares.interface import Middleware
 
@@ -33,7 +33,10 @@ class Chain:
         self._leaf = leaf
         steps = tuple(middlewares)
         self._steps = tuple(_overridden(step, "request") for step in steps)
-        self._responses = tuple((_overridden(step, "response"), _overridden(step, "response_body")) for step in steps)
+        self._responses = tuple(
+            (_overridden(step, "response"), _overridden(step, "response_body"), _overridden(step, "take"))
+            for step in steps
+        )
         self._request_bodies = tuple(
             wrap for wrap in (_overridden(step, "request_body") for step in steps) if wrap is not None
         )
@@ -49,17 +52,19 @@ class Chain:
 
     def _go_on(self, exchange: Exchange, step: int) -> None:
         steps = self._steps
+        # Not the status tells whether a step has answered: what takes its answer may have it asked again.
+        answers = exchange.answers
         try:
             while step < len(steps):
                 exchange.passed = step
                 look = steps[step]
                 waiting: Deferred[None] | None = look(exchange) if look is not None else None
-                if exchange.status or exchange.ended:
+                if exchange.answers != answers or exchange.ended:
                     return
                 step += 1
                 if waiting is not None:
                     exchange.wait_for(waiting)
-                    waiting.addCallback(self._waited, exchange, step)
+                    waiting.addCallback(self._waited, exchange, step, answers)
                     waiting.addErrback(self._failed, exchange)
                     return
             exchange.passed = step
@@ -67,6 +72,8 @@ class Chain:
                 transforms = tuple(t for t in (wrap(exchange) for wrap in self._request_bodies) if t is not None)
                 if transforms:
                     exchange.lead_request_through(transforms)
+                    if exchange.answers != answers or exchange.ended:
+                        return  # One of them has found a fault in what was there of the body.
         except Exception:
             self._failed(Failure(), exchange)
             return
@@ -76,8 +83,8 @@ class Chain:
         """Lead *exchange* through the middlewares from *step* on."""
         self._go_on(exchange, step)
 
-    def _waited(self, _: None, exchange: Exchange, step: int) -> None:
-        if not exchange.status and not exchange.ended:
+    def _waited(self, _: None, exchange: Exchange, step: int, answers: int) -> None:
+        if exchange.answers == answers and not exchange.ended:
             self._go_on(exchange, step)
 
     def _failed(self, failure: Failure, exchange: Exchange) -> None:
@@ -87,14 +94,23 @@ class Chain:
         _log.failure("a middleware of {router} failed", failure=failure, router=self.router)
         exchange.fail(500)
 
-    def response_head(self, exchange: Exchange, response: Response) -> None:
-        """Lead the head of an answer back through the middlewares that its request has passed."""
-        for look, wrap in reversed(self._responses[: exchange.passed]):
+    def response_head(self, exchange: Exchange, response: Response) -> Taker | None:
+        """Lead the head of an answer back through the middlewares that its request has passed.
+
+        Returns what takes the answer; what has passed is what is before it then.
+        """
+        for step in range(exchange.passed - 1, -1, -1):
+            look, wrap, take = self._responses[step]
             if look is not None:
                 look(exchange, response)
             transform = wrap(exchange, response) if wrap is not None else None
             if transform is not None:
                 exchange.lead_response_through(transform)
+            taker: Taker | None = take(exchange, response) if take is not None else None
+            if taker is not None:
+                exchange.passed = step
+                return taker
+        return None
 
 
 def _overridden(middleware: Middleware, name: str) -> Any:

@@ -11,7 +11,6 @@ Traefik, every change of the configuration closes it.
 from __future__ import annotations
 
 import random
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from swarmgate.http.exchange import reason_of
+from swarmgate.middlewares import expressions
+from swarmgate.middlewares.expressions import Measure
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.structure import Duration, at_least, option
 
@@ -93,11 +94,10 @@ class Window:
         self._slots = []
 
 
-Measure = Callable[[Sequence[Counted]], float]
-Condition = Callable[[Sequence[Counted]], bool]
+Measuring = Callable[[Sequence[Counted]], float]
 
 
-def network_error_ratio() -> Measure:
+def network_error_ratio() -> Measuring:
     """The share of requests that no server has answered."""
 
     def measure(lately: Sequence[Counted]) -> float:
@@ -107,7 +107,7 @@ def network_error_ratio() -> Measure:
     return measure
 
 
-def response_code_ratio(least: float, below: float, of_least: float, of_below: float) -> Measure:
+def response_code_ratio(least: float, below: float, of_least: float, of_below: float) -> Measuring:
     """How many statuses from *least* to *below* there are for each from *of_least* to *of_below*."""
 
     def count(lately: Sequence[Counted], at_least: float, less_than: float) -> int:
@@ -120,7 +120,7 @@ def response_code_ratio(least: float, below: float, of_least: float, of_below: f
     return measure
 
 
-def latency_at_quantile(percent: float) -> Measure:
+def latency_at_quantile(percent: float) -> Measuring:
     """The milliseconds within which so many in a hundred requests were answered; up to a tenth too high."""
     if not 0 < percent <= 100:
         raise ValueError("LatencyAtQuantileMS: expected more than 0 and at most 100")
@@ -143,134 +143,23 @@ def latency_at_quantile(percent: float) -> Measure:
     return measure
 
 
-_MEASURES: dict[str, tuple[int, Callable[..., Measure]]] = {
-    "networkerrorratio": (0, network_error_ratio),
-    "responsecoderatio": (4, response_code_ratio),
-    "latencyatquantilems": (1, latency_at_quantile),
+_MEASURES = {
+    one.name.lower(): one
+    for one in (
+        Measure("NetworkErrorRatio", network_error_ratio),
+        Measure("ResponseCodeRatio", response_code_ratio, 4),
+        Measure("LatencyAtQuantileMS", latency_at_quantile, 1),
+    )
 }
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">": lambda one, other: one > other,
-    ">=": lambda one, other: one >= other,
-    "<": lambda one, other: one < other,
-    "<=": lambda one, other: one <= other,
-    "==": lambda one, other: one == other,
-    "!=": lambda one, other: one != other,
-}
-_TOKEN = re.compile(r"\s*(?:(&&|\|\||[<>=!]=|[<>!(),])|([0-9]+(?:\.[0-9]*)?|\.[0-9]+)|([A-Za-z]+))")
-_DEEPEST = 50  # Parentheses within each other.
+_EXAMPLE = "NetworkErrorRatio(), ResponseCodeRatio(500, 600, 0, 600) or LatencyAtQuantileMS(50)"
 
 
-class _Parser:
-    """Reads an expression: comparisons of measures with numbers, combined by ``&&``, ``||``, ``!`` and parentheses."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._tokens: list[str] = []
-        place = 0
-        while text[place:].strip():
-            found = _TOKEN.match(text, place)
-            if found is None:
-                raise ValueError(f"expression: {text!r} can't be understood from {text[place:].strip()!r} on")
-            self._tokens.append(found[0].strip())
-            place = found.end()
-        self._place = 0
-        self._depth = 0
-
-    def parse(self) -> Condition:
-        condition = self._any()
-        if self._place < len(self._tokens):
-            raise self._unexpected("&&, || or the end")
-        return condition
-
-    def _any(self) -> Condition:
-        conditions = [self._all()]
-        while self._take("||"):
-            conditions.append(self._all())
-        return conditions[0] if len(conditions) == 1 else lambda lately: any(one(lately) for one in conditions)
-
-    def _all(self) -> Condition:
-        conditions = [self._one()]
-        while self._take("&&"):
-            conditions.append(self._one())
-        return conditions[0] if len(conditions) == 1 else lambda lately: all(one(lately) for one in conditions)
-
-    def _one(self) -> Condition:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise ValueError(f"expression: expected at most {_DEEPEST} parentheses within each other")
-        try:
-            if self._take("!"):
-                negated = self._one()
-                return lambda lately: not negated(lately)
-            if self._take("("):
-                inner = self._any()
-                self._expect(")")
-                return inner
-            return self._comparison()
-        finally:
-            self._depth -= 1
-
-    def _comparison(self) -> Condition:
-        measure = self._measure()
-        compare = _COMPARISONS.get(self._next())
-        if compare is None:
-            self._place -= 1
-            raise self._unexpected("a comparison such as >")
-        number = self._number()
-        return lambda lately: compare(measure(lately), number)
-
-    def _measure(self) -> Measure:
-        name = self._next()
-        wanted, make = _MEASURES.get(name.lower(), (0, None))
-        if make is None:
-            self._place -= 1
-            raise self._unexpected(
-                "NetworkErrorRatio(), ResponseCodeRatio(500, 600, 0, 600) or LatencyAtQuantileMS(50)"
-            )
-        self._expect("(")
-        given: list[float] = []
-        while not self._take(")"):
-            if given:
-                self._expect(",")
-            given.append(self._number())
-        if len(given) != wanted:
-            raise ValueError(f"expression: {name} takes {wanted} numbers, not {len(given)}")
-        return make(*given)
-
-    def _number(self) -> float:
-        token = self._next()
-        try:
-            return float(token)
-        except ValueError:
-            self._place -= 1
-            raise self._unexpected("a number") from None
-
-    def _next(self) -> str:
-        token = self._tokens[self._place] if self._place < len(self._tokens) else ""
-        self._place += 1
-        return token
-
-    def _take(self, token: str) -> bool:
-        if self._place < len(self._tokens) and self._tokens[self._place] == token:
-            self._place += 1
-            return True
-        return False
-
-    def _expect(self, token: str) -> None:
-        if not self._take(token):
-            raise self._unexpected(token)
-
-    def _unexpected(self, expected: str) -> ValueError:
-        found = self._tokens[self._place] if self._place < len(self._tokens) else "the end"
-        return ValueError(f"expression: {self._text!r}: expected {expected}, not {found}")
-
-
-def condition_of(text: str) -> Condition:
+def condition_of(text: str) -> expressions.Condition:
     """What the expression *text* asks of the requests of late.
 
     :raises ValueError: it is none; says what was expected.
     """
-    return _Parser(text).parse()
+    return expressions.condition_of(text, "expression", _MEASURES, _EXAMPLE)
 
 
 class Circuit:

@@ -27,6 +27,11 @@ _WRITTEN_BY_THE_GATE = frozenset(
 )
 
 
+def is_written_by_the_gate(name: bytes) -> bool:
+    """Whether a field called so, or what a server might take for it, is not for middlewares to set."""
+    return spelling(name).decode("latin-1") in _WRITTEN_BY_THE_GATE or spelling(name) == b"host"
+
+
 def name_of(text: str, key: str) -> bytes:
     """A field name that is given by the option *key*.
 

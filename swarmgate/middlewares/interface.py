@@ -27,7 +27,8 @@ from swarmgate.limits.interface import Limits
 from swarmgate.limits.local import LocalLimits
 
 if TYPE_CHECKING:
-    from swarmgate.http.exchange import Exchange
+    from swarmgate.http.deadlines import Deadlines
+    from swarmgate.http.exchange import Exchange, Taker
     from swarmgate.http.message import Response
     from swarmgate.transport.network import Network
 
@@ -65,6 +66,14 @@ class Middleware:
         step's own.
         """
 
+    def take(self, exchange: Exchange, response: Response) -> Taker | None:
+        """What takes the answer in the client's place, None for nothing.
+
+        It is asked after :meth:`response`, of the same answers. A :class:`~swarmgate.http.between.Between` is made for
+        it.
+        """
+        return None
+
     def request_body(self, exchange: Exchange) -> BodyTransform | None:
         """What the request's body is led through, None for nothing."""
         return None
@@ -72,6 +81,10 @@ class Middleware:
     def response_body(self, exchange: Exchange, response: Response) -> BodyTransform | None:
         """What the response's body is led through, None for nothing."""
         return None
+
+
+def _no_service(name: str, exchange: Exchange) -> None:
+    exchange.fail(503)
 
 
 @attrs.frozen
@@ -82,11 +95,15 @@ class Context:
     :ivar router: the qualified name of the router whose chain it is part of, as ``web@swarm``.
     :ivar clock: for the time, and for waiting.
     :ivar keep: ``keep(key, make)`` is the object that was kept under *key* when the last table was built, else
-        ``make()``. It lives for as long as each new table asks for it.
+        ``make()``. It lives for as long as each new table asks for it; then its method ``close``, if it has one, is
+        called.
     :ivar in_thread: ``in_thread(f, *args)`` calls ``f(*args)`` in a thread and is a Deferred with its result, for work
         that would hold the reactor up; None: there are no threads, and it is called at once.
     :ivar network: for connections of the middleware's own; None: there are none.
     :ivar limits: makes what limits count with: by default in this process's memory.
+    :ivar deadlines: of connections; None: those of its own.
+    :ivar answer: ``answer(name, exchange)`` has the service of that qualified name answer an exchange; by default
+        there is none.
     """
 
     name: str
@@ -96,3 +113,5 @@ class Context:
     in_thread: Callable[..., Deferred[Any]] | None = None
     network: Network | None = None
     limits: Limits = attrs.field(factory=LocalLimits)
+    deadlines: Deadlines | None = None
+    answer: Callable[[str, Exchange], None] = _no_service

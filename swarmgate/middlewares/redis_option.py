@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from typing import Any
-
 import attrs
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.secure_network import SecureNetwork
 from swarmgate.limits.interface import Buckets, Rate
 from swarmgate.limits.redis import Redis, RedisBuckets, RedisSettings
+from swarmgate.middlewares.client_tls import context_of
 from swarmgate.middlewares.interface import Context
 from swarmgate.structure import Duration, at_least, option
 
@@ -77,7 +75,7 @@ def redis_buckets(options: RedisOptions, name: str, rate: Rate, context: Context
     :raises ValueError: the options can't be followed: files are missing, or no certificates.
     """
     host, port = _address(options.endpoints[0])
-    tls = None if options.tls is None else _tls_context(options.tls)
+    tls = None if options.tls is None else context_of(options.tls, "redis.tls")
     local = context.limits.buckets(name, rate, context.clock)
     network = context.network
     if network is None:
@@ -105,26 +103,3 @@ def _address(endpoint: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536 or not host:
         raise ValueError(f"redis.endpoints: {endpoint!r}, expected a host and a port, as redis:6379")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _tls_context(options: RedisTLS) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    what = "redis.tls.ca"
-    try:
-        if options.insecure_skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif options.ca:
-            given: dict[str, Any] = {"cadata" if "-----BEGIN" in options.ca else "cafile": options.ca}
-            context.load_verify_locations(**given)
-        else:
-            context.load_default_certs()
-        what = "redis.tls.cert and key"
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key, password=lambda: "")
-    except ssl.SSLError as error:
-        raise ValueError(f"{what}: {error.reason or 'not as expected'}") from None
-    except OSError as error:
-        raise ValueError(f"{what}: {error.strerror or 'not readable'}") from None
-    return context

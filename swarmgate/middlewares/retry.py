@@ -11,7 +11,6 @@ This comes on top of what happens without it: a server that can't be reached is 
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -19,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from swarmgate.http.gathering import gather
+from swarmgate.middlewares.again import Again
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.structure import Duration, StatusRange, at_least, option
 
@@ -84,7 +84,7 @@ class _Attempts:
     :ivar body: of the request, None if it can't be sent twice.
     """
 
-    __slots__ = ("_call", "_clock", "_interval", "_left", "_request", "_settings", "_step", "_until", "body")
+    __slots__ = ("_call", "_clock", "_interval", "_left", "_request", "_settings", "_until", "body")
 
     def __init__(self, settings: Settings, clock: Any, exchange: Exchange) -> None:
         self.body: bytes | None = None
@@ -93,15 +93,12 @@ class _Attempts:
         self._left = settings.attempts - 1
         self._interval = float(settings.initial_interval)
         self._until = clock.seconds() + settings.timeout if settings.timeout else float("inf")
-        self._step = exchange.passed
-        # As it was before the middlewares after this one.
-        self._request = copy(exchange.request)
-        self._request.fields = list(exchange.request.fields)
+        self._request = Again(exchange)
         self._call: IDelayedCall | None = None
 
     def gathered(self, whole: bool, exchange: Exchange) -> None:
         # The client has had its 100.
-        self._request.expects_continue = False
+        self._request.request.expects_continue = False
         if whole:
             self.body = exchange.pending
 
@@ -137,15 +134,10 @@ class _Attempts:
         self._call = None
         if exchange.ended or exchange.status or exchange.connection is not self:
             return
-        exchange.connection = None
-        exchange.retries += 1
-        exchange.tried = None
-        exchange.request = copy(self._request)
-        exchange.request.fields = list(self._request.fields)
         if self.body is not None:
             exchange.taken = False
             exchange.pending = self.body
-        exchange.route.go_on(exchange, self._step + 1)  # type: ignore[union-attr]
+        self._request.ask(exchange)
 
 
 def build(settings: Settings, context: Context) -> Middleware:

@@ -17,6 +17,7 @@ from swarmgate.dynamic.model import HealthCheck, Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
 from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
+from swarmgate.http.exchange import Exchange
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build
@@ -169,8 +170,9 @@ class Gate:
             if server.url in retired
         ]
         for kept in dropped:
-            if isinstance(kept, WaitingRoom | RedisBuckets):
-                kept.close()
+            close = getattr(kept, "close", None)
+            if close is not None:
+                close()
         for name, (service, leaf) in self._leaves.items():
             known = before_leaves.get(name)
             if known is None or known[1] is not leaf:
@@ -250,11 +252,19 @@ class Gate:
             router=route.name,
             clock=self._clock,
             keep=lambda key, make: self._kept.keep((middleware.name, key), make),
+            deadlines=self._deadlines,
+            answer=self._answer,
         )
         try:
             return build(middleware.kind, middleware.settings, context)
         except ValueError as error:
             raise ValueError(f"middleware {middleware.name}: {error}") from error
+
+    def _answer(self, service: str, exchange: Exchange) -> None:
+        """Have the service of that qualified name answer *exchange*."""
+        found = self._leaves.get(service)
+        leaf = found[1] if found is not None else self._internal.get(service, NOT_FOUND)
+        leaf.serve(exchange)
 
     def reconfigure(self, upstream_settings: UpstreamSettings) -> None:
         """Connect to servers by other settings from now on."""
