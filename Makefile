@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.suite_gate tests.swarm.suite_rollout \
-	tests.swarm.suite_certificates tests.swarm.suite_api
+	tests.swarm.suite_certificates tests.swarm.suite_api $(if $(shell command -v chromedriver),tests.swarm.suite_dashboard)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint test-swarm test-browser test-tls test-differential fuzz bench bench-rollout bench-attacks docs \
-	clean
+.PHONY: help install run test lint test-swarm test-browser dashboard test-dashboard pictures test-tls test-differential fuzz \
+	bench bench-rollout bench-attacks docs clean
 
 help:
 	@echo "make install     makes $(VENV)"
@@ -15,6 +15,9 @@ help:
 	@echo "make test        the tests, the linters and the type checker"
 	@echo "make test-swarm  the tests on a real three-node Swarm; needs root and Docker's Debian packages"
 	@echo "make test-browser  the dashboard and HTTP/2 as Chromium sees them; needs Debian's chromium and chromium-driver"
+	@echo "make dashboard   swarmgate/dashboard/static/ from dashboard/source/; needs Node.js 20 and npm"
+	@echo "make test-dashboard  whether it is what its source makes; types of the source; needs what dashboard needs"
+	@echo "make pictures    docs/images/dashboard-*.webp, of swarmgate demo; needs what test-browser needs"
 	@echo "make test-tls    what sslyze and testssl.sh say of the gate's TLS; needs Debian's testssl.sh"
 	@echo "make test-differential REQUESTS=1000000  mutated requests through the gate to nginx, HAProxy, and servers in Python and Go"
 	@echo "make fuzz TARGET=request_head SECONDS=300  a parser, or what stands behind it, fed by atheris; tests/fuzz/targets.py has all"
@@ -63,6 +66,19 @@ test-browser: install
 		|| { echo "$$program is missing: apt-get install chromium chromium-driver"; exit 1; }; done
 	$(BIN)/python -m twisted.trial tests.browser.suite_http2 tests.browser.suite_dashboard
 
+dashboard/node_modules/installed: dashboard/package-lock.json
+	cd dashboard && npm ci
+	@touch $@
+
+dashboard: dashboard/node_modules/installed
+	cd dashboard && npm run build
+
+test-dashboard: dashboard/node_modules/installed
+	cd dashboard && npm run check
+
+pictures: install
+	$(BIN)/python -m tests.browser.pictures
+
 # In an environment of its own: it is particular about versions.
 $(VENV)/sslyze/bin/sslyze:
 	$(PYTHON) -m venv $(VENV)/sslyze
@@ -106,5 +122,5 @@ docs: install
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
 clean:
-	rm -rf $(VENV) docs/_build _trial_temp* build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dashboard/node_modules docs/_build _trial_temp* build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find swarmgate -name '*.so' -delete

@@ -32,9 +32,12 @@ def network(name: str = "golf", *, ingress: bool = False) -> Network:
     return Network(f"net-{name}", name, "overlay", ingress)
 
 
-def node(hostname: str = "n1") -> Node:
-    """Return a node that is ready; its id is ``node-HOSTNAME``."""
-    return Node(f"node-{hostname}", hostname)
+def node(hostname: str = "n1", **fields: Any) -> Node:
+    """Return a node that is ready; its id is ``node-HOSTNAME``.
+
+    :param fields: any others of :class:`Node`.
+    """
+    return Node(f"node-{hostname}", hostname, **fields)
 
 
 def service(
@@ -266,9 +269,12 @@ class MemorySwarm:
         self.ring()
         return added
 
-    def add_node(self, hostname: str) -> Node:
-        """Add a node, and ring."""
-        added = self._nodes[hostname] = node(hostname)
+    def add_node(self, hostname: str, **fields: Any) -> Node:
+        """Add a node, or put it in the place of the one of this name, and ring.
+
+        :param fields: as for :func:`node`.
+        """
+        added = self._nodes[hostname] = node(hostname, **fields)
         self.ring()
         return added
 
@@ -376,16 +382,20 @@ class MemorySwarm:
 
     # What it tells, and how it fails.
 
-    def fail_task(self, name: str, error: str, exit_code: int | None = None) -> Task:
-        """Let a task of a service have failed."""
-        task = self.start_task(name, state="failed", error=error, exit_code=exit_code, ended=next(self._numbers))
+    def fail_task(self, name: str, error: str, exit_code: int | None = None, *, slot: int = 0) -> Task:
+        """Let a task of a service have failed, in the next slot unless one is given."""
+        ended = next(self._numbers)
+        task = self.start_task(name, slot=slot, state="failed", error=error, exit_code=exit_code, ended=ended)
         self._failed[task.id] = self._tasks.pop(task.id)
         return task
 
-    def say(self, name: str, text: str, stream: str = "stdout") -> None:
-        """Let the first task of a service log a line."""
-        task = self.tasks_of(name)[0]
-        moment = f"2026-01-31T12:00:{next(self._numbers) % 60:02}Z"
+    def say(self, name: str, text: str, stream: str = "stdout", *, by: Task | None = None, at: str = "") -> None:
+        """Let a task of a service log a line: the first unless *by* is given.
+
+        :param at: when, in RFC 3339's form; each line has another time by default.
+        """
+        task = by or self.tasks_of(name)[0]
+        moment = at or f"2026-01-31T12:00:{next(self._numbers) % 60:02}Z"
         self._lines.setdefault(name, []).append(LogLine(moment, task.id, task.node_id, stream, text))
 
     def refuse(self, status: int, message: str) -> None:

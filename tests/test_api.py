@@ -32,6 +32,7 @@ from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
 from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
+from swarmgate.providers.swarm.snapshot import UpdateStatus
 from swarmgate.replicas.whole import Whole
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
@@ -176,6 +177,17 @@ class ViewTests(SynchronousTestCase):
         )
         (told,) = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]["services"]
         self.assertEqual([True, False], [one["outdated"] for one in told["tasks"]])
+        self.assertIsNone(told["update"])
+
+    def test_update(self) -> None:
+        """How far a service's update is is told in the engine's words, and who leads the Swarm."""
+        shop = service("shop", update=UpdateStatus("updating", "update in progress", 2_500_000_000))
+        leader = node("n1", role="manager", leader=True)
+        world = World.of(snapshot(shop, leader), Options(kinds=KINDS), {"web": EntryPointFacts()})
+        told = answer("/api/swarm", {}, attrs.evolve(known(), world=world))[1]
+        expected = {"state": "updating", "message": "update in progress", "started": 2.5, "completed": 0.0}
+        self.assertEqual(expected, told["services"][0]["update"])
+        self.assertEqual(("manager", True), (told["nodes"][0]["role"], told["nodes"][0]["leader"]))
 
     def test_problems_of_services(self) -> None:
         """A Swarm service tells of labels that are misspelt; one that is well is silent."""
@@ -526,11 +538,11 @@ class OperationTests(SynchronousTestCase):
 class FeedTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.feed = Feed(self.clock)
+        self.feed = Feed(self.clock, lambda: 1795893865.5)
 
-    def view(self, last: bytes = b"", traffic: bool = False) -> Any:
+    def view(self, last: bytes = b"", **arguments: bool) -> Any:
         request: Any = DummyRequest([b"api"])
-        request.args = {b"traffic": [b"true"]} if traffic else {}
+        request.args = {name.encode(): [b"true"] for name in arguments}
         if last:
             request.requestHeaders.setRawHeaders(b"Last-Event-ID", [last])
         request.registerProducer = lambda producer, streaming: setattr(request, "viewer", producer)
@@ -541,7 +553,8 @@ class FeedTests(SynchronousTestCase):
         """A change is seen at once, and silence is broken by a heartbeat."""
         request = self.view()
         self.feed.tell(["route added"])
-        self.assertIn(b'id: 1\nevent: change\ndata: {"change": "route added"}\n\n', b"".join(request.written))
+        event = b'id: 1\nevent: change\ndata: {"change": "route added", "at": 1795893865.5}\n\n'
+        self.assertIn(event, b"".join(request.written))
         self.clock.advance(15)
         self.assertTrue(request.written[-1].startswith(b":"))
 
@@ -551,6 +564,15 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual(b"".join(self.view(b"1").written).count(b"event: change"), 1)
         self.feed.tell([str(number) for number in range(2000)])
         self.assertIn(b"event: reset", b"".join(self.view(b"1").written))
+
+    def test_past(self) -> None:
+        """Who asks for the past sees what is still known of it, once; others see what happens from now on."""
+        self.assertNotIn(b"event:", b"".join(self.view(past=True).written))
+        self.feed.tell([str(number) for number in range(1500)])
+        told = b"".join(self.view(past=True).written)
+        self.assertEqual((told.count(b"event: change"), told.count(b"event: reset")), (1000, 0))
+        self.assertNotIn(b"event:", b"".join(self.view().written))
+        self.assertEqual(b"".join(self.view(b"1499", past=True).written).count(b"event: change"), 1)
 
     def test_slow(self) -> None:
         """Nothing is written to a viewer that does not read; it goes on where it was."""

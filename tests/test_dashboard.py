@@ -44,6 +44,13 @@ class DashboardTests(SynchronousTestCase):
             (policy,) = request.responseHeaders.getRawHeaders("content-security-policy")
             self.assertIn("default-src 'none'", policy)
 
+    def test_licences(self) -> None:
+        """The licences of what others have made of the page come with it."""
+        request, text = asked(self.resource, b"/dashboard/licences.txt")
+        self.assertEqual(request.responseHeaders.getRawHeaders("content-type"), ["text/plain; charset=utf-8"])
+        for name in (b"preact ", b"uplot ", b"@preact/signals "):
+            self.assertIn(name, text)
+
     def test_redirects(self) -> None:
         """Who asks for the root is sent to the page, below the prefix that a middleware has taken off."""
         for prefix, there in (

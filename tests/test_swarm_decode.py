@@ -20,7 +20,7 @@ from swarmgate.providers.swarm.decode import (
     task_fault,
     task_from,
 )
-from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, SwarmService, Task
+from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, SwarmService, Task, UpdateStatus
 from tests.fake_docker import told_network, told_node, told_service, told_task
 
 
@@ -111,9 +111,21 @@ class ValueTests(SynchronousTestCase):
         )
 
     def test_network_and_node(self) -> None:
-        """Networks and nodes have their names."""
+        """Networks and nodes have their names; a node has its role, and one of the managers leads."""
         self.assertEqual(Network("net1", "ingress", "overlay", True), network_from(told_network(1, "ingress", True)))
-        self.assertEqual(Node("node1", "host1", "active", "ready"), node_from(told_node(1)))
+        self.assertEqual(Node("node1", "host1", "active", "ready", "manager"), node_from(told_node(1)))
+        self.assertTrue(node_from({**told_node(1), "ManagerStatus": {"Leader": True}}).leader)
+
+    def test_update(self) -> None:
+        """A service tells how far its last update is; one that was never updated has nothing to tell."""
+        told = {"ID": "s", "Spec": {"Name": "web"}}
+        self.assertIsNone(service_from(told).update)
+        status = {"State": "updating", "StartedAt": "1970-01-01T00:00:02Z", "Message": "update in progress"}
+        update = service_from({**told, "UpdateStatus": status}).update
+        self.assertEqual(UpdateStatus("updating", "update in progress", 2_000_000_000), update)
+        status = {"State": "paused", "Message": "update paused due to failure", "CompletedAt": "0001-01-01T00:00:00Z"}
+        update = service_from({**told, "UpdateStatus": status}).update
+        self.assertEqual(UpdateStatus("paused", "update paused due to failure"), update)
 
     def test_nanoseconds(self) -> None:
         """Times compare as they are, though Go leaves out zeros at their end."""

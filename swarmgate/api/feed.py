@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -32,9 +33,11 @@ class Feed:
     """The last changes, in one ring for all viewers: one that is slow costs no memory.
 
     :param clock: the reactor's clock.
+    :param wall: seconds since 1970.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._last = 0
         self._viewers: set[_Viewer] = set()
@@ -57,9 +60,10 @@ class Feed:
 
     def tell(self, lines: Sequence[str]) -> None:
         """Tell all viewers of a change, each line of it an event."""
+        at = round(self._wall(), 3)
         for line in lines:
             self._last += 1
-            data = json.dumps({"change": line}).encode()
+            data = json.dumps({"change": line, "at": at}).encode()
             self._events.append((self._last, b"id: %d\nevent: change\ndata: %s\n\n" % (self._last, data)))
         for viewer in list(self._viewers):
             viewer.read_on()
@@ -77,19 +81,24 @@ class Feed:
         return b"".join(text for number, text in self._events if number > seen), self._last
 
     def show(self, request: Any) -> bool:
-        """Send events to *request*, from its Last-Event-ID on, until it is gone; False: too many do."""
+        """Send events to *request*, from its Last-Event-ID on, until it is gone; False: too many do.
+
+        Without one it gets what happens from now on, with ``?past=true`` what is still known of the past, too.
+        """
         if len(self._viewers) >= _MOST_VIEWERS:
             return False
         text = (request.getHeader(b"last-event-id") or "").strip() if hasattr(request, "getHeader") else ""
         text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
         seen = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else self._last
+        arguments = getattr(request, "args", None) or {}
+        if not text and arguments.get(b"past") == [b"true"] and self._events:
+            seen = self._events[0][0] - 1
         request.setHeader(b"Content-Type", b"text/event-stream")
         request.setHeader(b"Cache-Control", b"no-store")
         viewer = _Viewer(self, request, seen)
         self._viewers.add(viewer)
-        query = getattr(request, "args", None) or {}
-        pulse = self._pulses.get(query.get(b"replica", [b""])[-1])
-        if pulse is not None and query.get(b"traffic") == [b"true"]:
+        pulse = self._pulses.get(arguments.get(b"replica", [b""])[-1])
+        if pulse is not None and arguments.get(b"traffic") == [b"true"]:
             pulse.add(viewer)
         if not self._heart.running:
             self._heart.start(_HEARTBEAT, now=False)

@@ -143,19 +143,24 @@ _TASK = _object(
     },
     {"requests": _COUNT, "errors": _COUNT, "latency": _LATENCY},
 )
+_NODE = _object(
+    {
+        "id": _TEXT,
+        "hostname": _TEXT,
+        "availability": _TEXT,
+        "state": _TEXT,
+        "role": {"enum": ["manager", "worker"]},
+        "leader": _FLAG,
+        "usage": _or_null(_NODE_USAGE),
+    }
+)
+_UPDATE: JSON = {
+    **_object({"state": _TEXT, "message": _TEXT, "started": _SECONDS, "completed": _SECONDS}),
+    "type": ["object", "null"],
+}
 _SWARM = _object(
     {
-        "nodes": _list(
-            _object(
-                {
-                    "id": _TEXT,
-                    "hostname": _TEXT,
-                    "availability": _TEXT,
-                    "state": _TEXT,
-                    "usage": _or_null(_NODE_USAGE),
-                }
-            )
-        ),
+        "nodes": _list(_NODE),
         "services": _list(
             _object(
                 {
@@ -166,6 +171,7 @@ _SWARM = _object(
                     "networks": _TEXTS,
                     "problems": _TEXTS,
                     "usage": _or_null(_USAGE),
+                    "update": _UPDATE,
                     "tasks": _list(_TASK),
                 }
             )
@@ -342,7 +348,11 @@ def openapi() -> JSON:
     paths["/api/events"] = {
         "get": {
             "summary": "Changes as they happen",
-            "parameters": [_query("traffic", "true: traffic, too, each second"), _REPLICA],
+            "parameters": [
+                _query("traffic", "true: traffic, too, each second"),
+                _query("past", "true: the last 1000 changes, too, for who does not come with Last-Event-ID"),
+                _REPLICA,
+            ],
             "responses": _answers(_TEXT, {"400": _UNCLEAR, "503": "too many viewers"}, "text/event-stream"),
         }
     }

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
-from swarmgate.providers.swarm.snapshot import Task
+from swarmgate.providers.swarm.snapshot import SwarmService, Task
 from swarmgate.structure import key_of
 from swarmgate.why.requests import ServerState
 from swarmgate.why.services import World, problems_of_services
@@ -455,12 +455,22 @@ def swarm(known: Known, failed: Sequence[Task] = ()) -> JSON:
                 "networks": [names.get(one, one) for one in service.networks],
                 "problems": list(problems.get(service.name, ())),
                 "usage": of_services.get(service.id),
+                "update": _update(service),
                 "tasks": tasks.get(service.id, []),
             }
             for service in snapshot.services
         ],
         "silent": silent,
     }
+
+
+def _update(service: SwarmService) -> JSON:
+    """How far a service's last update is, with moments in seconds since 1970; None if there was none."""
+    update = service.update
+    if update is None:
+        return None
+    started, completed = update.started / 1e9, update.completed / 1e9
+    return {"state": update.state, "message": update.message, "started": started, "completed": completed}
 
 
 def _draining(in_flight: int) -> str:

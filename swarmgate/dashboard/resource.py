@@ -16,6 +16,7 @@ _TYPES = {
     ".js": b"text/javascript; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
     ".svg": b"image/svg+xml",
+    ".txt": b"text/plain; charset=utf-8",
 }
 #: Nothing is loaded from elsewhere, and nobody frames it.
 _POLICY = (

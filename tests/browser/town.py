@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from twisted.internet import reactor
 
@@ -29,6 +30,21 @@ def swarm() -> MemorySwarm:
     return made
 
 
-def main() -> None:
-    """Run it with the options of the command line, until SIGTERM."""
-    sys.exit(service.run(load(sys.argv[2:], {}), reactor, swarm()))
+def metropolis() -> MemorySwarm:
+    """Five nodes and 2,000 services of three tasks each."""
+    made = MemorySwarm()
+    for number in range(2, 6):
+        made.add_node(f"n{number}")
+    for number in range(2000):
+        labels = {
+            "traefik.enable": "true",
+            f"traefik.http.routers.s{number}.rule": f"Host(`s{number}.example`)",
+            f"traefik.http.services.s{number}.loadbalancer.server.port": "80",
+        }
+        made.add_service(f"s{number}", labels, replicas=3, image=f"example/s{number}:1")
+    return made
+
+
+def main(made: Callable[[], MemorySwarm] = swarm) -> None:
+    """Run a gate on it with the options of the command line, until SIGTERM."""
+    sys.exit(service.run(load(sys.argv[2:], {}), reactor, made()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -35,7 +36,7 @@ SOON = 2.0  # seconds from a service's creation, or its task's start, until the 
 GENEROUS = 30.0  # seconds for what is usually there at once
 USER = "ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # ann, secret; of SHA-1, so that nothing waits for bcrypt
 AUTHORIZATION = "Basic YW5uOnNlY3JldA=="
-PAGES = ("overview", "routers", "services", "middlewares", "swarm", "certificates", "changes", "why")
+PAGES = ("overview", "routers", "services", "swarm", "middlewares", "certificates", "changes", "why")
 PICTURES = os.environ.get("SWARMGATE_PICTURES", "")
 LOAD = Path(__file__).with_name("load.py")
 COMMAND = (
@@ -122,12 +123,22 @@ class DashboardTests(GateCase):
         )
         self.soon(lambda: bool(self.run_script(script, text, within)), f"a button {text}")
 
-    def opened(self, service: str) -> str:
-        """Open a service of the page Swarm, and return where it is."""
-        where = f"details[data-service='{service}']"
-        script = "const one = document.querySelector(arguments[0]); if (one) one.open = true; return Boolean(one)"
-        self.soon(lambda: bool(self.run_script(script, where)), f"{service} on the page")
-        return where
+    def opened(self, service: str) -> None:
+        """Go to a service, from the page Swarm."""
+        if not self.run_script("return location.hash.startsWith('#swarm')"):
+            self.go("swarm")
+        self.run_script("if (location.hash !== '#swarm') location.hash = 'swarm'")
+        script = "const one = document.querySelector(arguments[0]); one?.click(); return Boolean(one)"
+        self.soon(lambda: bool(self.run_script(script, f"tr[data-service='{service}'] a")), f"{service} on the page")
+        self.until(service, "h1")
+
+    def follow(self, text: str) -> None:
+        """Click on the first link of the page that says *text*, once it is there."""
+        script = (
+            "const one = [...document.querySelectorAll('main a')].find((each) => each.innerText === arguments[0]);"
+            "one?.click(); return Boolean(one)"
+        )
+        self.soon(lambda: bool(self.run_script(script, text)), f"a link {text}")
 
     def audit(self) -> list[Any]:
         """The lines of the audit log."""
@@ -163,7 +174,8 @@ class DashboardTests(GateCase):
         fields = {"Content-Type": "application/json", "X-Swarmgate-Operation": "1"}
         post = {"method": "POST", "headers": fields, "body": json.dumps(order), "credentials": "omit"}
         self.assertEqual(401, self.run_script(asked, "/api/operations", post))
-        self.assertEqual(401, self.run_script(asked, "/api/swarm", {"credentials": "omit"}))
+        for path in ("/api/swarm", "/api/events", "/dashboard/", "/dashboard/app.js"):
+            self.assertEqual(401, self.run_script(asked, path, {"credentials": "omit"}), path)
         self.assertEqual(200, self.run_script(asked, "/api/swarm", {}))
 
     def deployed(self) -> None:
@@ -173,7 +185,7 @@ class DashboardTests(GateCase):
         created = time.time()
         seen = self.until("shop")
         self.opened("shop")
-        running = self.until("1 of 1 running", "details[data-service=shop]")
+        running = self.until("1 of 1 running")
         (task,) = self.lab.running("shop")
         began = moment(task["Status"]["Timestamp"])
         measured(
@@ -212,7 +224,7 @@ class DashboardTests(GateCase):
             arguments=("--start", "1", "--drain", "--delay", "0.02"),
         )
         self.opened("shop")
-        self.until("3 of 3 running", "details[data-service=shop]")
+        self.until("3 of 3 running")
         load = self.lab.lan.popen(
             *(sys.executable, str(LOAD), self.address, "shop.example", "--users", "10", "--interval", "0.1"),
             stdout=subprocess.PIPE,
@@ -222,16 +234,21 @@ class DashboardTests(GateCase):
             self.run_script(_WATCH)
             self.lab.docker("service", "update", "--detach", "--quiet", "--env-add", "EDITION=2", "shop")
             self.until("Rolling update")
+            self.until("of 3 replaced", "[data-update=going]")
+            self.until("update in progress", "[data-update=going]")
             self.soon(self.answer_both, "requests on old and new tasks")
             self.picture("swarm-update")
             self.soon(lambda: self.edition("shop") == [2, 2, 2], "the end of the update")
             self.soon(lambda: "Rolling update" not in self.shown(), "the page to see the end")
+            self.until("update completed", "[data-update=ended]")
         finally:
             load.send_signal(signal.SIGTERM)
             told, _ = load.communicate(timeout=30)
         result = json.loads(told.splitlines()[-1])
         frames = self.run_script("return window.frames")
-        by_frame = [{(row["name"], row["old"]): row for row in frame} for frame in frames]
+        # Until the update begins those are running that are to be replaced.
+        of_update = itertools.dropwhile(lambda frame: not any(row["old"] for row in frame), frames)
+        by_frame = [{(row["name"], row["old"]): row for row in frame} for frame in of_update]
         for name in ("shop.1", "shop.2", "shop.3"):
             both = [rows for rows in by_frame if (name, True) in rows and (name, False) in rows]
             self.assertTrue(both, f"{name}: the old task was never seen beside the new one")
@@ -275,22 +292,30 @@ class DashboardTests(GateCase):
         )
         self.go("overview")
         self.until("non-zero exit (3)")
-        self.go("swarm")
-        where = self.opened("brief")
-        self.until("non-zero exit (3)", where)
-        self.click("Logs", where)
-        self.until("hello out", "dialog .lines")
+        self.opened("brief")
+        self.until("non-zero exit (3)")
+        self.follow("Logs")
+        self.until("What brief logs", "h1")
+        self.until("hello out", ".lines")
         self.picture("logs")
-        self.run_script("document.querySelector('dialog input').focus()")
+        self.run_script("document.querySelector('main input[type=search]').focus()")
         self.browser.switch_to.active_element.send_keys("GOOD")
-        self.soon(lambda: "hello out" not in self.shown("dialog .lines"), "the lines searched for")
-        self.until("good bye", "dialog .lines")
-        self.click("Close", "dialog")
+        self.soon(lambda: "hello out" not in self.shown(".lines"), "the lines searched for")
+        self.until("good bye", ".lines")
+        # A task's alone: as often as it was started it has said so, and it was started once.
+        everything = self.shown(".lines").count("good bye")
+        self.run_script(
+            "const one = document.querySelector('main select'); one.selectedIndex = 1;"
+            "one.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+        self.soon(lambda: self.shown(".lines").count("good bye") == 1, "the lines of one task")
+        self.assertGreaterEqual(everything, 1)
+        self.assertIn("task=", self.run_script("return location.hash"))
 
     def operated(self) -> None:
         """Scaled and rolled back from the page, the Swarm does so, and the audit log says who did it."""
-        where = self.opened("shop")
-        self.click("Scale", where)
+        self.opened("shop")
+        self.click("Scale")
         field = self.browser.switch_to.active_element
         field.clear()
         field.send_keys("4")
@@ -298,13 +323,13 @@ class DashboardTests(GateCase):
         field.send_keys(Keys.ENTER)
         self.until("scale shop to 4: done", "dialog")
         self.click("Close", "dialog")
-        self.until("4 of 4 running", where)
+        self.until("4 of 4 running")
         self.lab.await_running("shop", 4)
-        self.click("Roll back", where)
+        self.click("Roll back")
         self.click("Roll back", "dialog")
         self.until("rollback shop: done", "dialog")
         self.click("Close", "dialog")
-        self.until("3 of 3 running", where)
+        self.until("3 of 3 running")
         self.lab.await_running("shop", 3)
         told = [(one["user"], one["operation"], one["service"], one["status"]) for one in self.audit()]
         self.assertEqual([("ann", "scale", "shop", 200), ("ann", "rollback", "shop", 200)], told)
@@ -348,39 +373,41 @@ class DashboardTests(GateCase):
                 self.run_script("document.documentElement.dataset.theme = arguments[0]", theme)
                 for page in PAGES:
                     self.go(page)
+                    self.judge(page, size, theme, width)
                     if page == "swarm":
                         self.opened("shop")
-                    serious = [
-                        (one["id"], one["nodes"][0]["html"])
-                        for one in Axe().run(self.browser)["violations"]
-                        if one["impact"] in ("serious", "critical")
-                    ]
-                    self.assertEqual(serious, [], f"{page}, {size}, {theme}")
-                    self.picture(f"{page}-{size}-{theme}")
-                    wide = self.run_script("return document.documentElement.scrollWidth")
-                    self.assertLessEqual(wide, width, f"{page}, {size}")
+                        self.judge("swarm-shop", size, theme, width)
         errors = [one["message"] for one in self.browser.get_log("browser") if one["level"] == "SEVERE"]
         self.assertEqual([], [one for one in errors if "app.js" in one])
+
+    def judge(self, page: str, size: str, theme: str, width: int) -> None:
+        """Fail if axe finds something serious, or if the page is wider than it may be."""
+        serious = [
+            (one["id"], one["nodes"][0]["html"])
+            for one in Axe().run(self.browser)["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        self.assertEqual(serious, [], f"{page}, {size}, {theme}")
+        self.picture(f"{page}-{size}-{theme}")
+        wide = self.run_script("return document.documentElement.scrollWidth")
+        self.assertLessEqual(wide, width, f"{page}, {size}")
 
 
 # Tasks of shop as the page shows them.
 _ROWS = """
-const tables = [...document.querySelectorAll("details[data-service=shop] table")];
-return [...(tables.at(-1)?.tBodies[0].rows || [])].map(({cells}) => ({
-  name: cells[0].querySelector("strong")?.innerText || "", state: cells[2].querySelector(".tag").innerText,
-  old: cells[0].innerText.includes("old"), rate: parseFloat(cells[4].innerText) || 0}));
+return [...document.querySelectorAll("tr[data-task]")].map(({dataset, cells}) => ({
+  name: dataset.task, state: dataset.state, old: dataset.old === "old", rate: parseFloat(cells[4].innerText) || 0}));
 """
 _LINES = """
-const table = document.querySelector("details[data-service=shop] table");
-if (!table?.tHead.innerText.includes("Rolling update")) return [];
-return [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.innerText));
+const rows = document.querySelectorAll("[data-update=going] tbody tr");
+return [...rows].map((row) => [...row.cells].map((cell) => cell.innerText));
 """
 # Keeps what the page shows of them each time that it is drawn anew.
 _WATCH = f"""
 window.frames = [];
 const rows = () => {{ {_ROWS} }};
 new MutationObserver(() => window.frames.push(rows())).observe(
-  document.getElementById("main"), {{childList: true, subtree: true}});
+  document.getElementById("main"), {{childList: true, subtree: true, characterData: true, attributes: true}});
 """
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, SwarmService, Task
+from swarmgate.providers.swarm.snapshot import Address, Network, Node, Port, SwarmService, Task, UpdateStatus
 
 V = TypeVar("V")
 
@@ -150,6 +150,19 @@ def service_from(told: Any) -> SwarmService:
         ),
         has_health_check=bool((container.get("Healthcheck") or {}).get("Test")),
         spec=digest_of(template),
+        update=update_from(told.get("UpdateStatus") or {}),
+    )
+
+
+def update_from(told: Any) -> UpdateStatus | None:
+    """Return how far a service's last update is, None where nothing is told of one."""
+    if not told.get("State"):
+        return None
+    return UpdateStatus(
+        told["State"],
+        told.get("Message") or "",
+        max(0, nanoseconds(told.get("StartedAt") or "")),
+        max(0, nanoseconds(told.get("CompletedAt") or "")),
     )
 
 
@@ -210,6 +223,8 @@ def node_from(told: Any) -> Node:
         (told.get("Description") or {}).get("Hostname") or "",
         (told.get("Spec") or {}).get("Availability") or "active",
         (told.get("Status") or {}).get("State") or "unknown",
+        (told.get("Spec") or {}).get("Role") or "worker",
+        bool((told.get("ManagerStatus") or {}).get("Leader")),
     )
 
 

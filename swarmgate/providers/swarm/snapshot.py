@@ -38,6 +38,22 @@ class Address:
 
 
 @attrs.frozen(order=False)
+class UpdateStatus:
+    """How far the last update of a service is (Docker API ``Service.UpdateStatus``).
+
+    :ivar state: ``updating``, ``paused``, ``completed``, ``rollback_started``, ``rollback_paused`` or
+        ``rollback_completed``.
+    :ivar message: the engine's words.
+    :ivar started: nanoseconds since 1970, 0 where it is not told; ``completed`` likewise.
+    """
+
+    state: str
+    message: str = ""
+    started: int = 0
+    completed: int = 0
+
+
+@attrs.frozen(order=False)
 class SwarmService:
     """A Swarm service (``GET /services``).
 
@@ -53,6 +69,7 @@ class SwarmService:
     :ivar spec: a digest of what its tasks are made by; tasks with another are older than its last update.
     :ivar fault: why what the API told of it can't be read, ``""`` when it can; the other fields but ``id`` and
         ``name`` then say nothing.
+    :ivar update: how far its last update is, None if there was none.
     """
 
     id: str
@@ -70,6 +87,7 @@ class SwarmService:
     has_health_check: bool = False
     spec: str = ""
     fault: str = ""
+    update: UpdateStatus | None = None
 
 
 #: The states on a task's way to ``running`` that show a node to have it (Docker API, TaskState).
@@ -141,12 +159,15 @@ class Node:
 
     :ivar availability: ``active``, ``pause`` or ``drain``.
     :ivar state: ``ready``, ``down``, ``disconnected`` or ``unknown``.
+    :ivar role: ``manager`` or ``worker``; ``leader`` is the manager that the others have elected.
     """
 
     id: str
     hostname: str
     availability: str = "active"
     state: str = "ready"
+    role: str = "worker"
+    leader: bool = False
 
 
 @attrs.frozen(order=False)
