@@ -34,7 +34,7 @@ $(VENV)/installed: setup.cfg setup.py pyproject.toml
 		|| { echo "swarmgate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip 'cython >= 3.1' 'setuptools >= 69'
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	PURE_PYTHON=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # Modules with a .pxd are compiled, again when they have changed: the compiled one is what is imported.

@@ -144,7 +144,7 @@ class DemoTests(SynchronousTestCase):
             swarm.add_service(each.name, replicas=each.replicas)
         before: dict[str, Any] = {}
         for second in range(120):
-            told = self.successResultOf(demo.containers_of(swarm, float(second), 10**9)).counters
+            told = self.successResultOf(demo.containers_of(swarm, "n1", float(second))).counters
             self.assertEqual(len(told), sum(each.replicas for each in demo.SERVICES))
             for name, one in told.items():
                 earlier = before.get(name, one)

@@ -12,8 +12,8 @@ cpdef bint can_be_asked(Member member, tried=*)
 
 
 cdef class WeightedRoundRobin:
-    cdef list _order
-    cdef Rotation _rotation
+    cdef public list _order
+    cdef public Rotation _rotation
 
     @cython.locals(count=Py_ssize_t, turn=Py_ssize_t, step=Py_ssize_t, place=Py_ssize_t, member=Member)
     cpdef choose(self, Exchange exchange, tried=*)

@@ -162,7 +162,9 @@ def build_gate(engine: Engine) -> None:
         if is_like_this:
             # The base has no compiler: what it would compile is compiled here.
             with told("the gate's wheel"):
-                command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
+                # Compiled in half the time that it takes by default, to something that is nearly as fast.
+                command = ["env", "CFLAGS=-O1", sys.executable, "-m", "pip", "--disable-pip-version-check"]
+                command += ["wheel", "--quiet", "--no-deps"]
                 run_telling(*command, "--wheel-dir", str(context / "deploy" / "wheels"), str(context), seconds=600)
         with told("the image of the gate"):
             options = ["--build-arg", f"BASE={BASE}"]
