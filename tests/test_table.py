@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
+from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.table import (
     HIGHEST_PRIORITY,
     HIGHEST_USER_PRIORITY,
@@ -39,6 +40,13 @@ def configuration(*parts: Router | Service | Middleware) -> Configuration:
 def router(name: str = "web", rule: str = "Host(`a.example`)", service: str = "shop", **more: Any) -> Router:
     """A router of a Swarm service's."""
     return Router(name, rule, service, origin="service shop_web", **more)
+
+
+@attrs.frozen
+class ErrorPages:
+    """Settings of a middleware that leads to a service."""
+
+    service: str
 
 
 def middleware(name: str, settings: Any = "settings") -> Middleware:
@@ -185,6 +193,41 @@ class CompilerTests(SynchronousTestCase):
         self.assertIs(routes[0]["r1@swarm"], routes[1]["r1@swarm"])
         self.assertEqual(routes[1]["r2@swarm"].service, after.services["other@swarm"])
         self.assertEqual([one.servers for one in after.services.values()], [(), SHOP.servers])
+
+    def test_each_change(self) -> None:
+        """After each change, and when it is taken back, the table is that of who knows nothing of before."""
+        shop = [router("r1", middlewares=("m", "pages")), router("r2", service="other"), SHOP, Service("other")]
+        pages = Middleware("pages", "errors", ErrorPages(service="other"))
+        first = configuration(*shop, middleware("m"), pages)
+        tls = TLSConfiguration(options={"modern": TLSOptions(min_version="VersionTLS13")})
+        worlds: list[tuple[Configuration, dict[str, EntryPointFacts]]] = [
+            (configuration(*shop, middleware("m", "others"), pages), WEB),
+            (configuration(*shop, pages), WEB),
+            (configuration(*shop[:3], middleware("m"), pages), WEB),
+            (configuration(*shop, middleware("m"), attrs.evolve(pages, settings=ErrorPages(service="shop"))), WEB),
+            (configuration(*shop, middleware("m"), attrs.evolve(pages, settings=ErrorPages(service="gone"))), WEB),
+            (configuration(*shop, attrs.evolve(SHOP, servers=()), middleware("m"), pages), WEB),
+            (attrs.evolve(first, tls=tls), WEB),
+            (first, {"web": EntryPointFacts(middlewares=("m@swarm",))}),
+            (first, {"web": EntryPointFacts(middlewares=("gone@swarm",))}),
+            (first, {"web": EntryPointFacts(tls=RouterTLS())}),
+            (first, {"web": EntryPointFacts(observability=Observability(access_logs=False))}),
+            (first, {"web": EntryPointFacts(), "other": EntryPointFacts()}),
+        ]
+        compiler = Compiler()
+        for each, points in worlds:
+            for world in ((first, WEB), (each, points), (each, points), (first, WEB)):
+                made = compiler.compile({"swarm": world[0]}, world[1])
+                self.assertEqual(made, compile_table({"swarm": world[0]}, world[1]))
+
+    def test_pages_of_a_service_that_goes(self) -> None:
+        """A router is shut as soon as the service that its middleware leads to is gone, and open when that is back."""
+        parts = [router(middlewares=("pages",)), SHOP, Middleware("pages", "errors", ErrorPages(service="other"))]
+        compiler = Compiler()
+        for there in (True, False, False, True, True):
+            world = configuration(*parts, *([Service("other")] if there else []))
+            (route,) = compiler.compile({"swarm": world}, WEB).routes["web"]
+            self.assertEqual(route.problem is None, there)
 
 
 class FaultTests(SynchronousTestCase):
