@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -277,7 +277,7 @@ class Town(Service):
         if self._rolling.running:
             self._rolling.stop()
         ports, self._ports = self._ports, {}
-        return DeferredList([port.stopListening() for port in ports.values()])
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports.values()])
 
     def _made_by(self, each: DemoService) -> dict[str, str]:
         """What tells the tasks of a service's present edition from older ones."""

@@ -1,7 +1,7 @@
 """The access log: a line for each request, as Traefik writes it.
 
-In the common format a line is made by one ``%`` while the request's connection waits, so everything that can be known
-before is: seconds are written out once, names are quoted once. Lines are collected for a moment and handed over
+In the common format a line is joined from its parts while the request's connection waits, so everything that can be
+known before is: seconds are written out once, names are quoted once. Lines are collected for a moment and handed over
 together. What clients choose is escaped where it could end a line or a quoted part.
 """
 
