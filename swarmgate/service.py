@@ -725,7 +725,7 @@ def run(
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
     if not is_compiled():
-        _log.warn("swarmgate is not compiled and needs some 40 % more CPU for a request: install it where there is a C compiler")
+        _log.warn("swarmgate is not compiled and needs more CPU: install it where there is a C compiler")
     reactor.run()
     logging.stop()
     return 1 if failed else 0
