@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,7 +19,7 @@ from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.model import Middleware as ConfiguredMiddleware
 from swarmgate.dynamic.table import Compiler, EntryPointFacts, compile_table
 from swarmgate.http.upstream import UpstreamSettings
-from swarmgate.middlewares import rate_limit
+from swarmgate.middlewares import basic_auth, rate_limit
 from swarmgate.middlewares.chain import Chain
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.bridge import ResourceLeaf
@@ -28,6 +29,7 @@ from swarmgate.resources.tree import NotFound
 from swarmgate.structure import structure
 from tests.exchanges import exchange_of
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork
+from tests.test_basic_auth import SHA1
 
 
 def leaf_gate(resource: Any) -> MemoryGate:
@@ -195,6 +197,31 @@ class GateTests(SynchronousTestCase):
         self.assertTrue(self.ask(b"c.example").endswith(b"404 page not found\n"))
         self.assertEqual(self.ask(b"d.example"), OK)
         self.assertEqual([e.router for e in self.memory.finished_exchanges], ["a@file", "b@file", "", "all@file"])
+
+    def test_files_of_middlewares(self) -> None:
+        """Users of a file that has changed are in force with the next table, whatever else has changed."""
+        path = self.mktemp()
+        users = structure(basic_auth.Settings, {"usersFile": path}, "basicAuth")
+        guarded = Configuration(
+            routers={"a": Router("a", "Host(`a.example`)", "app", middlewares=("auth",))},
+            services={"app": Service("app", (Server("http://10.0.0.1:80"),))},
+            middlewares={"auth": ConfiguredMiddleware("auth", "basicauth", users)},
+        )
+        compiler, facts = Compiler(), {"web": EntryPointFacts()}
+        asked = GET[:-2] + b"Authorization: Basic Ym9iOnNlY3JldA==\r\n\r\n"  # bob:secret
+        for line, status in (
+            (f"bob:{SHA1}\n", b"200"),
+            (f"amy:{SHA1}\n", b"401"),
+            ("nonsense", b"404"),
+            (f"bob:{SHA1}", b"200"),
+        ):
+            Path(path).write_text(line)
+            self.gate.apply(compiler.compile({"file": guarded}, facts))
+            self.client.receive(asked)
+            for server in self.network.servers:
+                if server.take():
+                    server.receive(OK)
+            self.assertEqual(self.client.take()[9:12], status, line)
 
     def test_nothing_matches(self) -> None:
         """Without a route the answer is Traefik's."""

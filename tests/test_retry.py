@@ -210,6 +210,8 @@ class RetryTests(SynchronousTestCase):
     def test_many_bodies(self) -> None:
         """Bodies of many requests are held back up to a bound for all of them; the others stream."""
         self.patch(gathering, "TOGETHER_AT_MOST", 5)
+        # Other tests leave exchanges that never end.
+        self.patch(gathering._Held, "octets", 0)
         gate, first = gate_of(attempts="2", status="503")
         first.receive(POST.replace(b"POST", b"PUT") + b"abc")
         self.assertEqual(gate.network.servers, [])
@@ -218,6 +220,16 @@ class RetryTests(SynchronousTestCase):
         self.assertTrue(gate.server.take().endswith(b"\r\n\r\nabc"))
         first.reset()
         second.reset()
+        self.assertEqual(gathering._Held.octets, 0)
+
+    def test_whole_body(self) -> None:
+        """A body that is whole is counted until its exchange has ended: it may be sent once more."""
+        self.patch(gathering._Held, "octets", 0)
+        gate, client = gate_of(attempts="2", status="503")
+        client.receive(POST.replace(b"POST", b"PUT"))
+        client.receive(b"abcd")
+        self.assertEqual(gathering._Held.octets, 4)
+        gate.server.receive(OK)
         self.assertEqual(gathering._Held.octets, 0)
 
     def test_wrong_options(self) -> None:

@@ -144,5 +144,12 @@ def decoded(body: bytes) -> Document:
         return _CONVERTER.structure(told, Document)
     except KeyError as error:
         raise BadDocument(f"its answer can't be read: there is no {error.args[0]}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError, cattrs.BaseValidationError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        cattrs.BaseValidationError,
+    ) as error:
         raise BadDocument(f"its answer can't be read: {str(error) or type(error).__name__:.200}") from error

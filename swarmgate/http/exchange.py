@@ -286,6 +286,10 @@ class Exchange:
         if pending or self.body_done:
             self.body_data(pending, self.body_done, self.trailers)
 
+    def read_as_it_comes(self) -> None:
+        """Lead the request's body through nothing any more."""
+        self._request_transforms = ()
+
     @property
     def is_transformed(self) -> bool:
         """Whether the request's body is led through a transform."""
@@ -320,7 +324,7 @@ class Exchange:
         if self.retrying is not None and self.server and self.retrying.takes(self, response.status):
             return
         self.origin_status = response.status
-        self.origin_fields = response.fields if response.block is None else response.block.fields
+        self.origin_fields = tuple(response.fields) if response.block is None else response.block.fields
         self.origin_seconds = perf_counter() - self.origin_started
         self.origin_sent = len(data)
         self._send_head(response, data, done)

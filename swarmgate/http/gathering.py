@@ -16,6 +16,11 @@ class _Held:
 
     octets = 0
 
+    @classmethod
+    def leave(cls, size: int) -> None:
+        """Whoever has held so many has no use for them any more."""
+        cls.octets -= size
+
 
 def gather(exchange: Exchange, at_most: int) -> Deferred[bool]:
     """Wait until all of the request's body is here.
@@ -75,5 +80,9 @@ class _Gathering:
     def _give_back(self, whole: bool) -> None:
         body = b"".join(self._pieces)
         self._let_go()
+        if whole and body:
+            # It is kept for as long as the exchange may need it.
+            _Held.octets += len(body)
+            self._exchange.hold(_Held, len(body))
         self._exchange.give_back(body)
         self.waiting.callback(whole)

@@ -17,8 +17,8 @@ cdef class _RequestFields:
 
 cdef class RequestHeads:
     cdef public object limits
-    cdef int _longest_line
-    cdef int _longest_head
+    cdef Py_ssize_t _longest_line
+    cdef Py_ssize_t _longest_head
     cdef object _normalise
     cdef str _underscores
     cdef dict _known

@@ -117,7 +117,7 @@ class _Hosts(dict[bytes, tuple[bytes, bytes]]):
 
     def __missing__(self, value: bytes) -> tuple[bytes, bytes]:
         parsed = parse_host(value)
-        if len(self) < 4096:
+        if len(self) < 4096 and len(value) < 256:
             self[value] = parsed
         return parsed
 

@@ -67,6 +67,17 @@ KINDS: dict[str, type[Any]] = {module.KIND.lower(): module.Settings for module i
 
 _BUILDERS: dict[str, Callable[[Any, Context], Middleware]] = {module.KIND.lower(): module.build for module in _MODULES}
 
+#: Those that are made from files, too: their modules' ``files(settings)`` names them.
+_FILES: dict[str, Callable[[Any], tuple[str, ...]]] = {
+    module.KIND.lower(): module.files for module in _MODULES if hasattr(module, "files")
+}
+
+
+def files_of(kind: str, settings: Any) -> tuple[str, ...]:
+    """The files that a middleware is made from: when they change it has to be made anew."""
+    find = _FILES.get(kind)
+    return () if find is None else find(settings)
+
 
 def build(kind: str, settings: Any, context: Context) -> Middleware:
     """The middleware of *kind*, one of :data:`KINDS`, for one route.

@@ -28,6 +28,7 @@ class Again:
         exchange.retries += 1
         exchange.tried = None
         exchange.request = _copied(self.request)
+        exchange.read_as_it_comes()
         assert exchange.route is not None
         exchange.route.go_on(exchange, self._step + 1)
 

@@ -244,6 +244,11 @@ class BasicAuth(Middleware):
         exchange.answer(401, b"401 Unauthorized\n", self._challenge)
 
 
+def files(settings: Settings) -> tuple[str, ...]:
+    """The files that it is made from."""
+    return (settings.users_file,) if settings.users_file else ()
+
+
 def build(settings: Settings, context: Context) -> Middleware:
     """The check for one route; what was verified is known to all routes with the same users.
 

@@ -247,6 +247,11 @@ def _is_about(uri: bytes, request: Request) -> bool:
         return False
 
 
+def files(settings: Settings) -> tuple[str, ...]:
+    """The files that it is made from."""
+    return (settings.users_file,) if settings.users_file else ()
+
+
 def build(settings: Settings, context: Context) -> Middleware:
     """The check for one route; answers are counted for all routes with the same middleware.
 
@@ -258,6 +263,6 @@ def build(settings: Settings, context: Context) -> Middleware:
     nonces = Nonces(context.limits.secret, f"{context.name}\n{settings.realm}".encode(), time.time)
     used = context.keep(
         (KIND, context.name),
-        lambda: context.limits.buckets(f"{KIND} {context.name}", Rate(1 / _LIVES, 1), context.clock),
+        lambda: context.limits.buckets(f"{KIND} {context.name}", Rate(1 / (2 * _LIVES), 1), context.clock),
     )
     return DigestAuth(settings, users, nonces, used)

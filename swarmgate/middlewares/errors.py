@@ -141,6 +141,12 @@ class _Page(Relay):
         Relay.__init__(self, request, outer)
         self._status = status
 
+    def began(self, response: Response, data: bytes, done: bool) -> None:
+        if done:
+            # A page without a body, such as a 304, may tell of the length that one would have.
+            response.length = len(data)
+        Relay.began(self, response, data, done)
+
     def changed(self, response: Response) -> None:
         response.status, response.reason = self._status, reason_of(self._status)
 

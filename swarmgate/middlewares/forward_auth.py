@@ -455,6 +455,12 @@ def _contents(names: Iterable[str]) -> bytes:
     return digest.digest()
 
 
+def files(settings: Settings) -> tuple[str, ...]:
+    """The files that it is made from."""
+    tls = settings.tls
+    return () if tls is None else tuple(one for one in (tls.ca, tls.cert, tls.key) if one and "-----BEGIN" not in one)
+
+
 def build(settings: Settings, context: Context) -> Middleware:
     """The question for one route; connections are those of all routes with the same middleware.
 

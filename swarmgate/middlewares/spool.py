@@ -72,8 +72,8 @@ class Spool:
         _Kept.in_memory += len(data)
         if self._busy:
             return
-        is_long = self.size > self._in_memory or (_Kept.in_memory > IN_MEMORY_AT_MOST and self.size > PIECE)
-        if is_long and (self._file is None or self._pending >= PIECE):
+        is_full = _Kept.in_memory > IN_MEMORY_AT_MOST
+        if is_full or (self.size > self._in_memory and (self._file is None or self._pending >= PIECE)):
             self._flush()
 
     def finish(self) -> Deferred[None]:

@@ -18,6 +18,7 @@ from cryptography.x509 import load_der_x509_certificate
 from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import NOT_LOGGED, Exchange
+from swarmgate.http.fields import LONGEST_REMEMBERED, REMEMBERED
 from swarmgate.http.message import Request
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
@@ -260,9 +261,10 @@ class AccessLog:
         shown = self._shown.get(block.lines)
         if shown is None:
             shown = self._shown_of(block.fields)
-            if len(self._shown) >= _REMEMBERED:
-                self._shown.clear()
-            self._shown[block.lines] = shown
+            if len(block.lines) < LONGEST_REMEMBERED:
+                if len(self._shown) >= REMEMBERED:
+                    self._shown.clear()
+                self._shown[block.lines] = shown
         return shown
 
     def _shown_of(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:

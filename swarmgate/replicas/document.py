@@ -103,7 +103,7 @@ def reading(body: bytes) -> Generator[None, None, Document]:
             place, counted = _line(line, len(bounds) + 1)
             places[place] = counted
             yield
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadDocument(f"its answer can't be read: {str(error) or type(error).__name__:.200}") from error
     return Document(times[0], times[1], times[2], tuple(times[3:]), places)
 

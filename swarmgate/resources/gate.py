@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.limits.redis import RedisBuckets
-from swarmgate.middlewares import build
+from swarmgate.middlewares import build, files_of
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.resources.proxy import ReverseProxyResource
@@ -116,16 +117,40 @@ class _Served:
 
 
 @attrs.frozen
+class _File:
+    """A file as it was: what changes when something else is written to it, 0 if it was not there."""
+
+    name: str
+    changed: int = 0
+    size: int = 0
+    inode: int = 0
+
+
+def _look(names: Iterable[str]) -> tuple[_File, ...]:
+    seen = []
+    for name in names:
+        try:
+            found = os.stat(name)
+        except OSError:
+            seen.append(_File(name))
+        else:
+            seen.append(_File(name, found.st_mtime_ns, found.st_size, found.st_ino))
+    return tuple(seen)
+
+
+@attrs.frozen
 class _Routed:
     """A route, what it leads to, and the chain that has been made of it.
 
     :ivar kept: what was asked for to make it; None if it could not be made as it should be.
+    :ivar files: the files that its middlewares were made from, as they were.
     """
 
     route: Route
     leaf: Leaf
     chain: Leaf
     kept: dict[Any, Any] | None
+    files: tuple[_File, ...] = ()
 
 
 class Gate:
@@ -286,10 +311,13 @@ class Gate:
         leaf = self._leaves[route.service_name].leaf if route.service else self._internal[route.service_name]
         if before is not None and (before.leaf is not leaf or before.kept is None):
             before = None
+        if before is not None and before.files and _look(file.name for file in before.files) != before.files:
+            before = None
         if before is not None and before.kept is not None and before.route is route:
             self._kept.again(before.kept)
             return before
         kept = self._kept.note()
+        files = _look(name for one in route.middlewares for name in files_of(one.kind, one.settings))
         try:
             # Built even if it will not be used, so that what it keeps is asked for.
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
@@ -298,7 +326,7 @@ class Gate:
             return _Routed(route, leaf, self._watch_route(route, NOT_FOUND), None)
         if before is not None and before.route == route:
             return attrs.evolve(before, route=route, kept=kept)
-        return _Routed(route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf)), kept)
+        return _Routed(route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf)), kept, files)
 
     def _middleware(self, route: Route, middleware: Any) -> Middleware:
         context = self._context(
