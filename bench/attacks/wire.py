@@ -58,7 +58,7 @@ class Wire:
                 "wire",
                 (sys.executable, "-m", "bench.attacks.wire", *self._names, str(self._delay), str(self._loss)),
                 self._folder,
-                sorted(os.sched_getaffinity(0))[-1],
+                sorted(os.sched_getaffinity(0))[-1:],
                 {"PYTHONPATH": str(_ROOT)},
             )
             stdout = self._folder / "stdout"

@@ -158,7 +158,7 @@ class World:
 
     def _start(self) -> None:
         ports = self.ports
-        place = Place(self.folder, ports.web, ports.secure, ports.honest)
+        place = Place(self.folder, ports.web, ports.secure, ports.honest, ports.own)
         write_certificate(place)
         self.routes(f"http://127.0.0.1:{ports.honest}", f"http://127.0.0.1:{ports.attacked}")
         self.actor("backend", port=ports.honest).ready()
@@ -175,7 +175,7 @@ class World:
                 *self._options,
             ),
             self.folder,
-            self.gate_core,
+            (self.gate_core,),
             {"PYTHONPATH": str(ROOT)},
         )
         if not self._prefix:
