@@ -7,10 +7,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.file_format import decode_file, merge_files
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.rules import parse_rule
-from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, compile_table, describe_changes, hosts_of
+from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, compile_table, hosts_of
 from swarmgate.dynamic.tls import Certificate, ClientAuth, RouterTLS, ServersTransport, TLSConfiguration, TLSOptions
 from swarmgate.structure import StructureError, structure
 
