@@ -435,12 +435,12 @@ class OperatingTests(PageTests):
                     self.assertLessEqual(width, 390 if is_phone else 1280, page)
 
     def test_replicas(self) -> None:
-        """Where the gate tells of its replicas the overview says whose numbers it has; else it says nothing."""
+        """Where the gate has replicas the overview says whose numbers it has, and who did not answer; else nothing."""
         self.until("Traffic")
         self.assertNotIn("replica", self.browser.find_element(By.ID, "main").text)
         self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _REPLICAS})
         self.browser.refresh()
-        self.until("Numbers of 3 replicas, 1 did not answer")
+        self.until("Numbers of 3 replicas; gate.3 did not answer")
 
 
 class ManyTests(PageTests):
@@ -487,8 +487,9 @@ class ManyTests(PageTests):
 _REPLICAS = """
 const ask = window.fetch;
 const told = {
-  "/api/openapi.json": {paths: {"/api/replicas": {}}},
-  "/api/replicas": [{answered: true}, {answered: true}, {answered: false, error: "gone"}],
+  "/api/replicas": {replicas: [
+    {task: "gate.1", answered: true}, {task: "gate.2", answered: true}, {task: "gate.3", answered: false},
+  ]},
 };
 window.fetch = async (url, options) => {
   const {pathname} = new URL(url);
