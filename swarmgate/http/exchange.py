@@ -359,13 +359,8 @@ class Exchange:
                 data, done = b"Internal Server Error", True
         self.status = response.status
         self.response = response
-        transforms = self._response_transforms
-        if transforms:
-            response.length = UNKNOWN
-            for transform in transforms:
-                data = transform.feed(data)
-            if done:
-                data += self._flush(transforms)
+        if self._response_transforms:
+            data = self._transformed(response, data, done)
         self.sent = len(data)
         self.client.send_head(self, response, data, done)
 
@@ -373,17 +368,19 @@ class Exchange:
         """Whether the client's answer has begun."""
         return self.status != 0 and self.taker is None
 
+    def _transformed(self, response: Response, data: bytes, done: bool) -> bytes:
+        """*data*, the first of an answer's body, as the transforms make it; *done*: and the whole of it."""
+        response.length = UNKNOWN
+        for transform in self._response_transforms:
+            data = transform.feed(data)
+        return data + self._flush(self._response_transforms) if done else data
+
     def _divert(self, taker: Taker, response: Response, data: bytes, done: bool) -> None:
         """Give the answer to *taker*, as if it were the client."""
         self.taker, self.client = taker, taker
         self.status = response.status
-        transforms = self._response_transforms
-        if transforms:
-            response.length = UNKNOWN
-            for transform in transforms:
-                data = transform.feed(data)
-            if done:
-                data += self._flush(transforms)
+        if self._response_transforms:
+            data = self._transformed(response, data, done)
         taker.send_head(self, response, data, done)
 
     def take_back(self) -> None:

@@ -90,6 +90,18 @@ def quantiles(bounds: Sequence[float], counts: Sequence[int], shares: Sequence[f
     return found
 
 
+def busiest(services: Mapping[str, Any], most: int | None) -> Iterable[str]:
+    """The names of *most* of *services*, None for all: those with errors first, then those with most requests."""
+    if most is None or len(services) <= most:
+        return services
+
+    def rank(name: str) -> tuple[int, int, int]:
+        of = services[name]
+        return of.errors, of.requests, of.in_flight
+
+    return heapq.nlargest(most, services, rank)
+
+
 def summary(
     counted: Iterable[tuple[Kind, Sequence[int]]],
     bounds: Sequence[float],
@@ -142,14 +154,7 @@ def summing(
         if count:
             services[service].in_flight += count
             servers[service][server].in_flight += count
-    shown: Iterable[str] = services
-    if most is not None and len(services) > most:
-
-        def rank(name: str) -> tuple[int, int, int]:
-            of = services[name]
-            return of.errors, of.requests, of.in_flight
-
-        shown = heapq.nlargest(most, services, rank)
+    shown = busiest(services, most)
     told: dict[str, Any] = {}
     of_servers: dict[str, Any] = {}
     for name in shown:

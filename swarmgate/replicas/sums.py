@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import operator
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-from swarmgate.observe.summary import quantiles
+from swarmgate.observe.summary import busiest, quantiles
 from swarmgate.replicas.document import Counted, Document, Place
 
 
@@ -96,14 +95,7 @@ def telling(
         else:
             services[service] = one
         yield
-    shown: Iterable[str] = services
-    if most is not None and len(services) > most:
-
-        def rank(name: str) -> tuple[int, int, int]:
-            of = services[name]
-            return of.errors, of.requests, of.in_flight
-
-        shown = heapq.nlargest(most, services, rank)
+    shown = busiest(services, most)
     of_services: dict[str, Any] = {}
     of_servers: dict[str, Any] = {}
     for name in shown:
