@@ -160,6 +160,12 @@ class RedisTests(SynchronousTestCase):
         """A Redis that is killed costs nobody anything; when it comes back, it is asked again."""
         gate = self.gate("average: 1, period: 1m, burst: 5", "", "--metrics.prometheus.entryPoint=web", uvloop=False)
 
+        # A gate that has just begun may answer before it has reached Redis.
+        deadline = time.monotonic() + PATIENCE
+        while 'traefik_rate_limit_redis_up{middleware="limit@file"} 1.0' not in metrics_of(gate):
+            self.assertLess(time.monotonic(), deadline, "the gate has not reached Redis")
+            time.sleep(0.1)  # The metrics are all that tells.
+
         async def kill() -> None:
             client = Asking(gate)
             self.assertEqual((await client.ask())[0], 200)
@@ -251,6 +257,12 @@ class RedisTests(SynchronousTestCase):
     def test_denied(self) -> None:
         """denyOnError: without Redis, nobody passes."""
         gate = self.gate("average: 100, burst: 50", ", denyOnError: true")
+
+        # A gate that has just begun may answer before it has reached Redis.
+        deadline = time.monotonic() + PATIENCE
+        while 'traefik_rate_limit_redis_up{middleware="limit@file"} 1.0' not in metrics_of(gate):
+            self.assertLess(time.monotonic(), deadline, "the gate has not reached Redis")
+            time.sleep(0.1)  # The metrics are all that tells.
 
         async def kill() -> None:
             client = Asking(gate)
