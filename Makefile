@@ -104,7 +104,7 @@ TARGET ?= request_head
 SECONDS ?= 60
 fuzz: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS) --work $(VENV)/fuzz/$(TARGET)
+	PURE_PYTHON=1 $(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS) --work $(VENV)/fuzz/$(TARGET)
 
 bench: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

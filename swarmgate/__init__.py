@@ -6,6 +6,6 @@ import sys
 __version__ = "0.1.0"
 
 if os.environ.get("PURE_PYTHON"):
-    from swarmgate.uncompiled import Sources
+    from swarmgate.uncompiled import sources
 
-    sys.meta_path.insert(0, Sources())
+    sys.path_hooks.insert(0, sources)

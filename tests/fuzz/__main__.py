@@ -1,6 +1,7 @@
 """``python -m tests.fuzz TARGET --seconds N``: a target under atheris, from the corpus that is kept and the seeds.
 
-Of what it finds that reaches code not reached before, what is short is kept in ``tests/fuzz/corpus``.
+What it finds is in the folder that ``--work`` names. What of it is worth to be played by the usual tests is copied to
+``tests/fuzz/corpus`` by hand.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ with atheris.instrument_imports(
 ):
     from tests.fuzz.targets import TARGETS
 
+from swarmgate.uncompiled import is_compiled  # noqa: E402
 from tests.fuzz import seeds  # noqa: E402 (what is imported before is instrumented)
 
 
@@ -37,6 +39,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--work", type=Path, help="a folder for all that is found; it goes on with what is there")
     options = parser.parse_args()
+    if is_compiled():
+        parser.error("compiled modules don't tell which of their code is reached: set PURE_PYTHON=1")
     kept = CORPUS / options.target
     kept.mkdir(parents=True, exist_ok=True)
     work = options.work or Path(tempfile.mkdtemp(prefix="swarmgate-fuzz-"))
