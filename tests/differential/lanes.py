@@ -56,6 +56,12 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.kept is not None:
+            if not self.kept and data == self._relay.question:
+                # Of a server that takes long to answer the gate finds out whether it is there. No client's request is
+                # passed on as that, and no server shall count it.
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                self.transport.close()
+                return
             self.kept += data
         elif self._relay.change is not None:
             data = self._relay.change(data)
@@ -80,6 +86,7 @@ class Relay:
         self._sides: list[_Side] = []
         self.change: Any = None
         self.port = port
+        self.question = b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n" % port
         self._to = to
         self._server: Any = None
         self._tasks: set[Any] = set()
@@ -89,7 +96,7 @@ class Relay:
         self._server = await asyncio.get_running_loop().create_server(self._accepted, "127.0.0.1", self.port)
 
     def _accepted(self) -> _Side:
-        gate = _Side(bytearray())
+        gate = _Side(bytearray(), relay=self)
         self._sides.append(gate)
         task = asyncio.ensure_future(self._connect(gate))
         self._tasks.add(task)
