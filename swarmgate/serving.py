@@ -63,7 +63,6 @@ from swarmgate.tls.certificates import read_chain
 from swarmgate.tls.challenges import Challenges, Shown
 from swarmgate.tls.contexts import ServerContexts, Staples
 from swarmgate.tls.tickets import TicketKeys
-from swarmgate.transport.classic import ReactorNetwork
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
 from swarmgate.transport.sockets import take
@@ -444,6 +443,9 @@ def network_of(reactor: Any) -> Network:
     loop = getattr(reactor, "_asyncioEventloop", None)
     if loop is not None and type(loop).__module__.startswith("uvloop"):
         return NativeNetwork(loop)
+    # With Twisted's endpoints and their TLS, which only those without uvloop need.
+    from swarmgate.transport.classic import ReactorNetwork
+
     return ReactorNetwork(reactor)
 
 

@@ -8,7 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 import swarmgate.middlewares
-from swarmgate.middlewares import _MODULES, KINDS
+from swarmgate.middlewares import KINDS, module_of
 from swarmgate.middlewares.reference import reference_page
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "middlewares.rst"
@@ -36,7 +36,7 @@ class MiddlewaresTests(SynchronousTestCase):
         """A module that lies in the package is known."""
         folder = Path(swarmgate.middlewares.__file__).parent
         modules = {path.stem for path in folder.glob("*.py")} - PARTS
-        self.assertEqual({module.__name__.rpartition(".")[2] for module in _MODULES}, modules)
+        self.assertEqual({module.__name__.rpartition(".")[2] for module in map(module_of, KINDS)}, modules)
 
     def test_settings(self) -> None:
         """Settings are values, and every option says what it is for."""
@@ -48,7 +48,7 @@ class MiddlewaresTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """A module is called as its option is."""
-        for module in _MODULES:
+        for module in map(module_of, KINDS):
             name = module.__name__.rpartition(".")[2].replace("_", "")
             self.assertEqual(name, module.KIND.lower())
 

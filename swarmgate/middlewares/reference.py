@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 
-from swarmgate.middlewares import _MODULES
+from swarmgate.middlewares import KINDS, module_of
 from swarmgate.structure import describe
 
 _INTRODUCTION = """\
@@ -38,7 +38,7 @@ answer. A router that names a middleware which does not exist, or whose options 
 def reference_page() -> str:
     """The page of the documentation that lists all middlewares and their options, in reStructuredText."""
     parts = [_INTRODUCTION]
-    for module in sorted(_MODULES, key=lambda one: str(one.KIND).lower()):
+    for module in map(module_of, sorted(KINDS)):
         summary, _, rest = inspect.cleandoc(module.__doc__ or "").partition(": ")
         text = rest[:1].upper() + rest[1:] if summary == f"``{module.KIND}``" else f"{summary}: {rest}"
         rows = [("Option", "Type", "Default", "What it is for")]
