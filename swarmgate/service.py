@@ -2,6 +2,9 @@
 
 :func:`make_service` builds the gate that a static configuration describes; :func:`run` runs it until it is told to
 stop.
+
+What only an option asks for is imported where that option is read: nobody else is to have it in memory, or to wait for
+it at the start. ``tests/test_footprint.py`` holds that.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.process import reapAllProcesses
@@ -29,63 +31,54 @@ from twisted.logger import Logger
 
 from swarmgate import __version__
 from swarmgate.acme.answers import ChallengeLeaf
-from swarmgate.acme.certificate import Certificate, Challenge
 from swarmgate.acme.wanted import wishes_of
-from swarmgate.agent.server import read_token
 from swarmgate.api.feed import Feed
-from swarmgate.api.operations import Operations
-from swarmgate.api.resource import Alone, ApiResource, Recent
-from swarmgate.api.views import Known
 from swarmgate.config.agent import PORT as AGENT_PORT
 from swarmgate.config.load import ConfigurationError
 from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import PrometheusMetrics, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.reload import Change, compare
-from swarmgate.dashboard.resource import DashboardResource
-from swarmgate.dynamic.model import Configuration
+from swarmgate.dynamic.model import Configuration, HealthCheck
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
-from swarmgate.dynamic.tls import TLSConfiguration
-from swarmgate.fetch import Fetch
-from swarmgate.health.ask import Asker
-from swarmgate.health.checker import Checker
-from swarmgate.health.https import TransportPolicy
+from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration
 from swarmgate.http.errors import BadRequest
 from swarmgate.internal import ACME_HTTP, API, DASHBOARD, NOOP, PING, PROMETHEUS, internal
 from swarmgate.middlewares import KINDS
 from swarmgate.observe.logs import Logging, start_logging
 from swarmgate.observe.output import Output
-from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
 from swarmgate.observe.summary import InFlight, Meter
 from swarmgate.observe.turns import Turns
 from swarmgate.overload import raise_descriptor_limit
 from swarmgate.providers.aggregator import Aggregator
-from swarmgate.providers.file import FileProvider
-from swarmgate.providers.swarm.decide import Options as SwarmOptions
-from swarmgate.providers.swarm.engine import Endpoint, Engine, find_own_container
-from swarmgate.providers.swarm.interface import ISwarm
-from swarmgate.providers.swarm.snapshot import Snapshot
-from swarmgate.providers.swarm.watcher import SwarmProvider
-from swarmgate.replicas.service import Replicas
 from swarmgate.resources.gate import checks_of
 from swarmgate.resources.noop import Noop
 from swarmgate.resources.ping import PingResource
-from swarmgate.serving import Serving, network_of, path_policy, servers_transport
-from swarmgate.tls.responder import Responders
-from swarmgate.tls.stapling import Stapler
+from swarmgate.serving import Report, Serving, network_of, path_policy, servers_transport
 from swarmgate.transport.sockets import handed_over
 from swarmgate.uncompiled import is_compiled
 from swarmgate.upgrade import Upgrade, notify
-from swarmgate.usage import metrics as usage_metrics
-from swarmgate.usage.watch import SCRAPED, VIEWED, UsageWatch
-from swarmgate.why.services import World
 from swarmgate.workers.cores import usable_cores
-from swarmgate.workers.parent import Workers
 
 if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from swarmgate.acme.certificate import Certificate, Challenge
     from swarmgate.acme.resolvers import Resolvers
+    from swarmgate.api.views import Known
+    from swarmgate.health.checker import Checker
+    from swarmgate.observe.prometheus import State
+    from swarmgate.providers.swarm.decide import Options as SwarmOptions
+    from swarmgate.providers.swarm.engine import Endpoint
+    from swarmgate.providers.swarm.interface import ISwarm
+    from swarmgate.providers.swarm.snapshot import Snapshot
+    from swarmgate.providers.swarm.watcher import SwarmProvider
+    from swarmgate.replicas.service import Replicas
+    from swarmgate.tls.stapling import Stapler
+    from swarmgate.usage.watch import UsageWatch
+    from swarmgate.workers.parent import Workers
 
 _log = Logger("swarmgate")
 
@@ -128,6 +121,8 @@ class GateService(Service):
         self._replicas: Replicas | None = None
         self.feed = Feed(reactor)
         if swarm is None and configuration.providers.swarm is not None:
+            from swarmgate.providers.swarm.engine import Engine, find_own_container
+
             swarm = Engine(reactor, _endpoint(configuration.providers.swarm), find_own_container())
         self._audit = _audit(configuration)
         self._terminating_status = configuration.ping.terminating_status_code if configuration.ping else 503
@@ -137,16 +132,18 @@ class GateService(Service):
         resources = self._resources(configuration, swarm)
         self.serving = self._serving(configuration, resources)
         if configuration.api is not None and self.serving.traffic is not None:
+            from swarmgate.replicas.service import Replicas
+
             turns = Turns(reactor)
             meter = Meter(self.serving.traffic, self._in_flight, time.time, reactor.seconds, turns)
             container = "" if swarm is None else swarm.own_container
             port = configuration.api.replicas_port if configuration.api.replicas and swarm is not None else 0
             self._replicas = Replicas(reactor, meter, turns, self._snapshot, container, port, time.time)
             self.feed.measure(self._replicas.whole, self._replicas.alone)
-        self._policy = TransportPolicy(servers_transport(configuration))
-        self.checker = Checker(reactor, Asker(reactor, self._policy), self.serving.judge)
+        self._checks: _Checks | None = None
         self._aggregator = Aggregator(_facts(configuration), resources, self._apply, changed=self.feed.tell)
-        self.providers = self._providers(configuration, swarm)
+        self._swarm_provider = self._swarm_provider_of(configuration, swarm)
+        self.providers = self._providers(configuration)
         if self.resolvers is not None:
             self.providers.append(self.resolvers)
         self._aggregator.publish("internal", internal(configuration))
@@ -163,6 +160,8 @@ class GateService(Service):
         if count > 1 and loop is None:
             _log.warn("workers: this reactor is not asyncio's, so the process serves alone")
         elif count > 1 and loop is not None:
+            from swarmgate.workers.parent import Workers
+
             return Workers(
                 configuration, self._reactor, loop, count, resources, self._is_ready, self._is_routed, secret, staples,
                 handed,
@@ -177,9 +176,15 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         metrics = _prometheus(configuration)
         if metrics is not None:
+            from swarmgate.observe.prometheus import MetricsResource
+
             tell = self._metrics(metrics)
             resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
+            from swarmgate.api.operations import Operations
+            from swarmgate.api.resource import Alone, ApiResource, Recent
+            from swarmgate.dashboard.resource import DashboardResource
+
             recent = Recent(self._known_of_all, self._marks, self._reactor.seconds)
             alone = Alone(Recent(self.known, self._marks, self._reactor.seconds), self._measured_alone)
             operations = None
@@ -197,14 +202,12 @@ class GateService(Service):
         return resources
 
     def _apply(self, table: RoutingTable) -> None:
-        self._policy.transports = {
-            server.url.partition("://")[2].rpartition(":")[0].strip("[]"): service.transport
-            for service in table.services.values()
-            if service.transport is not None
-            for server in service.servers
-        }
         self.serving.apply(table)
-        self.checker.watch(checks_of(table))
+        checks = checks_of(table)
+        if checks and self._checks is None:
+            self._checks = _Checks(self._reactor, servers_transport(self._configuration), self.serving.judge)
+        if self._checks is not None:
+            self._checks.watch(table, checks)
         if self._stapler is not None:
             default = () if table.tls.default is None else (table.tls.default,)
             self._stapler.watch((*table.tls.certificates, *default))
@@ -212,23 +215,28 @@ class GateService(Service):
         if self.resolvers is not None:
             self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
 
-    def _providers(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> list[Any]:
-        providers: list[Any] = []
+    def _swarm_provider_of(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> SwarmProvider | None:
         options = configuration.providers.swarm
-        if options is not None:
-            assert swarm is not None
-            providers.append(
-                SwarmProvider(
-                    self._reactor,
-                    swarm,
-                    lambda published: self._aggregator.publish("swarm", published),
-                    _swarm_options(options),
-                    watch=options.watch,
-                    refresh=options.refresh_seconds,
-                    apart=self._in_thread,
-                )
-            )
+        if options is None:
+            return None
+        from swarmgate.providers.swarm.watcher import SwarmProvider
+
+        assert swarm is not None
+        return SwarmProvider(
+            self._reactor,
+            swarm,
+            lambda published: self._aggregator.publish("swarm", published),
+            _swarm_options(options),
+            watch=options.watch,
+            refresh=options.refresh_seconds,
+            apart=self._in_thread,
+        )
+
+    def _providers(self, configuration: StaticConfiguration) -> list[Any]:
+        providers: list[Any] = [] if self._swarm_provider is None else [self._swarm_provider]
         if configuration.providers.file is not None:
+            from swarmgate.providers.file import FileProvider
+
             providers.append(
                 FileProvider(
                     self._reactor, configuration.providers.file, KINDS, self._aggregator.publish, self._in_thread
@@ -248,16 +256,18 @@ class GateService(Service):
         """What asks agents, None if nobody is to."""
         if not configuration.agent.ask or configuration.providers.swarm is None:
             return None
-        token = read_token(configuration.agent.token_file)
+        from swarmgate.fetch import Fetch
+        from swarmgate.usage.watch import UsageWatch
+
+        token = _agent_token(configuration)
         return UsageWatch(self._reactor, Fetch(self._reactor), self._seen, AGENT_PORT, time.time, token)
 
     def _seen(self) -> tuple[Snapshot, frozenset[str] | None] | None:
         """The last look at the Swarm, and the ids of the networks that the gate is attached to."""
-        for provider in self.providers:
-            if isinstance(provider, SwarmProvider) and provider.seen is not None:
-                snapshot, decision = provider.seen
-                return snapshot, decision.surroundings.own
-        return None
+        if self._swarm_provider is None or self._swarm_provider.seen is None:
+            return None
+        snapshot, decision = self._swarm_provider.seen
+        return snapshot, decision.surroundings.own
 
     def _snapshot(self) -> Snapshot | None:
         seen = self._seen()
@@ -266,6 +276,8 @@ class GateService(Service):
     def _viewed(self) -> None:
         """Somebody looks at the Swarm."""
         if self._usage is not None:
+            from swarmgate.usage.watch import VIEWED
+
             self._usage.want(VIEWED)
 
     def _publish_certificates(self, certificates: tuple[Certificate, ...], challenges: tuple[Challenge, ...]) -> None:
@@ -291,23 +303,15 @@ class GateService(Service):
 
     def known(self) -> Known:
         """What the gate knows now, for the API."""
-        table = self._aggregator.table
-        report = self.serving.report()
-        reasons = {
-            (name, server.url): report.troubles[server.url]
-            for name, service in (table.services.items() if report.troubles else ())
-            for server in service.servers
-            if server.url in report.troubles
-        }
-        for health in self.checker.state():
-            if health.is_well is not True:
-                failed = health.is_well is False
-                told = f"its health check fails: {health.reason}" if failed else "it is not yet checked"
-                reasons[health.service, health.url] = told
+        from swarmgate.api.views import Known
+        from swarmgate.why.services import World
+
+        table, report = self._aggregator.table, self.serving.report()
+        reasons = self._reasons(table, report)
+        swarm = self._swarm_provider
         world = None
-        for provider in self.providers:
-            if isinstance(provider, SwarmProvider) and provider.seen is not None:
-                world = World(*provider.seen, table, provider.own_service)
+        if swarm is not None and swarm.seen is not None:
+            world = World(*swarm.seen, table, swarm.own_service)
         return Known(
             table,
             self._aggregator.configurations,
@@ -327,6 +331,21 @@ class GateService(Service):
             self._told_alone,
             {} if self._usage is None else attrs.asdict(self._usage.told(), recurse=False),
         )
+
+    def _reasons(self, table: RoutingTable, report: Report) -> dict[tuple[str, str], str]:
+        """Why servers can't be asked, by qualified service and URL."""
+        reasons = {
+            (name, server.url): report.troubles[server.url]
+            for name, service in (table.services.items() if report.troubles else ())
+            for server in service.servers
+            if server.url in report.troubles
+        }
+        for health in () if self._checks is None else self._checks.checker.state():
+            if health.is_well is not True:
+                failed = health.is_well is False
+                told = f"its health check fails: {health.reason}" if failed else "it is not yet checked"
+                reasons[health.service, health.url] = told
+        return reasons
 
     def _told_alone(self) -> dict[str, Any]:
         return {} if self._replicas is None else self._replicas.alone.told
@@ -362,6 +381,8 @@ class GateService(Service):
 
     def _metrics(self, options: PrometheusMetrics) -> Callable[[], Callable[[], Iterable[Metric]]]:
         """What takes down how things are, and gives what tells of it in another thread."""
+        from swarmgate.observe.prometheus import Labels, families
+
         labels = Labels(options.add_entry_points_labels, options.add_routers_labels, options.add_services_labels)
 
         def tell() -> Callable[[], Iterable[Metric]]:
@@ -370,6 +391,9 @@ class GateService(Service):
             state, longest = self._state(), self.serving.take_lag()
             told: list[Callable[[], Iterable[Metric]]] = []
             if self._usage is not None:
+                from swarmgate.usage import metrics as usage_metrics
+                from swarmgate.usage.watch import SCRAPED
+
                 self._usage.want(SCRAPED)
                 told.append(partial(usage_metrics.families, options.prefix, self._usage.measured()))
             if self._replicas is not None:
@@ -381,31 +405,32 @@ class GateService(Service):
         return tell
 
     def _state(self) -> State:
-        known, report = self.known(), self.serving.report()
-        table = known.table
-        swarms = [provider for provider in self.providers if isinstance(provider, SwarmProvider)]
+        from swarmgate.observe.prometheus import State
+
+        table, report, swarm = self._aggregator.table, self.serving.report(), self._swarm_provider
+        reasons = self._reasons(table, report)
         return State(
             self._reloads,
             self._last_reload,
             report.connections,
             report.refusals,
             {
-                (name, server.url): ((name, server.url) not in known.reasons, known.in_flight.get(server.url, 0))
+                (name, server.url): ((name, server.url) not in reasons, report.in_flight.get(server.url, 0))
                 for name, service in table.services.items()
                 for server in service.servers
             },
-            len(known.draining),
+            len(report.draining),
             table.tls.certificates,
-            swarms[0].look_age if swarms else None,
+            None if swarm is None else swarm.look_age,
             report.redis,
             report.refused_share,
-            swarms[0].convergence.told() if swarms else None,
+            None if swarm is None else swarm.convergence.told(),
         )
 
     def _marks(self) -> tuple[object, ...]:
         """What the answers of the API are made of but for numbers: other objects, other answers."""
-        seen = [provider.seen for provider in self.providers if isinstance(provider, SwarmProvider)]
-        return (self._aggregator.table, *(one for pair in seen for one in pair or ()))
+        seen = None if self._swarm_provider is None else self._swarm_provider.seen
+        return (self._aggregator.table, *(seen or ()))
 
     def _ping_status(self) -> int:
         if self.is_terminating:
@@ -466,7 +491,8 @@ class GateService(Service):
             yield self._replicas.stop()
         yield self.serving.drain()
         yield DeferredList([_deferred(provider.stopService()) for provider in self.providers])
-        self.checker.stop()
+        if self._checks is not None:
+            self._checks.checker.stop()
         if self._stapler is not None:
             self._stapler.stop()
         if self._audit is not None:
@@ -492,9 +518,8 @@ class GateService(Service):
         self._terminating_status = wanted.ping.terminating_status_code if wanted.ping else 503
         self._aggregator.reconfigure(_facts(wanted))
         swarm = wanted.providers.swarm
-        for provider in self.providers:
-            if isinstance(provider, SwarmProvider) and swarm is not None:
-                provider.reconfigure(_swarm_options(swarm), swarm.refresh_seconds)
+        if self._swarm_provider is not None and swarm is not None:
+            self._swarm_provider.reconfigure(_swarm_options(swarm), swarm.refresh_seconds)
         if self._logging is not None:
             self._logging.change_level(wanted.log.level)
         self._configuration = wanted
@@ -509,6 +534,32 @@ class GateService(Service):
                 _log.warn("needs a restart: {change}", change=str(change))
         if not changes:
             _log.info("the configuration was read again: nothing has changed")
+
+
+class _Checks:
+    """Health checks, made when the first service has one: what asks servers takes 3 MB.
+
+    :param default: how servers are asked whose service has no transport of its own.
+    :param judge: takes what a check says of a server.
+    """
+
+    def __init__(self, reactor: Any, default: ServersTransport, judge: Callable[[str, str, bool], object]) -> None:
+        from swarmgate.health.ask import Asker
+        from swarmgate.health.checker import Checker
+        from swarmgate.health.https import TransportPolicy
+
+        self._policy = TransportPolicy(default)
+        self.checker: Checker = Checker(reactor, Asker(reactor, self._policy), judge)
+
+    def watch(self, table: RoutingTable, checks: Mapping[str, tuple[HealthCheck, Sequence[str]]]) -> None:
+        """Do the *checks* of *table* and no others."""
+        self._policy.transports = {
+            server.url.partition("://")[2].rpartition(":")[0].strip("[]"): service.transport
+            for service in table.services.values()
+            if service.transport is not None
+            for server in service.servers
+        }
+        self.checker.watch(checks)
 
 
 def _deferred(result: Any) -> Deferred[Any]:
@@ -572,6 +623,8 @@ def _prometheus(configuration: StaticConfiguration) -> PrometheusMetrics | None:
 
 
 def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
+    from swarmgate.providers.swarm.decide import Options as SwarmOptions
+
     return SwarmOptions(
         kinds=KINDS,
         exposed_by_default=options.exposed_by_default,
@@ -583,6 +636,8 @@ def _swarm_options(options: SwarmProviderOptions) -> SwarmOptions:
 
 
 def _endpoint(options: SwarmProviderOptions) -> Endpoint:
+    from swarmgate.providers.swarm.engine import Endpoint
+
     tls = options.tls
     timeout = options.http_client_timeout or _NO_TIMEOUT
     if tls is None:
@@ -599,6 +654,9 @@ def endpoint_of(configuration: StaticConfiguration) -> Endpoint | None:
 def _stapler(configuration: StaticConfiguration, reactor: Any) -> Stapler | None:
     if configuration.ocsp is None:
         return None
+    from swarmgate.tls.responder import Responders
+    from swarmgate.tls.stapling import Stapler
+
     return Stapler(reactor, Responders(reactor), configuration.ocsp.responder_overrides, time.time)
 
 
@@ -623,6 +681,20 @@ def _ticket_secret(configuration: StaticConfiguration) -> bytes:
     return secret
 
 
+def _agent_token(configuration: StaticConfiguration) -> bytes:
+    """What agents want to be shown, ``b""`` for nothing.
+
+    :raises OSError: its file can't be read.
+    :raises ValueError: it has none.
+    """
+    path = configuration.agent.token_file
+    if not path:
+        return b""
+    from swarmgate.agent.server import read_token
+
+    return read_token(path)
+
+
 def fault_of(configuration: StaticConfiguration) -> str:
     """What of *configuration* only its use shows to be wrong, as a line for people; ``""`` for nothing."""
     options = configuration.providers.swarm
@@ -634,7 +706,7 @@ def fault_of(configuration: StaticConfiguration) -> str:
     for key, try_out in (
         ("serversTransport.rootCAs", servers_transport),
         ("sessionTickets.keyFile", _ticket_secret),
-        ("agent.tokenFile", lambda given: read_token(given.agent.token_file)),
+        ("agent.tokenFile", _agent_token),
     ):
         try:
             try_out(configuration)
