@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 SWARM_SUITES := tests.swarm.suite_engine tests.swarm.suite_provider tests.swarm.suite_gate tests.swarm.suite_rollout \
 	tests.swarm.suite_certificates tests.swarm.suite_api $(if $(shell command -v chromedriver),tests.swarm.suite_dashboard)
 
+# Tests and benchmarks start a gate some hundred times: what is set for the machine shall not have each compile itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint test-swarm test-browser dashboard test-dashboard pictures test-tls test-differential fuzz \
 	bench bench-rollout bench-attacks docs clean
