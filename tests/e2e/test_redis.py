@@ -19,6 +19,7 @@ from tests.pki import authority
 #: Seconds that a crowd asks for, and how often in each.
 SECONDS = 4
 OFFERED = 400
+METRICS = "--metrics.prometheus.entryPoint=web"
 #: What a request that was not to wait may take on a machine that has other things to do.
 SOON = 0.25
 
@@ -86,6 +87,13 @@ class RedisTests(SynchronousTestCase):
             if time.monotonic() > deadline:
                 self.fail(f"the gate has not said {words!r} {times} times: {gate.said()}")
             time.sleep(0.05)  # The gate's log is all that tells.
+
+    def reached(self, gate: Gate) -> None:
+        """Wait until a gate that has just begun, and may already answer, has reached Redis."""
+        deadline = time.monotonic() + PATIENCE
+        while 'traefik_rate_limit_redis_up{middleware="limit@file"} 1.0' not in metrics_of(gate):
+            self.assertLess(time.monotonic(), deadline, "the gate has not reached Redis")
+            time.sleep(0.1)  # The metrics are all that tells.
 
     def run_with_server(self, what: Callable[[], object]) -> None:
         """Run the coroutine function *what* while a server answers."""
@@ -158,13 +166,9 @@ class RedisTests(SynchronousTestCase):
 
     def test_killed(self) -> None:
         """A Redis that is killed costs nobody anything; when it comes back, it is asked again."""
-        gate = self.gate("average: 1, period: 1m, burst: 5", "", "--metrics.prometheus.entryPoint=web", uvloop=False)
+        gate = self.gate("average: 1, period: 1m, burst: 5", "", METRICS, uvloop=False)
 
-        # A gate that has just begun may answer before it has reached Redis.
-        deadline = time.monotonic() + PATIENCE
-        while 'traefik_rate_limit_redis_up{middleware="limit@file"} 1.0' not in metrics_of(gate):
-            self.assertLess(time.monotonic(), deadline, "the gate has not reached Redis")
-            time.sleep(0.1)  # The metrics are all that tells.
+        self.reached(gate)
 
         async def kill() -> None:
             client = Asking(gate)
@@ -256,13 +260,9 @@ class RedisTests(SynchronousTestCase):
 
     def test_denied(self) -> None:
         """denyOnError: without Redis, nobody passes."""
-        gate = self.gate("average: 100, burst: 50", ", denyOnError: true")
+        gate = self.gate("average: 100, burst: 50", ", denyOnError: true", METRICS)
 
-        # A gate that has just begun may answer before it has reached Redis.
-        deadline = time.monotonic() + PATIENCE
-        while 'traefik_rate_limit_redis_up{middleware="limit@file"} 1.0' not in metrics_of(gate):
-            self.assertLess(time.monotonic(), deadline, "the gate has not reached Redis")
-            time.sleep(0.1)  # The metrics are all that tells.
+        self.reached(gate)
 
         async def kill() -> None:
             client = Asking(gate)
