@@ -642,6 +642,16 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(asked, ["http://127.0.0.1:8080/api/why?service=bad"])
         self.assertEqual(command.why([], fetch), 2)
 
+    def test_why_a_request(self) -> None:
+        """The status is 0 where a configured router takes the request; what is disabled of the host is printed."""
+        printed: list[object] = []
+        self.patch(command, "say", printed.append)
+        for host, status in (("web", 0), ("bad", 1), ("none", 1)):
+            body = json.dumps(get("/api/why", url=f"http://{host}.example/")).encode()
+            self.assertEqual(command.why(["http://a.example/"], lambda url, body=body: (200, body)), status, host)
+        said = "\n".join(map(str, printed))
+        self.assertEqual(said.count("Router bad@swarm, Host(`bad.example`), is disabled: "), 1)
+
     def test_lint(self) -> None:
         """A stack file without mistakes gives status 0, another 1, none 2."""
         with tempfile.TemporaryDirectory() as folder:

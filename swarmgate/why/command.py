@@ -109,7 +109,9 @@ def _print_findings(told: Any) -> int:
 def _print_answers(told: Any) -> int:
     for one in told["answers"]:
         say("\n".join(one["sentences"]))
-    return 0 if any(one["router"] and not one["problem"] for one in told["answers"]) else 1
+    for one in told["disabled"]:
+        say(one["sentence"])
+    return 0 if any(one["is_routed"] for one in told["answers"]) else 1
 
 
 def lint(words: Sequence[str]) -> int:
