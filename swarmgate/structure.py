@@ -816,6 +816,8 @@ def expected_of(kind: Any) -> str:
         return str(kind.expected)
     if _choices(kind):
         return _or(list(_choices(kind)))
+    if _is_group(kind):
+        return f"options below it: {_or(list(_fields(kind)))}"
     name = type_text(kind)
     return {"true | false": "true or false", "text": "text"}.get(name, f"a {name}")
 

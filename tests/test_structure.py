@@ -26,6 +26,7 @@ from swarmgate.structure import (
     bare,
     between,
     describe,
+    expected_of,
     insert,
     merge,
     nearest_of,
@@ -245,6 +246,7 @@ class FaultTests(SynchronousTestCase):
                 "expected an address such as :80, 127.0.0.1:80 or [::1]:80"
             ],
         )
+        self.assertEqual(expected_of(Cookie), "options below it: name or secure")
 
     def test_not_yet(self) -> None:
         """Traefik's options that aren't there are refused by name, in whatever case."""
