@@ -31,14 +31,14 @@ def read_token(path: str) -> bytes:
     """The token in a file, without white space around it; ``b""`` if there is no path.
 
     :raises OSError: it can't be read.
-    :raises ValueError: it has none.
+    :raises ValueError: it has none; the text says what was expected.
     """
     if not path:
         return b""
     with Path(path).open("rb") as file:
         token = file.read(_LONGEST_TOKEN).strip()
     if len(token) < 16 or not token.isascii() or any(octet <= 32 for octet in token):
-        raise ValueError(f"expected a text of at least 16 ASCII characters without spaces in {path}")
+        raise ValueError(f'"{path}": expected a file with a text of at least 16 ASCII characters without spaces')
     return token
 
 
