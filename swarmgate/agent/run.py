@@ -59,7 +59,7 @@ def site_of(options: Agent, reactor: Any, token: bytes) -> Site:
         time.time,
         time.monotonic,
     )
-    resource = AgentResource(sampler, options.node or os.uname().nodename, token)
+    resource = AgentResource(sampler, options.node or os.uname().nodename, token, time.time)
     return _Quiet(resource, timeout=_IDLE)  # type: ignore[no-untyped-call]
 
 

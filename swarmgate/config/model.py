@@ -669,7 +669,9 @@ class Agents:
         "swarmgate's own.",
     )
     token_file: str = option(
-        default="", doc="A file with the text that agents want to be told, the same as theirs. swarmgate's own."
+        default="",
+        doc="A file with the text that agents want to be known, the same as theirs; they are shown that it is known, "
+        "and not told it. swarmgate's own.",
     )
 
 
