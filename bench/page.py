@@ -75,9 +75,10 @@ def conditions(journal: Journal) -> str:
     """Where, when and how often, in a paragraph."""
     facts, settings = journal.facts, journal.settings
     machine = facts["machine"]
+    rounds = f"{settings['rounds']} round{'s' if settings['rounds'] != 1 else ''}"
     return (
         f"Measured {facts['when']} on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['kernel']}: {settings['rounds']} rounds of "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['kernel']}: {rounds} of "
         f"{settings['seconds']:g} s for each proxy and load, the proxies in turn within each round, every round "
         f"beginning with another one; {settings['connections']} connections unless it is said otherwise. A proxy with "
         "one worker or thread has a core to itself; the load and the backend share the other one. The one with two "

@@ -190,7 +190,16 @@ def _agent(words: Sequence[str]) -> int:
     # Twisted's own reactor: the agent has few clients, and is to take little memory.
     from twisted.internet import reactor
 
-    from swarmgate.agent import run
+    try:
+        from swarmgate.agent import run
+    except ModuleNotFoundError as error:
+        if error.name != "psutil":
+            raise
+        print(
+            "swarmgate agent: psutil is not installed, by which it looks at its node: pip install psutil",
+            file=sys.stderr,
+        )
+        return 1
 
     return run.run(configuration, reactor)
 

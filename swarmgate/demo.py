@@ -301,7 +301,7 @@ class Town(Service):
         for number, node in enumerate(NODES, 1):
             address = f"127.100.{_AGENTS_NET}.{number}"
             task = self.swarm.start_task("agent", address, slot=number, on=node)
-            site: Any = _QuietSite(AgentResource(self._sampler(node), node, b""))  # type: ignore[no-untyped-call]
+            site: Any = _QuietSite(AgentResource(self._sampler(node), node, b"", time.time))  # type: ignore[no-untyped-call]
             self._ports[task.id] = self._reactor.listenTCP(8000, site, interface=address)
         self.swarm.update_service("agent", replicas=None)
 

@@ -39,6 +39,7 @@ from swarmgate.config.model import EntryPoint as EntryPointOptions
 from swarmgate.config.model import PrometheusMetrics, StaticConfiguration
 from swarmgate.config.model import SwarmProvider as SwarmProviderOptions
 from swarmgate.config.reload import Change, compare
+from swarmgate.config.sources import unusable
 from swarmgate.dynamic.model import Configuration, HealthCheck
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
@@ -710,7 +711,9 @@ def fault_of(configuration: StaticConfiguration) -> str:
     ):
         try:
             try_out(configuration)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return f"{key}: {unusable(error)}"
+        except ValueError as error:
             return f"{key}: {error}"
     return _tracing_fault(configuration) or _acme_fault(configuration)
 
@@ -782,7 +785,7 @@ def run(
     try:
         logging = start_logging(configuration.log.level, configuration.log.format, configuration.log.file_path)
     except OSError as error:
-        print(f"swarmgate: log.filePath: {error}", file=sys.stderr)  # noqa: T201
+        print(f"swarmgate: log.filePath: {unusable(error)}", file=sys.stderr)  # noqa: T201
         return 1
     raise_descriptor_limit()
     service = make_service(configuration, reactor, swarm, logging, read)

@@ -493,7 +493,8 @@ def _unknown(name: str, child: Tree, path: str, reasons: Mapping[str, str], know
         if key.lower() == name.lower():
             return Fault(_below(path, key), None, origin_of(child), problem=reason)
     nearest = nearest_of(name, [*known, *reasons])
-    return Fault(_below(path, name), None, origin_of(child), nearest=nearest, problem="unknown option")
+    expected = _or(sorted(known, key=str.lower)) if known and not nearest else ""
+    return Fault(_below(path, name), None, origin_of(child), expected, nearest, problem="unknown option")
 
 
 def _validate(field: attrs.Attribute[Any], value: Any, node: Tree, path: str, faults: list[Fault]) -> None:
@@ -816,6 +817,8 @@ def expected_of(kind: Any) -> str:
         return str(kind.expected)
     if _choices(kind):
         return _or(list(_choices(kind)))
+    if _is_group(kind):
+        return f"options below it: {_or(list(_fields(kind)))}"
     name = type_text(kind)
     return {"true | false": "true or false", "text": "text"}.get(name, f"a {name}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,6 +29,7 @@ from swarmgate.agent.document import (
     encoded,
 )
 from swarmgate.agent.node import octets_of_cards, sample
+from swarmgate.agent.proof import is_proof, proof
 from swarmgate.agent.server import AgentResource, Sampler, read_token
 from swarmgate.config.load import ConfigurationError, load_agent
 from swarmgate.fetch import NoAnswer
@@ -263,7 +265,8 @@ class SamplerTests(SynchronousTestCase):
         request.method, request.path, request.uri = method, path, path
         if given:
             request.requestHeaders.setRawHeaders(b"authorization", [given])
-        answer = AgentResource(self.sampler, "n1", token).render(request)
+        request.getHost = lambda: IPv4Address("TCP", "10.1.0.1", 9181)
+        answer = AgentResource(self.sampler, "n1", token, lambda: 5000.0).render(request)
         if answer is NOT_DONE_YET:
             self.nodes[-1].callback(NODE)
         else:
@@ -317,6 +320,28 @@ class SamplerTests(SynchronousTestCase):
             self.assertNotIn(token, b"".join(request.written))
         self.assertEqual(self.ask(b"/ping", token).responseCode, 200)
         self.assertEqual(self.ask(b"/metrics", token, b"Bearer " + token).responseCode, 200)
+
+    def test_proof(self) -> None:
+        """A gate does not tell the token: what it makes of it is of use at the address it is sent to, and for now."""
+        token = b"0123456789abcdef"
+        good = proof(token, "10.1.0.1", 9181, 5200.7)
+        self.assertNotIn(token.decode(), good)
+        for wrong in (
+            proof(token, "10.1.0.2", 9181, 5200),
+            proof(token, "10.1.0.1", 9182, 5200),
+            proof(token, "10.1.0.1", 9181, 5301),
+            proof(token, "10.1.0.1", 9181, 4699),
+            proof(token + b"0", "10.1.0.1", 9181, 5200),
+            good.replace("5200", "5201"),
+            good[:-1],
+            "Swarmgate 5200",
+            "Swarmgate x y",
+            "Swarmgate 5200 \xe9",
+        ):
+            self.assertEqual(self.ask(b"/usage", token, wrong.encode("latin-1")).responseCode, 401, wrong)
+        self.assertEqual(self.ask(b"/usage", token, good.encode()).responseCode, 200)
+        mapped = proof(token, "10.0.0.1", 1, 0).encode()
+        self.assertTrue(is_proof(mapped, token, "::ffff:10.0.0.1", 1, 0))
 
     def test_nothing_else(self) -> None:
         """There is nothing else to ask, and nothing to change."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
+import urllib.error
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -641,6 +642,40 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(command.why(["--service", "bad"], fetch), 1)
         self.assertEqual(asked, ["http://127.0.0.1:8080/api/why?service=bad"])
         self.assertEqual(command.why([], fetch), 2)
+
+    def test_why_without_a_gate(self) -> None:
+        """Where no gate answers, or words are not understood, it is told what was given and what was expected."""
+        told: list[str] = []
+        self.patch(command.sys, "stderr", SimpleNamespace(write=told.append))
+
+        def refuse(url: str) -> tuple[int, bytes]:
+            raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
+
+        self.assertEqual(command.why(["http://a/"], refuse), 1)
+        self.assertEqual(command.why(["http://a/", "--api", "http://["], refuse), 2)
+        self.assertEqual(command.why(["http://a/", "--ap"], refuse), 2)
+        self.assertEqual(command.lint(["/none/stack.yml"]), 2)
+        for one, part in zip(
+            told,
+            (
+                "http://127.0.0.1:8080/api/why: Connection refused: expected a gate with api.insecure there",
+                '--api "http://[": expected a URL as http://127.0.0.1:8080',
+                "expected URL [-X METHOD]",
+                "lint: /none/stack.yml: expected a stack file that can be read (No such file or directory)",
+            ),
+            strict=True,
+        ):
+            self.assertIn(part, one)
+
+    def test_why_a_request(self) -> None:
+        """The status is 0 where a configured router takes the request; what is disabled of the host is printed."""
+        printed: list[object] = []
+        self.patch(command, "say", printed.append)
+        for host, status in (("web", 0), ("bad", 1), ("none", 1)):
+            body = json.dumps(get("/api/why", url=f"http://{host}.example/")).encode()
+            self.assertEqual(command.why(["http://a.example/"], lambda url, body=body: (200, body)), status, host)
+        said = "\n".join(map(str, printed))
+        self.assertEqual(said.count("Router bad@swarm, Host(`bad.example`), is disabled: "), 1)
 
     def test_lint(self) -> None:
         """A stack file without mistakes gives status 0, another 1, none 2."""

@@ -204,7 +204,7 @@ class JournalTests(SynchronousTestCase):
         text = page.restructured(journal, is_plotted=False)
         for part in ("behind nginx (0.50 times)", "**The run was broken off**", "4 GiB", "it needs root", "0 of 100"):
             self.assertIn(part, text)
-        self.assertIn("1 rounds of 3 s", text)
+        self.assertIn("1 round of 3 s", text)
         self.assertNotIn("broken off", page.restructured(attrs.evolve(journal, complete=True), is_plotted=False))
         for table in text.split(".. list-table::")[1:]:
             rows = table.split("   * - ")[1:]

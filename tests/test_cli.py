@@ -109,6 +109,31 @@ class MainTests(CommandCase):
             [f"swarmgate: entryPoints.web.adress: unknown option, from file {path}, line 3; did you mean address?"],
         )
 
+    def test_unknown_option(self) -> None:
+        """An option that is near to none is told as it was written, with those that there are."""
+        self.assertEqual(cli.main(["check", "-x"]), 2)
+        (told,) = self.complained()
+        self.assertTrue(
+            told.startswith("swarmgate: x: unknown option, from option -x: expected accessLog, agent, "), told
+        )
+
+    def test_files(self) -> None:
+        """A file that can't be opened is told with its option and its path, without numbers of errors."""
+        expected = 'agent.tokenFile: "/none/token": expected a file that can be opened (No such file or directory)'
+        self.assertEqual(cli.main(["check", "--agent.tokenfile=/none/token"]), 2)
+        self.assertEqual(cli.main(["agent", "--agent.tokenfile=/none/token"]), 1)
+        self.assertEqual(self.complained(), [f"swarmgate: {expected}", f"swarmgate agent: {expected}"])
+
+    def test_agent_without_psutil(self) -> None:
+        """An agent without the library that looks at its node says how to get it."""
+        package = sys.modules["swarmgate.agent"]
+        with mock.patch.dict(sys.modules, {"psutil": None}), mock.patch.object(package, "run"):
+            del package.run
+            for name in ("run", "node"):
+                sys.modules.pop(f"swarmgate.agent.{name}")
+            self.assertEqual(cli.main(["agent"]), 1)
+        self.assertIn("pip install psutil", self.complained()[0])
+
     def test_help(self) -> None:
         """--help lists commands and options, wherever it stands."""
         for words in (["--help"], ["-h"], ["run", "--ping", "--help"], ["help"]):

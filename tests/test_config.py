@@ -314,6 +314,17 @@ class FaultTests(SynchronousTestCase):
             self.assertTrue(key.startswith(refused_key), lines)
             self.assertEqual(rest, f"{refused}, from option --{key}")
 
+    def test_base_path(self) -> None:
+        """A place for the API that it can't have is refused; the one that it has is taken."""
+        load(["--api.basepath=/"], {})
+        self.assertEqual(
+            told(["--api.basepath=/gate"]),
+            [
+                'api.basePath: "/gate" from option --api.basepath: expected /, since swarmgate has its API at /api and '
+                "its dashboard at /dashboard only, as yet"
+            ],
+        )
+
     def test_dynamic_options(self) -> None:
         """Routers in the static file are told where they belong."""
         self.assertEqual(

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import attrs
@@ -228,6 +228,16 @@ class ExampleTests(SynchronousTestCase):
                     self.fail(f"{syntax}: {rule}: {error}")
 
 
+def _groups(of: type[Any]) -> Iterator[type[Any]]:
+    """A class of options and all those that are its options' types."""
+    yield of
+    attrs.resolve_types(of)
+    for field in attrs.fields(of):
+        for one in (field.type, *get_args(field.type)):
+            if isinstance(one, type) and attrs.has(one):
+                yield from _groups(one)
+
+
 def _filled(text: str) -> str:
     """A stack file with its variables' defaults."""
     return re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)\}", lambda found: found[1] or "given", text)
@@ -264,6 +274,18 @@ class FactTests(SynchronousTestCase):
                     seen += 1
                     self.assertIn(literal, ends, f"{page.name}: {literal}")
         self.assertGreater(seen, 40)
+
+    def test_options_that_are_missing(self) -> None:
+        """The page for those who come from Traefik names all options that are refused, or have no effect."""
+        text = (DOCS / "traefik.rst").read_text("utf-8").partition("What is not there yet\n---")[2]
+        told = {part for literal in _LITERAL.findall(text) for part in literal.split(".")}
+        without_effect = {one.key for one in describe(StaticConfiguration) if "without effect" in one.doc}
+        of_files = {"http", "tcp", "tls", "udp"}
+        self.assertGreater(len(without_effect), 8)
+        self.assertEqual({key for key in without_effect if key.split(".")[-1] not in told}, set())
+        refused = {key for of in _groups(StaticConfiguration) for key in getattr(of, "__refused__", ())}
+        self.assertGreater(len(refused), 40)
+        self.assertEqual(refused - told - of_files, set())
 
     def test_kinds(self) -> None:
         """The page of labels names every middleware that there is, and none that there isn't among them."""

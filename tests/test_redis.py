@@ -4,6 +4,7 @@ real one."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,10 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.limits.interface import Rate
 from swarmgate.limits.local import LocalBuckets
 from swarmgate.limits.redis import Redis, RedisBuckets, RedisSettings, Unavailable
-from swarmgate.middlewares import build, rate_limit
+from swarmgate.middlewares import build, files_of, rate_limit
 from swarmgate.structure import StructureError, structure
 from tests.exchanges import Kept, Origin, client_of, context_of, exchange_of, lead
 from tests.memory_network import MemoryNetwork, MemoryTransport
+from tests.pki import authority
 
 #: A bucket that is full in 20 ms is empty.
 RATE = Rate(100, 2, 0.005)
@@ -456,6 +458,22 @@ class OptionTests(RedisTestCase):
             with self.assertRaises(ValueError) as wrong:
                 self.limit(**redis)
             self.assertTrue(re.search(expected, str(wrong.exception)), wrong.exception)
+
+    def test_files(self) -> None:
+        """Files of certificates are read again when they have changed, and connections stay while they have not."""
+        ca, options = self.mktemp(), self.settings_of
+        tls = {"tls": {"ca": ca}}
+        self.assertEqual(files_of("ratelimit", options(**tls)), (ca,))
+        self.assertEqual(files_of("ratelimit", options(tls={"ca": authority("x").pem})), ())
+        self.assertEqual(files_of("ratelimit", options(db="0")), ())
+        kept = Kept()
+        context = context_of(self.clock, kept, "limit@test", network=self.network)
+        connected = []
+        for root in (first := authority("a"), first, authority("b")):
+            Path(ca).write_text(root.pem)
+            build("ratelimit", options(**tls), context)
+            connected.append(len(self.network.servers))
+        self.assertEqual(connected, [1, 1, 2])
 
     def test_without_network(self) -> None:
         """Where nothing can be reached, as where a configuration is only looked at, buckets are those at hand."""

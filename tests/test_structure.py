@@ -26,6 +26,7 @@ from swarmgate.structure import (
     bare,
     between,
     describe,
+    expected_of,
     insert,
     merge,
     nearest_of,
@@ -202,7 +203,8 @@ class FaultTests(SynchronousTestCase):
             faults({"adress": Given(":80", "file gate.yml, line 3")}),
             ["doors.web.adress: unknown option, from file gate.yml, line 3; did you mean address?"],
         )
-        self.assertEqual(faults({"address": ":1", "zzz": 1}), ["doors.web.zzz: unknown option"])
+        (told,) = faults({"address": ":1", "zzz": 1})
+        self.assertTrue(told.startswith("doors.web.zzz: unknown option: expected address, anything, colour, "), told)
 
     def test_value(self) -> None:
         """A wrong value is repeated, with what would do."""
@@ -245,6 +247,7 @@ class FaultTests(SynchronousTestCase):
                 "expected an address such as :80, 127.0.0.1:80 or [::1]:80"
             ],
         )
+        self.assertEqual(expected_of(Cookie), "options below it: name or secure")
 
     def test_not_yet(self) -> None:
         """Traefik's options that aren't there are refused by name, in whatever case."""

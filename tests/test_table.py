@@ -161,6 +161,63 @@ def worlds() -> st.SearchStrategy[dict[str, Configuration]]:
     return st.fixed_dictionaries({"file": said}, optional={"swarm": said, "docker": said})
 
 
+#: A provider, what of it is another, and what that is now: a part by its name, None if it is gone.
+Change = tuple[str, str, Any]
+
+STRICT = TLSConfiguration(options={"strict": TLSOptions()})
+#: What changes begin with, and mostly leave alone: everything refers to something.
+WHOLE = configuration(
+    router("a", service="a", middlewares=("a", "b"), tls=RouterTLS(options="strict@file")),
+    router("b", "Path(`/b`)", service="b@swarm", middlewares=("b",), tls=RouterTLS()),
+    Service("a", (Server("http://10.0.0.2:80"),)),
+    Service("b", (Server("http://10.0.0.3:80"),), servers_transport="t@file"),
+    middleware("a"),
+    Middleware("b", "errors", ErrorPages(service="b")),
+)
+
+
+def changes() -> st.SearchStrategy[Change]:
+    """One small change of what the providers say, or of the entry points."""
+    names = st.sampled_from(["a", "b"])
+    references = st.sampled_from(["a", "b", "a@file", "b@swarm", "missing"])
+    routers = st.builds(
+        router,
+        st.just(""),
+        st.sampled_from(["Host(`a.example`)", "Path(`/b`)"]),
+        references,
+        middlewares=st.lists(references, max_size=2).map(tuple),
+        entry_points=st.sampled_from([(), ("web",), ("wbe",)]),
+        tls=st.sampled_from([None, RouterTLS(), RouterTLS(options="strict@file")]),
+    )
+    services = st.builds(
+        Service,
+        st.just(""),
+        st.sampled_from([(), (Server("http://10.0.0.2:80"),)]),
+        servers_transport=st.sampled_from(["", "t@file", "missing"]),
+    )
+    pages = st.builds(lambda one: Middleware("", "errors", ErrorPages(service=one)), references)
+    middlewares = st.one_of(st.builds(middleware, st.just(""), st.integers(0, 1)), pages)
+
+    def part(what: str, kind: st.SearchStrategy[Any]) -> st.SearchStrategy[Change]:
+        named = st.builds(
+            lambda name, one: (name, one if one is None else attrs.evolve(one, name=name)), names, st.none() | kind
+        )
+        return st.tuples(st.sampled_from(["file", "swarm"]), st.just(what), named)
+
+    secure = st.sampled_from([TLSConfiguration(), STRICT])
+    transports = st.sampled_from([{}, {"t": ServersTransport()}, {"t": ServersTransport(insecure_skip_verify=True)}])
+    facts = st.builds(EntryPointFacts, st.booleans(), st.sampled_from([(), ("a@swarm",), ("b@swarm",)]), st.just(False))
+    points = st.fixed_dictionaries({"web": facts}, optional={"other": facts})
+    return st.one_of(
+        part("routers", routers),
+        part("services", services),
+        part("middlewares", middlewares),
+        st.tuples(st.just("file"), st.just("tls"), secure),
+        st.tuples(st.just("file"), st.just("servers_transports"), transports),
+        st.tuples(st.just(""), st.just("entry points"), points),
+    )
+
+
 class CompilerTests(SynchronousTestCase):
     """One table after the other."""
 
@@ -180,6 +237,26 @@ class CompilerTests(SynchronousTestCase):
             }
             made = compiler.compile(configurations, points)
             self.assertEqual(made, compile_table(configurations, points, {"ping@internal"}))
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(changes(), min_size=2, max_size=30))
+    def test_change_by_change(self, said: list[Change]) -> None:
+        """However a world has come about, one small change after the other, its table is as if made of it alone."""
+        compiler = Compiler({"ping@internal"})
+        world: dict[str, Configuration] = {"file": Configuration(tls=STRICT), "swarm": WHOLE}
+        points = {"web": EntryPointFacts(), "other": EntryPointFacts()}
+        for provider, what, new in said:
+            if what == "entry points":
+                points = new
+            else:
+                one = world[provider]
+                if what in ("routers", "services", "middlewares"):
+                    name, part = new
+                    others = {key: each for key, each in getattr(one, what).items() if key != name}
+                    new = {**others, **({} if part is None else {name: part})}
+                world[provider] = attrs.evolve(one, **{what: new})
+            made = compiler.compile(dict(world), points)
+            self.assertEqual(made, compile_table(world, points, {"ping@internal"}))
 
     def test_the_same_objects(self) -> None:
         """What has not changed is the very same object as before; what has, and what leads to it, is not."""

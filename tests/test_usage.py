@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import demo
 from swarmgate.agent.document import Document, NodeCounters, TaskCounters, encoded
+from swarmgate.agent.proof import proof
 from swarmgate.dynamic.table import EntryPointFacts
 from swarmgate.fetch import NoAnswer
 from swarmgate.middlewares import KINDS
@@ -284,10 +285,11 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.watch.told().nodes, {})
 
     def test_token(self) -> None:
-        """The token is sent with each question."""
+        """With each question it is shown that the token is known, for that agent alone; the token is not sent."""
         watch = UsageWatch(self.clock, self.fetch, self.seen, 9181, self.clock.seconds, b"0123456789abcdef")
         watch.want(VIEWED)
-        self.assertEqual(self.fields, [{"Authorization": "Bearer 0123456789abcdef"}] * 2)
+        expected = [proof(b"0123456789abcdef", host, 9181, 1000.0) for host in ("10.1.0.1", "10.1.0.2")]
+        self.assertEqual([one["Authorization"] for one in self.fields], expected)
 
     def test_metrics(self) -> None:
         """Metrics have node and service by name; of a silent node there is that it is silent."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.model import Configuration, Router
 from swarmgate.dynamic.rules import parse_rule
-from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.paths import PathPolicy
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.providers.swarm.decode import service_from
 from swarmgate.testing import network, node, service, snapshot, task
+from swarmgate.why.disabled import disabled
 from swarmgate.why.requests import question, why
 from swarmgate.why.services import World, implies, why_service
 from swarmgate.why.stack import StackError, lint
@@ -287,6 +289,45 @@ class RequestTests(SynchronousTestCase):
             close.reasons,
             ("PathPrefix(`/api`) does not match the path /other", "Method(`GET`) does not match the method POST"),
         )
+
+    def test_own_router(self) -> None:
+        """A router of the gate's own is told of as such, and is nobody's who asks for a service."""
+        own = Configuration(routers={"api": Router("api", "PathPrefix(`/api`)", "api@internal")})
+        table = compile_table({"internal": own}, WEB, ("api@internal",))
+        (answer,) = why(question("http://web.example/api/x"), table)
+        self.assertEqual((answer.router, answer.is_own, answer.is_routed), ("api@internal", True, False))
+        self.assertIn("the gate's own router api@internal takes it", "".join(answer.sentences()))
+        (answer,) = why(question("http://web.example/api/x"), self.table)
+        self.assertEqual((answer.is_own, answer.is_routed), (False, True))
+
+    def test_disabled(self) -> None:
+        """Of routers and services that name the host, those that are not in force are told of with what is wrong."""
+        labels = {
+            "broken": {**GOOD, "traefik.http.routers.web.rule": "Host(`web.example`) & Path(`/a`)"},
+            "lost": {**GOOD, "traefik.http.routers.web.middlewares": "nobody"},
+            "elsewhere": {**GOOD, "traefik.http.routers.web.entrypoints": "wbe"},
+            "off": {**GOOD, "traefik.enable": "false"},
+            "other": {**GOOD, "traefik.http.routers.web.rule": "Host(`www.web.example`) &"},
+            "general": {**GOOD, "traefik.http.routers.web.rule": "PathPrefix(`/b`)", "traefik.swarm.network": "none"},
+            "well": GOOD,
+        }
+        parts = []
+        for name, one in labels.items():
+            mine = service(name, {label.replace(".web.", f".{name}."): value for label, value in one.items()})
+            parts += [mine, task(mine)]
+        world = World.of(snapshot(*parts), Options(kinds=KINDS), WEB)
+        configurations = {"swarm": world.decision.configuration}
+        found = disabled(question("http://WEB.example/a"), world.table, configurations, world)
+        said = {one.name: one.sentence() for one in found}
+        self.assertEqual(
+            sorted(said), ["router broken@swarm", "router elsewhere@swarm", "router lost@swarm", "service off"]
+        )
+        self.assertIn("at character", said["router broken@swarm"])
+        self.assertIn("Router lost@swarm, Host(`web.example`), is disabled: ", said["router lost@swarm"])
+        self.assertIn("no such middleware", said["router lost@swarm"])
+        self.assertIn("did you mean web?", said["router elsewhere@swarm"])
+        self.assertIn("Service off names the host and has no router: it is not enabled", said["service off"])
+        self.assertEqual(disabled(question("http://unknown.example/"), world.table, configurations, world), ())
 
     def test_normal_path(self) -> None:
         """A path is matched in the form that the entry point routes by; one that it does not take is told as such."""

@@ -150,6 +150,7 @@ export interface Log {
 }
 
 export interface Why {
-  answers?: { entry_point: string; router: string; sentences: string[] }[];
+  answers?: { entry_point: string; router: string; is_routed: boolean; sentences: string[] }[];
+  disabled?: { name: string; sentence: string }[];
   findings?: { service: string; sentence: string; is_hint: boolean }[];
 }

@@ -17,6 +17,7 @@ from swarmgate.agent.containers import Engine
 from swarmgate.agent.node import sample
 from swarmgate.agent.server import AgentResource, Sampler, read_token
 from swarmgate.config.agent import Agent, AgentConfiguration
+from swarmgate.config.sources import unusable
 from swarmgate.fetch import Fetch
 from swarmgate.observe.logs import start_logging
 
@@ -58,7 +59,7 @@ def site_of(options: Agent, reactor: Any, token: bytes) -> Site:
         time.time,
         time.monotonic,
     )
-    resource = AgentResource(sampler, options.node or os.uname().nodename, token)
+    resource = AgentResource(sampler, options.node or os.uname().nodename, token, time.time)
     return _Quiet(resource, timeout=_IDLE)  # type: ignore[no-untyped-call]
 
 
@@ -68,11 +69,16 @@ def run(configuration: AgentConfiguration, reactor: Any) -> int:
     :returns: the exit status: 0, or 1 if it could not start.
     """
     options, log = configuration.agent, configuration.log
+    key = "agent.tokenFile"
     try:
         token = read_token(options.token_file)
+        key = "log.filePath"
         logging = start_logging(log.level, log.format, log.file_path)
-    except (OSError, ValueError) as error:
-        print(f"swarmgate agent: {error}", file=sys.stderr)  # noqa: T201
+    except OSError as error:
+        print(f"swarmgate agent: {key}: {unusable(error)}", file=sys.stderr)  # noqa: T201
+        return 1
+    except ValueError as error:
+        print(f"swarmgate agent: {key}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     # A node's files and an engine's answers are all that is waited for in threads.
     reactor.suggestThreadPoolSize(2)

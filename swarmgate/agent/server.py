@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 from swarmgate.agent.containers import Containers
 from swarmgate.agent.document import Document, NodeCounters, encoded
 from swarmgate.agent.metrics import families
+from swarmgate.agent.proof import is_proof
 
 _log = Logger("swarmgate")
 
@@ -31,14 +32,14 @@ def read_token(path: str) -> bytes:
     """The token in a file, without white space around it; ``b""`` if there is no path.
 
     :raises OSError: it can't be read.
-    :raises ValueError: it has none.
+    :raises ValueError: it has none; the text says what was expected.
     """
     if not path:
         return b""
     with Path(path).open("rb") as file:
         token = file.read(_LONGEST_TOKEN).strip()
     if len(token) < 16 or not token.isascii() or any(octet <= 32 for octet in token):
-        raise ValueError(f"expected a text of at least 16 ASCII characters without spaces in {path}")
+        raise ValueError(f'"{path}": expected a file with a text of at least 16 ASCII characters without spaces')
     return token
 
 
@@ -117,15 +118,17 @@ class AgentResource(Resource):
 
     :param name: of the node, as metrics call it.
     :param token: that whoever asks has to know, ``b""`` for none. ``/ping`` needs none.
+    :param wall: seconds since 1970.
     """
 
     isLeaf = True
 
-    def __init__(self, sampler: Sampler, name: str, token: bytes) -> None:
+    def __init__(self, sampler: Sampler, name: str, token: bytes, wall: Callable[[], float]) -> None:
         Resource.__init__(self)
         self._sampler = sampler
         self._name = name
         self._token = token
+        self._wall = wall
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
 
@@ -138,10 +141,11 @@ class AgentResource(Resource):
             return self._answer(request, 200, b"OK")
         if path not in (b"/usage", b"/metrics"):
             return self._answer(request, 404, b"there are /usage, /metrics and /ping\n")
-        given = request.getHeader(b"authorization") or b""
-        if self._token and not hmac.compare_digest(given, b"Bearer " + self._token):
+        if self._token and not self._knows_token(request):
             request.setHeader(b"WWW-Authenticate", b'Bearer realm="swarmgate"')
-            return self._answer(request, 401, b"expected the token of agent.tokenFile\n")
+            return self._answer(
+                request, 401, b"expected the token of agent.tokenFile, or what a gate makes of it now\n"
+            )
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
@@ -157,6 +161,13 @@ class AgentResource(Resource):
         write = self._usage if path == b"/usage" else self._metrics
         self._sampler.sample().addCallback(lambda sample: told(200, *write(sample))).addErrback(failed)
         return NOT_DONE_YET
+
+    def _knows_token(self, request: Any) -> bool:
+        given = request.getHeader(b"authorization") or b""
+        if hmac.compare_digest(given, b"Bearer " + self._token):
+            return True
+        own = request.getHost()
+        return is_proof(given, self._token, own.host, own.port, self._wall())
 
     @staticmethod
     def _usage(sample: Sample) -> tuple[bytes, bytes]:

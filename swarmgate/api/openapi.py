@@ -197,10 +197,13 @@ _WHY = {
                             "servers": _list(_SERVER),
                             "close": _list(_ANYTHING),
                             "refused": _TEXT,
+                            "is_own": _FLAG,
+                            "is_routed": _FLAG,
                             "sentences": _TEXTS,
                         }
                     )
-                )
+                ),
+                "disabled": _list(_object({"name": _TEXT, "reasons": _TEXTS, "rule": _TEXT, "sentence": _TEXT})),
             }
         ),
         _object(

@@ -23,6 +23,7 @@ from swarmgate.api.views import BadQuestion, Known
 from swarmgate.providers.swarm.interface import ISwarm
 from swarmgate.providers.swarm.operate import Log
 from swarmgate.providers.swarm.snapshot import Task
+from swarmgate.why.disabled import disabled
 from swarmgate.why.requests import question, why
 from swarmgate.why.services import why_service
 
@@ -368,7 +369,9 @@ def _why(query: dict[str, list[str]], known: Known) -> Any:
     asked = question(urls[-1], query.get("method", ["GET"])[-1], query.get("header", ()), query.get("client", [""])[-1])
     ports = {name: _port(address) for name, address in known.entry_points.items()}
     answers = why(asked, known.table, ports, known.reasons, views.absent_tasks(known), known.paths)
-    return {"answers": [{**attrs.asdict(one), "sentences": list(one.sentences())} for one in answers]}
+    told = [{**attrs.asdict(one), "is_routed": one.is_routed, "sentences": list(one.sentences())} for one in answers]
+    unfit = disabled(asked, known.table, known.configurations, known.world)
+    return {"answers": told, "disabled": [{**attrs.asdict(one), "sentence": one.sentence()} for one in unfit]}
 
 
 def _port(address: str) -> int:

@@ -29,7 +29,8 @@ class Agent:
     )
     token_file: str = option(
         default="",
-        doc="A file with a text that whoever asks has to know, best a Docker secret: Authorization: Bearer TEXT.",
+        doc="A file with a text that whoever asks has to know, best a Docker secret: Authorization: Bearer TEXT; "
+        "gates show that they do.",
     )
     node: str = option(default="", doc="What metrics call the node; empty: its host name.")
     sys: str = option(

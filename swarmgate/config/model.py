@@ -281,6 +281,10 @@ class ServersTransport:
 # ---- providers
 
 
+_OF_V2 = "an option of Traefik v2's that v3 and swarmgate do not have"
+
+
+@refused({"caOptional": _OF_V2})
 @attrs.frozen
 class ClientTLS:
     """Certificates for talking to the Docker API."""
@@ -329,11 +333,12 @@ class SwarmProvider:
     )
     allow_empty_services: bool = option(
         default=True,
-        doc="Taken as Traefik takes it: without effect in a Swarm. A service without running tasks keeps its routers "
-        "and answers 503.",
+        doc="Taken, without effect: a service without running tasks keeps its routers and answers 503.",
     )
     use_bind_port_ip: bool = option(
-        default=False, doc="Taken as Traefik takes it: without effect in a Swarm.", key="useBindPortIP"
+        default=False,
+        doc="Taken, without effect: tasks are reached by their networks.",
+        key="useBindPortIP",
     )
     label_prefixes: tuple[str, ...] = option(
         default=("swarmgate", "traefik"),
@@ -377,6 +382,7 @@ class FileProvider:
     "rest",
     "zooKeeper",
 )
+@refused({"marathon": _OF_V2, "rancher": _OF_V2})
 @attrs.frozen
 class Providers:
     """Where dynamic configuration comes from."""
@@ -472,7 +478,7 @@ class Log:
     )
     format: Literal["common", "json"] = option(default="common", doc="The form of its lines.")
     file_path: str = option(default="", doc="Where to; empty: standard output.")
-    no_color: bool = option(default=False, doc="Taken as Traefik takes it; swarmgate's lines have no colors anyway.")
+    no_color: bool = option(default=False, doc="Taken, without effect: lines have no colors anyway.")
 
 
 @attrs.frozen
@@ -541,6 +547,10 @@ class TracingOtlp:
     )
 
 
+_BY_OTLP = "an option of Traefik v2's: traces are sent by OTLP, tracing.otlp"
+
+
+@refused(dict.fromkeys(("datadog", "elastic", "haystack", "instana", "jaeger", "zipkin"), _BY_OTLP))
 @not_yet("globalAttributes")
 @attrs.frozen
 class Tracing:
@@ -569,6 +579,12 @@ class AuditLog:
     """Who has changed the Swarm by the API, and what has come of it: a line of JSON each."""
 
     file_path: str = option(default="", doc="Where to; empty: the process's own log. swarmgate's own.")
+
+
+def _base_path(text: str) -> str:
+    if text not in ("", "/"):
+        raise ValueError("/, since swarmgate has its API at /api and its dashboard at /dashboard only, as yet")
+    return "/"
 
 
 @attrs.frozen
@@ -600,10 +616,12 @@ class API:
         doc="Where they are asked, at the tasks' own addresses in a network that they share. swarmgate's own.",
         validator=between(1, 65535),
     )
-    debug: bool = option(default=False, doc="Taken, not there yet.")
-    disable_dashboard_ad: bool = option(default=False, doc="Taken, not there yet.")
-    base_path: str = option(default="/", doc="Taken, not there yet.")
-    dashboard_name: str = option(default="", doc="Taken, not there yet.")
+    debug: bool = option(default=False, doc="Taken, without effect: there is nothing at /debug.")
+    disable_dashboard_ad: bool = option(default=False, doc="Taken, without effect: the dashboard advertises nothing.")
+    base_path: str = option(
+        default="/", doc="Taken, if it is ``/``: API and dashboard have no other place yet.", parse=_base_path
+    )
+    dashboard_name: str = option(default="", doc="Taken, without effect: the dashboard is called swarmgate.")
 
 
 def _ascending(instance: Any, attribute: Any, value: tuple[float, ...]) -> None:
@@ -631,6 +649,7 @@ class PrometheusMetrics:
     )
 
 
+@refused({"influxDB": _OF_V2})
 @not_yet("datadog", "influxDB2", "otlp", "statsD")
 @attrs.frozen
 class Metrics:
@@ -650,7 +669,9 @@ class Agents:
         "swarmgate's own.",
     )
     token_file: str = option(
-        default="", doc="A file with the text that agents want to be told, the same as theirs. swarmgate's own."
+        default="",
+        doc="A file with the text that agents want to be known, the same as theirs; they are shown that it is known, "
+        "and not told it. swarmgate's own.",
     )
 
 
@@ -700,8 +721,8 @@ class Overload:
 class Global:
     """What Traefik may tell its makers; swarmgate tells nobody anything."""
 
-    check_new_version: bool = option(default=False, doc="Taken; swarmgate never asks.")
-    send_anonymous_usage: bool = option(default=False, doc="Taken; swarmgate never tells.")
+    check_new_version: bool = option(default=False, doc="Taken, without effect: swarmgate never asks.")
+    send_anonymous_usage: bool = option(default=False, doc="Taken, without effect: swarmgate never tells.")
 
 
 _DYNAMIC = "part of the dynamic configuration: it belongs in a file of providers.file, or in labels"
@@ -749,7 +770,7 @@ class StaticConfiguration:
         default=None, doc="Ask the responders that certificates name, and staple what they say to handshakes."
     )
     overload: Overload = option(factory=Overload, doc="More to do than can be done. swarmgate's own.")
-    global_: Global = option(factory=Global, doc="Taken.", key="global")
+    global_: Global = option(factory=Global, doc="Taken, without effect.", key="global")
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ class Source:
     file_origin: str = ""
 
 
+def unusable(error: OSError) -> str:
+    """What is wrong with a file that an option names, and can't be opened."""
+    return f'"{error.filename}": expected a file that can be opened ({error.strerror or error})'
+
+
 def from_options(argv: Sequence[str]) -> Source:
     """The options of a command line: ``--a.b.c=value``, ``--a.b.c value``, or ``--a.b.c`` alone for ``true``.
 
@@ -46,7 +51,7 @@ def from_options(argv: Sequence[str]) -> Source:
         if not name.startswith("-") or not key:
             faults.append(Fault("", None, "command line", "options such as --ping", problem=f'"{word}" is no option'))
             continue
-        origin = f"option --{key}"
+        origin = f"option {name}"
         if not equals:
             value = waiting.pop() if waiting and not waiting[-1].startswith("-") else "true"
         if key.lower() in _FILE_KEYS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -24,6 +26,24 @@ class ClientTLS(Protocol):
     @property
     def insecure_skip_verify(self) -> bool:
         """Whether anybody will do."""
+
+
+def files_of(options: ClientTLS | None) -> tuple[str, ...]:
+    """The files among them, which may change."""
+    given = () if options is None else (options.ca, options.cert, options.key)
+    return tuple(one for one in given if one and "-----BEGIN" not in one)
+
+
+def contents_of(options: ClientTLS | None) -> bytes:
+    """A digest of what is in the files, so that a new one is noticed."""
+    digest = hashlib.sha256()
+    for name in files_of(options):
+        try:
+            digest.update(Path(name).read_bytes())
+        except OSError:
+            digest.update(b"\0")  # Whoever needs it tells.
+        digest.update(name.encode())
+    return digest.digest()
 
 
 def context_of(options: ClientTLS, option: str) -> ssl.SSLContext:

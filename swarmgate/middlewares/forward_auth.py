@@ -12,10 +12,7 @@ and used again; each worker has its own, and as many questions at a time as ther
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -29,7 +26,7 @@ from swarmgate.http.gathering import gather
 from swarmgate.http.message import Fields, Request, Response, field, field_values
 from swarmgate.http.secure_network import SecureNetwork
 from swarmgate.http.upstream import Upstream, UpstreamSettings
-from swarmgate.middlewares.client_tls import context_of
+from swarmgate.middlewares.client_tls import contents_of, context_of, files_of
 from swarmgate.middlewares.fields import is_written_by_the_gate, name_of, spelling, value_of, without
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.middlewares.patterns import pattern_of
@@ -442,23 +439,9 @@ def _absolute(address: str, location: bytes) -> bytes:
         return location  # It leads nowhere.
 
 
-def _contents(names: Iterable[str]) -> bytes:
-    """A digest of what is in files, so that a new one is noticed."""
-    digest = hashlib.sha256()
-    for name in names:
-        if name and "-----BEGIN" not in name:
-            try:
-                digest.update(Path(name).read_bytes())
-            except OSError:
-                digest.update(b"\0")  # Whoever needs it tells.
-        digest.update(name.encode())
-    return digest.digest()
-
-
 def files(settings: Settings) -> tuple[str, ...]:
     """The files that it is made from."""
-    tls = settings.tls
-    return () if tls is None else tuple(one for one in (tls.ca, tls.cert, tls.key) if one and "-----BEGIN" not in one)
+    return files_of(settings.tls)
 
 
 def build(settings: Settings, context: Context) -> Middleware:
@@ -481,7 +464,7 @@ def build(settings: Settings, context: Context) -> Middleware:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     url = f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}"
     tls = settings.tls
-    known_by = (KIND, url, tls, _contents((tls.ca, tls.cert, tls.key)) if tls is not None else b"")
+    known_by = (KIND, url, tls, contents_of(tls))
     deadlines = context.deadlines or Deadlines(context.clock)
     server = context.keep(known_by, partial(AuthServer, url, tls, context.network, deadlines))
     return ForwardAuth(settings, server, context.clock)

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from swarmgate.http.exchange import reason_of
 from swarmgate.limits.interface import Buckets, Rate
 from swarmgate.limits.redis import RedisBuckets, Unavailable
+from swarmgate.middlewares.client_tls import contents_of, files_of
 from swarmgate.middlewares.interface import Context, Middleware
 from swarmgate.middlewares.redis_option import RedisOptions, redis_buckets
 from swarmgate.middlewares.source import SourceCriterion, source_of
@@ -102,7 +103,8 @@ class RedisRateLimit(_RateLimit):
     def __init__(self, settings: Settings, options: RedisOptions, context: Context) -> None:
         super().__init__(settings, context)
         self._buckets: RedisBuckets | Buckets = context.keep(
-            (KIND, context.name, settings), lambda: redis_buckets(options, self._name, self._rate, context)
+            (KIND, context.name, settings, contents_of(options.tls)),
+            lambda: redis_buckets(options, self._name, self._rate, context),
         )
 
     def request(self, exchange: Exchange) -> Deferred[None] | None:
@@ -123,6 +125,11 @@ class RedisRateLimit(_RateLimit):
 
 def _refuse(exchange: Exchange) -> None:
     exchange.answer(503, reason_of(503), ((b"Retry-After", b"1"),))
+
+
+def files(settings: Settings) -> tuple[str, ...]:
+    """The files that it is made from."""
+    return () if settings.redis is None else files_of(settings.redis.tls)
 
 
 def build(settings: Settings, context: Context) -> Middleware:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from swarmgate.agent.document import LONGEST, BadDocument, Document, decoded
+from swarmgate.agent.proof import proof
 from swarmgate.fetch import NoAnswer
 from swarmgate.providers.swarm.agents import Agent, agents_of, has_agents
 from swarmgate.providers.swarm.snapshot import Snapshot
@@ -82,7 +84,7 @@ class UsageWatch:
     :param seen: gives the last look at the Swarm and the ids of the gate's own networks; None: there was none yet.
     :param port: that agents listen on where no label says it.
     :param wall: seconds since 1970.
-    :param token: what agents want to be told, ``b""`` for nothing.
+    :param token: what agents want to be shown that it is known, ``b""`` for nothing.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class UsageWatch:
         self._seen = seen
         self._port = port
         self._wall = wall
-        self._fields = {"Authorization": f"Bearer {token.decode('ascii')}"} if token else {}
+        self._token = token
         self._nodes: dict[str, _Node] = {}
         self._found: tuple[Snapshot, dict[str, Agent]] | None = None
         self._wanted_until = 0.0
@@ -162,10 +164,15 @@ class UsageWatch:
             known.task, known.document = agent.task, None
         known.asked = self._clock.seconds()
         known.due = known.asked + EVERY
-        asking = self._fetch(agent.url, seconds=WITHIN, longest=LONGEST, fields=self._fields)
+        fields = {"Authorization": self._proof(agent)} if self._token else {}
+        asking = self._fetch(agent.url, seconds=WITHIN, longest=LONGEST, fields=fields)
         known.asking = asking
         asking.addCallback(decoded).addCallback(self._answered, known)
         asking.addErrback(self._failed, known)
+
+    def _proof(self, agent: Agent) -> str:
+        at = urlsplit(agent.url)
+        return proof(self._token, at.hostname or "", at.port or 0, self._wall())
 
     def _answered(self, document: Document, known: _Node) -> None:
         known.asking = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import sys
 import urllib.error
@@ -30,7 +31,7 @@ class _Refused(Exception):
 
 class _Words(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _Refused(message)
+        raise _Refused(f"{message}: expected {self.usage}")
 
 
 def fetch(url: str) -> tuple[int, bytes]:
@@ -57,14 +58,29 @@ def _parted(url: str) -> tuple[str, str]:
     return urlunsplit(parts._replace(netloc=host)) if at else url, unquote(user)
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _cause(error: Exception) -> str:
+    """Why there is no answer, or no file, in the operating system's words."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
+
+
 def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch) -> int:
     """Ask a running gate, and print what it says in sentences.
 
     :param fetch: gives status and body for a URL.
     :return: 0; 1 where there is no answer, or something keeps requests away; 2 for words that can't be understood.
     """
-    parser = _Words("swarmgate why", add_help=False)
-    parser.add_argument("url", nargs="?")
+    usage = "URL [-X METHOD] [-H 'Name: value'] [--client ADDRESS], or --service NAME; and [--api URL]"
+    parser = _Words("swarmgate why", usage, add_help=False)
+    parser.add_argument("url", nargs="?", metavar="URL")
     parser.add_argument("-X", "--method", default="GET")
     parser.add_argument("-H", "--header", action="append", default=[])
     parser.add_argument("--client", default="")
@@ -72,8 +88,11 @@ def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch)
     parser.add_argument("--api", default="http://127.0.0.1:8080")
     try:
         given = parser.parse_args(list(words))
-        if bool(given.url) == bool(given.service) or not given.api.startswith(("http://", "https://")):
-            raise _Refused("expected either a URL or --service NAME, and for --api a URL as http://127.0.0.1:8080")
+        if bool(given.url) == bool(given.service):
+            both = f"{given.url} and --service {given.service}: " if given.url else ""
+            raise _Refused(f"{both}expected either a URL, as https://shop.example/cart, or --service NAME")
+        if not _is_url(given.api):
+            raise _Refused(f'--api "{given.api}": expected a URL as http://127.0.0.1:8080')
     except _Refused as error:
         return _complain("why", str(error), 2)
     if given.service:
@@ -86,11 +105,13 @@ def why(words: Sequence[str], fetch: Callable[[str], tuple[int, bytes]] = fetch)
     asked, _ = _parted(asked)  # What is printed has no password in it.
     try:
         status, body = fetch(address)
+    except (OSError, http.client.HTTPException) as error:
+        expected = "expected a gate with api.insecure there, or --api URL that says where its API is"
+        return _complain("why", f"{asked}: {_cause(error)}: {expected}", 1)
+    try:
         told = json.loads(body)
     except ValueError:
         return _complain("why", f"{asked}: status {status} and no JSON: is it a gate's API, open to this client?", 1)
-    except OSError as error:
-        return _complain("why", f"{asked}: {error}: does the gate have --api.insecure? --api says where it is", 1)
     if status != 200:
         return _complain("why", str(told.get("message", status)) if isinstance(told, dict) else str(status), 1)
     return _print_findings(told) if given.service else _print_answers(told)
@@ -109,7 +130,9 @@ def _print_findings(told: Any) -> int:
 def _print_answers(told: Any) -> int:
     for one in told["answers"]:
         say("\n".join(one["sentences"]))
-    return 0 if any(one["router"] and not one["problem"] for one in told["answers"]) else 1
+    for one in told["disabled"]:
+        say(one["sentence"])
+    return 0 if any(one["is_routed"] for one in told["answers"]) else 1
 
 
 def lint(words: Sequence[str]) -> int:
@@ -118,8 +141,9 @@ def lint(words: Sequence[str]) -> int:
     :param words: its path, then ``--stack NAME`` and options of the gate, if any.
     :return: 0; 1 if something is wrong beside hints; 2 if it can't be read.
     """
-    parser = _Words("swarmgate lint", add_help=False, allow_abbrev=False)
-    parser.add_argument("file")
+    usage = "FILE [--stack NAME], and options of the gate as --providers.swarm.exposedByDefault=false"
+    parser = _Words("swarmgate lint", usage, add_help=False, allow_abbrev=False)
+    parser.add_argument("file", metavar="FILE")
     parser.add_argument("--stack", default="")
     try:
         given, options = parser.parse_known_args(list(words))
@@ -127,7 +151,11 @@ def lint(words: Sequence[str]) -> int:
         findings = stack.lint(text, given.stack or "stack", options)
     except _Refused as error:
         return _complain("lint", str(error), 2)
-    except (OSError, UnicodeDecodeError, stack.StackError) as error:
+    except OSError as error:
+        return _complain("lint", f"{given.file}: expected a stack file that can be read ({_cause(error)})", 2)
+    except UnicodeDecodeError:
+        return _complain("lint", f"{given.file}: expected a stack file, a text in UTF-8", 2)
+    except stack.StackError as error:
         return _complain("lint", f"{given.file}: {error}", 2)
     except ConfigurationError as error:
         return _complain("lint", "; ".join(map(str, error.faults)), 2)

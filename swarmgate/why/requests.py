@@ -9,7 +9,7 @@ import attrs
 
 from swarmgate.dynamic.matching import compile_rule
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule
-from swarmgate.dynamic.table import Route, RoutingTable, hosts_of, precedence
+from swarmgate.dynamic.table import INTERNAL, Route, RoutingTable, hosts_of, precedence
 from swarmgate.structure import nearest_of
 
 _CLOSE = 5  # Routers that are told of beside the one that took the request.
@@ -113,6 +113,7 @@ class Answer:
     :ivar router: qualified name of the one that takes it, ``""`` for none: it is answered 404.
     :ivar problem: why the router answers 404 all the same, ``""`` if it does not.
     :ivar refused: why the entry point itself answers 400, before any router is asked; ``""`` if it does not.
+    :ivar is_own: the router is one that the gate has of itself, as for its API, or to redirect a whole entry point.
     :ivar middlewares: qualified names, in order.
     """
 
@@ -126,6 +127,12 @@ class Answer:
     servers: tuple[ServerState, ...] = ()
     close: tuple[Close, ...] = ()
     refused: str = ""
+    is_own: bool = False
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a router that somebody has configured takes the request and passes it on."""
+        return bool(self.router) and not self.problem and not self.is_own
 
     def sentences(self) -> Iterator[str]:
         """The same for people, a line each."""
@@ -134,7 +141,8 @@ class Answer:
         elif not self.router:
             yield f"On {self.entry_point} no router takes it: it is answered 404."
         else:
-            yield f"On {self.entry_point} router {self.router} takes it, by {self.rule} (priority {self.priority})."
+            router = "the gate's own router" if self.is_own else "router"
+            yield f"On {self.entry_point} {router} {self.router} takes it, by {self.rule} (priority {self.priority})."
             if self.problem:
                 yield f"  It answers 404: {self.problem}."
             if self.middlewares:
@@ -227,6 +235,7 @@ def _on(
         taken.service_name,
         (*servers, *absent.get(taken.service_name, ())),
         close,
+        is_own=taken.provider == INTERNAL,
     )
 
 

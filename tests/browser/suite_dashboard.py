@@ -141,6 +141,22 @@ class DashboardTests(PageTests):
         self.until("/v1")
         self.assertEqual([entry for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"], [])
 
+    def test_password(self) -> None:
+        """Behind basicAuth nothing of the page is asked for without the password, once the browser has it."""
+        user = "ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="
+        routes = (
+            'http: {routers: {board: {rule: "PathPrefix(`/`)", service: api@internal, middlewares: [auth]}},'
+            f' middlewares: {{auth: {{basicAuth: {{users: ["{user}"]}}}}}}}}'
+        )
+        gate = Gate(routes, "--api")
+        self.addCleanup(gate.stop)
+        self.browser.get("about:blank")
+        self.browser.get_log("browser")
+        self.browser.get(f"http://ann:secret@127.0.0.1:{gate.port}/dashboard/")
+        self.until("Traffic")
+        self.go("routers", "board@file")
+        self.assertEqual([entry for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"], [])
+
     def test_addresses(self) -> None:
         """Each page has an address that leads to it, with what was searched for; others lead to the overview."""
         board = self.browser.current_url.partition("#")[0]

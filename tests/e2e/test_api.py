@@ -64,6 +64,9 @@ class ApiTests(SynchronousTestCase):
         api = f"http://127.0.0.1:{port}"
         self.assertEqual(command.why([f"http://a.example:{gate.port}/", "--api", api]), 0)
         self.assertEqual(command.why([f"http://b.example:{gate.port}/", "--api", api]), 1)
+        # A port of none leads to all entry points; the API's routers are not what was asked for.
+        self.assertEqual(command.why(["http://a.example/", "--api", api]), 0)
+        self.assertEqual(command.why(["http://b.example/", "--api", api]), 1)
 
     def test_operations(self) -> None:
         """Operations are for users that a middleware has authenticated, and each attempt is in the audit log."""

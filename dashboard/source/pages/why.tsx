@@ -85,7 +85,9 @@ function Field({ name, value, set, hint, required }: { name: string; value: stri
 function read(told: Told): Answer[] {
   if (told.answers) {
     if (!told.answers.length) return [{ title: "No entry point", lines: ["No entry point listens there."], tone: "warn" }];
-    return told.answers.map((one) => ({ title: `On the entry point ${one.entry_point}`, lines: one.sentences, tone: one.router ? "good" : "warn" }));
+    const answers = told.answers.map((one) => ({ title: `On the entry point ${one.entry_point}`, lines: one.sentences, tone: one.is_routed ? "good" : "warn" }));
+    const disabled = (told.disabled ?? []).map((one) => ({ title: `Of this host: ${one.name}`, lines: [one.sentence], tone: "bad" }));
+    return [...answers, ...disabled];
   }
   if (!told.findings?.length) return [{ title: "All is well", lines: ["It is routed, and nothing is wrong with it."], tone: "good" }];
   return told.findings.map((one, at) => ({ title: one.is_hint ? "Hint" : `Finding ${at + 1}`, lines: [one.sentence], tone: one.is_hint ? "" : "bad" }));

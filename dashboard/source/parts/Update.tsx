@@ -23,7 +23,7 @@ export function Progress({ service, replacement }: { service: SwarmService; repl
       <p>
         <strong>{done} of {of} replaced</strong>
         {update && isUpdating(service) && <> · the engine: {update.message || update.state}</>}
-        {began > 0 && !replacement?.ended && <span class="soft"> · since {span(seconds.value - began)}</span>}
+        {began > 0 && !replacement?.ended && <span class="soft"> · for {span(seconds.value - began)}</span>}
       </p>
     </div>
   );
