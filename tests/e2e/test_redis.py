@@ -106,7 +106,10 @@ class RedisTests(SynchronousTestCase):
 
     def test_three_gates(self) -> None:
         """Of 400 requests a second, offered to three gates, as many pass as one bucket lets pass."""
-        gates = [self.gate("average: 100, burst: 50", uvloop=number != 1) for number in range(3)]
+        # What is tested is the one limit: other work on the machine shall not make decisions late.
+        gates = [
+            self.gate("average: 100, burst: 50", ", decisionTimeout: 1s", uvloop=number != 1) for number in range(3)
+        ]
         seen: Counter[int] = Counter()
 
         async def crowd() -> None:
@@ -184,8 +187,13 @@ class RedisTests(SynchronousTestCase):
         time.sleep(0.6)  # What was scraped is shown again for a while.
         said = metrics_of(gate)
         self.assertIn('traefik_rate_limit_redis_up{middleware="limit@file"} 0.0', said)
-        self.assertIn('traefik_rate_limit_redis_decisions_total{by="redis",middleware="limit@file"} 1.0', said)
-        self.assertIn('traefik_rate_limit_redis_decisions_total{by="gate",middleware="limit@file"} 40.0', said)
+        by_redis, by_gate = (
+            float(said.partition(f'redis_decisions_total{{by="{who}",middleware="limit@file"}} ')[2].split("\n")[0])
+            for who in ("redis", "gate")
+        )
+        # On a busy machine even the first may have been late.
+        self.assertEqual(by_redis + by_gate, 41)
+        self.assertGreaterEqual(by_gate, 40)
         self.redis.restart()
         self.until(gate, "decides again")
 
