@@ -100,13 +100,13 @@ class Http2Settings:
     decoder_table: int = 4096
     encoder_table: int = 4096
     websockets: bool = False
-    #: What reads the requests of all connections; made with the first.
+    #: What reads the requests of all connections; made with the first of them.
     _requests: list[Requests] = attrs.field(init=False, factory=list, eq=False, repr=False)
 
     def requests(self, heads: RequestHeads) -> Requests:
         """What reads requests, and *heads* what is left of them in HTTP/1.1."""
-        if not self._requests:
-            self._requests.append(Requests(heads, self.websockets))
+        if not self._requests or self._requests[0].heads is not heads:
+            self._requests[:] = [Requests(heads, self.websockets)]
         return self._requests[0]
 
     def connection(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> Http2Connection:
@@ -222,7 +222,7 @@ class Http2Connection(Connection):
                 self._receive(kind, flags, stream_id, data, begin, at)
                 if self._closing:
                     return
-                if kind == HEADERS or kind == CONTINUATION:
+                if kind in (HEADERS, CONTINUATION):
                     left -= _SECTION_COUNTS + (length + 9) * _SECTION_OCTETS_COUNT
                 else:
                     left -= 1

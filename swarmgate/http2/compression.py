@@ -1,9 +1,8 @@
 """Compression of field sections (HPACK, RFC 7541), with as little work as possible.
 
-The tables are those of the hpack library, which takes a third of the time of a request itself, and more of whoever attacks
-with long Huffman-coded fields. Here a field that is in a table costs one look-up, and Huffman coding is decoded by four
-bits at a time. Of what is sent, nothing is Huffman-coded: fields that come again are in the table, for the others it costs
-more than it saves.
+The tables are those of the hpack library. Here a field that is in a table costs one look-up, and Huffman coding is
+decoded by four bits at a time, so that long fields of it are no attack. Of what is sent, nothing is Huffman-coded:
+fields that come again are in the table, for the others it costs more than it saves.
 """
 
 from __future__ import annotations

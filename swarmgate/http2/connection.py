@@ -1,4 +1,4 @@
-"""What connections to clients and to servers have in common: frames that come, and streams that send as windows let them.
+"""What connections to clients and to servers have in common: frames, and streams that send as the windows let them.
 
 The states of streams are those of RFC 9113, 5.1, as far as anybody asks for them: which sides of a stream have ended,
 and of streams that are no more, which were reset. What is kept for a stream is in its :class:`Stream` alone.
@@ -322,7 +322,7 @@ class Connection:
         ends = flags & END_STREAM != 0
         stream.has_ended = ends
         stream.received(data[at:end], size, ends)
-        if ends and self.streams.get(stream_id) is stream:
+        if ends and stream_id in self.streams:
             stream.received_end([])
 
     def _receive_headers(self, flags: int, stream_id: int, data: bytes, at: int, end: int) -> None:

@@ -18,7 +18,7 @@ cdef class _Alike:
 
 
 cdef class Requests:
-    cdef RequestHeads _heads
+    cdef readonly RequestHeads heads
     cdef bint _websockets
     cdef Py_ssize_t _longest_line
     cdef Py_ssize_t _longest_head

@@ -107,10 +107,10 @@ class Requests:
     :param websockets: whether an extended CONNECT for a websocket is served (RFC 8441).
     """
 
-    __slots__ = ("_heads", "_known", "_longest_head", "_longest_line", "_paths", "_websockets")
+    __slots__ = ("_known", "_longest_head", "_longest_line", "_paths", "_websockets", "heads")
 
     def __init__(self, heads: RequestHeads, websockets: bool = False) -> None:
-        self._heads = heads
+        self.heads = heads
         self._websockets = websockets
         self._longest_line = heads.limits.line
         self._longest_head = heads.limits.head
@@ -152,7 +152,7 @@ class Requests:
     def _read(self, fields: Fields, others: tuple[Field, ...], path: bytes, ended: bool) -> Request:
         """As :meth:`read`, for what is not known yet, and is remembered by *others* and by *path*."""
         head, upgrade, has_length = _head_of(fields, ended, self._websockets)
-        request = self._heads.read(head)
+        request = self.heads.read(head)
         request.major = 2
         block = request.block
         if others and not upgrade and path[:1] == b"/" and block is not None:
@@ -179,7 +179,7 @@ class Requests:
 
 
 def _place_of_path(fields: Fields) -> int:
-    """Where among *fields* the first path is, if it is where it belongs, before what is no pseudo-header field; or -1."""
+    """Where among *fields* the path is, if only other pseudo-header fields are before it; else -1."""
     for place, (name, _) in enumerate(fields):
         if name == b":path":
             return place

@@ -124,7 +124,7 @@ class Http2ServerConnection(Connection):
                     self.receive(kind, flags, stream_id, data, begin, at)
                 elif kind == GOAWAY:
                     self._goaway(data[begin:at])
-                if self._closed:
+                if self.is_closed():
                     return
             self._tell_begun()
         except Fault as error:
