@@ -1,7 +1,8 @@
 """The path of a request in memory: what the gate's own code costs, without kernel and loop.
 
 ``python -m bench.path`` serves the same request again and again with all that a gate does in production: strict heads,
-routes, balancing, the access log's line, metrics. Client, server and the log's file are left out.
+routes, balancing, the access log's line, metrics. Client, server and the log's file are left out. With ``--http2`` the
+client speaks HTTP/2, and each request is a stream of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from hpack import Encoder, NeverIndexedHeaderTuple
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
@@ -29,6 +31,13 @@ REQUEST = (
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 18:47:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 60\r\nConnection: keep-alive\r\n\r\n" + b"x" * 60
+)
+
+#: What begins a connection in HTTP/2: the preface, no settings, and a window that is never full.
+BEGIN = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\x00\x00"
 )
 
 _ROUTES = """
@@ -48,6 +57,13 @@ class _Transport:
 
     def __init__(self) -> None:
         self.writes = 0
+        self.protocol: Any = None
+
+    def switch(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        pass
 
     def write(self, data: bytes) -> None:
         self.writes += 1
@@ -82,7 +98,47 @@ def serving(folder: Path, network: Any, clock: Any) -> Serving:
     return serving
 
 
-def measure(requests: int, rounds: int) -> list[float]:
+class _Http1:
+    """A client's requests in HTTP/1.1."""
+
+    begin = b""
+
+    def requests(self, count: int) -> list[bytes]:
+        """The next so many."""
+        heads = [REQUEST % number for number in range(256)]
+        return [heads[number & 255] for number in range(count)]
+
+
+class _Http2:
+    """The same requests in HTTP/2, with all fields but the path in the table, as browsers have them."""
+
+    begin = BEGIN
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+        self._stream = 1
+
+    def requests(self, count: int) -> list[bytes]:
+        """The next so many."""
+        return [self._request(number & 255) for number in range(count)]
+
+    def _request(self, number: int) -> bytes:
+        section = self._encoder.encode(
+            [
+                (b":method", b"GET"),
+                (b":scheme", b"http"),
+                (b":authority", b"app.example"),
+                NeverIndexedHeaderTuple(b":path", b"/things/%d?colour=blue" % number),
+                (b"user-agent", b"wrk/4.1.0"),
+                (b"accept", b"*/*"),
+                (b"accept-encoding", b"gzip, br"),
+            ]
+        )
+        stream, self._stream = self._stream, self._stream + 2
+        return len(section).to_bytes(3, "big") + b"\x01\x05" + stream.to_bytes(4, "big") + section
+
+
+def measure(requests: int, rounds: int, http2: bool = False) -> list[float]:
     """CPU microseconds of a request, in each round."""
     clock, network = Clock(), _Network()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,23 +147,29 @@ def measure(requests: int, rounds: int) -> list[float]:
         client = entry_point.plain()
         transport = _Transport()
         client.makeConnection(transport)
-        heads = [REQUEST % number for number in range(256)]
+        wire: _Http1 | _Http2 = _Http1()
+        if http2:
+            wire = _Http2()
+            client.dataReceived(wire.begin)
+            client = transport.protocol
         servers = []
-        for head in heads[:2]:
+        for head in wire.requests(2):
             client.dataReceived(head)
             servers.append(network.newest)
             network.newest.dataReceived(ANSWER)
         turns = len(servers)
         results = []
         ask, answers = client.dataReceived, [server.dataReceived for server in servers]
+        begun_with = transport.writes - turns
         for _ in range(rounds):
+            heads = wire.requests(requests)
             begun = process_time()
-            for number in range(requests):
-                ask(heads[number & 255])
+            for number, head in enumerate(heads):
+                ask(head)
                 answers[number % turns](ANSWER)
             results.append((process_time() - begun) / requests * 1e6)
             clock.advance(1)
-        expected = turns + requests * rounds
+        expected = begun_with + turns + requests * rounds
         if transport.writes != expected:
             raise SystemExit(f"{transport.writes} answers to {expected} requests")
     return results
@@ -118,8 +180,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.path", description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--http2", action="store_true", help="the client speaks HTTP/2")
     options = parser.parse_args()
-    results = measure(options.requests, options.rounds)
+    results = measure(options.requests, options.rounds, options.http2)
     print(
         f"{statistics.median(results):.2f} µs a request ({min(results):.2f} - {max(results):.2f}), "
         f"{options.rounds} rounds of {options.requests:,}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hpack import Encoder
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.http.request_head import HeadLimits
 from swarmgate.http2.client import Http2Settings
 from tests.http2_peers import HEAD, POST, Http2Client, frame, gate_of
 from tests.memory_network import GET, OK
@@ -364,6 +366,232 @@ class RefusalTests(SynchronousTestCase):
             client.flush()
             self.assertEqual(client.resets, {stream: ErrorCodes.PROTOCOL_ERROR})
             self.assertNotIn(b"0\r\n\r\n", gate.server.take())
+
+
+class RememberedTests(SynchronousTestCase):
+    """What comes again is remembered; nobody notices."""
+
+    def setUp(self) -> None:
+        self.gate = gate_of()
+        self.client = Http2Client(self.gate)
+        self._answered: list[int] = []
+
+    def _ask(self, fields: Fields, answer: bytes = OK) -> bytes:
+        """Ask, have it answered, and what the server was sent."""
+        stream = self.client.ask(fields)
+        sent = self.gate.server.take()
+        self.gate.server.receive(answer)
+        self.client.flush()
+        self._answered.append(stream)
+        return sent
+
+    def test_paths(self) -> None:
+        """Requests that differ in their paths alone reach the server as they were meant, in any order."""
+        targets = (b"/", b"/a?b=1", b"/", b"/a?b=2", b"/c/../d", b"/a?b=1", b"/%7Ex", b"/c/../d", b"/%7Ex?")
+        for target in targets:
+            sent = self._ask([*changed(b":path", target), (b"x-a", b"1")])
+            expected = {b"/c/../d": b"/d", b"/%7Ex": b"/~x", b"/%7Ex?": b"/~x?"}.get(target, target)
+            self.assertTrue(sent.startswith(b"GET " + expected + b" HTTP/1.1\r\nHost: a.example\r\nx-a: 1\r\n"), sent)
+        self.assertEqual([self.client.bodies[stream] for stream in self._answered], [b"ok"] * len(targets))
+
+    def test_methods(self) -> None:
+        """A path that is known is asked for with the method that was sent now."""
+        for method in (b"GET", b"DELETE", b"GET", b"OPTIONS", b"DELETE"):
+            self.assertTrue(self._ask(changed(b":method", method)).startswith(method + b" / HTTP/1.1\r\n"))
+
+    def test_misplaced_path(self) -> None:
+        """A path behind other fields, or a second one, is refused, however often the rest was accepted."""
+        others, path = [*changed(b":path", None), (b"x-a", b"1")], (b":path", b"/")
+        for _ in range(2):
+            self._ask([path, *others])
+        for fields in ([*others, path], [path, *others, path], [path, path, *others], others):
+            stream = self.client.ask(fields)
+            self.assertEqual(self.client.resets.get(stream), ErrorCodes.PROTOCOL_ERROR, fields)
+
+    def test_line_too_long(self) -> None:
+        """A method and a path that were accepted, each with another, can be too long together."""
+        gate = gate_of(limits=HeadLimits(line=60))
+        client = Http2Client(gate)
+        for method, path, status in (
+            (b"GET", b"/" * 40, None),
+            (b"M" * 30, b"/", None),
+            (b"M" * 30, b"/" * 40, b"414"),
+        ):
+            stream = client.ask([(b":method", method), *changed(b":method", None)[:-1], (b":path", path)])
+            self.assertEqual(client.heads.get(stream, {}).get(b":status"), status)
+
+    def test_lengths(self) -> None:
+        """A request that says how long its body is needs that body, whether it is known or not."""
+        fields = [*POST, (b"content-length", b"2")]
+        for _ in range(3):
+            stream = self.client.ask(fields, b"ab")
+            self.assertTrue(self.gate.server.take().endswith(b"Content-Length: 2\r\n\r\nab"))
+            self.gate.server.receive(OK)
+            self.client.flush()
+            self.assertEqual(self.client.bodies[stream], b"ok")
+            self.assertEqual(self.client.resets.get(self.client.ask(fields)), ErrorCodes.PROTOCOL_ERROR)
+        for body in (None, b"ab"):
+            stream = self.client.ask(POST, body)
+            sent = self.gate.server.take()
+            self.assertTrue(sent.endswith(b"\r\n0\r\n\r\n" if body else b"Content-Length: 0\r\n\r\n"), sent)
+            self.gate.server.receive(OK)
+            self.client.flush()
+
+    def test_answers(self) -> None:
+        """Answers are what their servers said, whether they come again or not, and whatever the table's size."""
+        plain = b"HTTP/1.1 200 OK\r\nServer: a\r\nX-A: %b\r\nContent-Length: %d\r\n\r\n%b"
+        for number, said in enumerate(
+            (b"1", b"1", b"1", b"2", b"1", b"2", b"2", b"3" * 3000, b"1", b"1", b"4" * 900, b"1")
+        ):
+            if number == 5:
+                self.client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: 100})
+            body = b"x" * (number % 3)
+            self._ask(HEAD, plain % (said, len(body), body))
+            told = self.client.heads[self._answered[-1]]
+            self.assertEqual(
+                told,
+                {b":status": b"200", b"server": b"a", b"x-a": said, b"content-length": b"%d" % len(body)},
+            )
+        not_found = plain.replace(b"200 OK", b"404 Not Found") % (b"1", 0, b"")
+        self._ask(HEAD, not_found)
+        self._ask(HEAD, not_found)
+        self.assertEqual(self.client.heads[self._answered[-1]][b":status"], b"404")
+
+
+class FrameTests(SynchronousTestCase):
+    """RFC 9113, 5 and 6: what a frame may be, and when it may come."""
+
+    def setUp(self) -> None:
+        self.gate = gate_of()
+        self.client = Http2Client(self.gate)
+
+    def _assert_closed(self, error: int, *octets: bytes) -> None:
+        gate = gate_of()
+        client = Http2Client(gate)
+        client.ask(POST, b"a", ends=False)
+        for one in octets:
+            client.send(one)
+        self.assertEqual([error for _, error in client.goaways], [error], octets)
+        self.assertIsNotNone(client.transport.closed)
+
+    def test_streams_that_nobody_has_opened(self) -> None:
+        """A frame of a stream that nobody has opened, or that the gate would have to, ends the connection."""
+        for stream in (2, 3):
+            for kind, payload in ((0, b"a"), (3, b"\x00\x00\x00\x08"), (8, b"\x00\x00\x00\x01")):
+                self._assert_closed(ErrorCodes.PROTOCOL_ERROR, frame(kind, 0, stream, payload))
+        self._assert_closed(ErrorCodes.PROTOCOL_ERROR, frame(1, 5, 2, Encoder().encode(HEAD)))
+        self._assert_closed(ErrorCodes.PROTOCOL_ERROR, frame(1, 5, 0, Encoder().encode(HEAD)))
+
+    def test_sizes(self) -> None:
+        """A frame whose size is none that it can have ends the connection."""
+        for one in (
+            frame(3, 0, 1, b"\x00"),
+            frame(4, 0, 0, b"\x00"),
+            frame(4, 1, 0, bytes(6)),
+            frame(6, 0, 0, b"1234567"),
+            frame(8, 0, 0, b"\x01"),
+            frame(0, 0x8, 1),
+            frame(1, 0x25, 3, b"\x00\x00"),
+        ):
+            self._assert_closed(ErrorCodes.FRAME_SIZE_ERROR, one)
+
+    def test_values(self) -> None:
+        """So does one with values that it can't have."""
+        for error, one in (
+            (ErrorCodes.PROTOCOL_ERROR, frame(0, 0x8, 1, b"\x02a")),
+            (ErrorCodes.PROTOCOL_ERROR, frame(4, 0, 0, b"\x00\x02\x00\x00\x00\x02")),
+            (ErrorCodes.PROTOCOL_ERROR, frame(4, 0, 0, b"\x00\x05\x00\x00\x3f\xff")),
+            (ErrorCodes.FLOW_CONTROL_ERROR, frame(4, 0, 0, b"\x00\x04\x80\x00\x00\x00")),
+            (ErrorCodes.PROTOCOL_ERROR, frame(4, 0, 1)),
+            (ErrorCodes.PROTOCOL_ERROR, frame(6, 0, 1, bytes(8))),
+            (ErrorCodes.PROTOCOL_ERROR, frame(8, 0, 0, bytes(4))),
+            (ErrorCodes.FLOW_CONTROL_ERROR, frame(8, 0, 0, b"\x7f\xff\xff\xff")),
+            (ErrorCodes.PROTOCOL_ERROR, frame(5, 4, 1, bytes(4))),
+            (ErrorCodes.PROTOCOL_ERROR, frame(9, 4, 1)),
+            (ErrorCodes.PROTOCOL_ERROR, frame(1, 0x25, 3, b"\x00\x00\x00\x03\x00" + Encoder().encode(HEAD))),
+            (ErrorCodes.COMPRESSION_ERROR, frame(1, 5, 3, b"\xff")),
+        ):
+            self._assert_closed(error, one)
+
+    def test_section_that_is_interrupted(self) -> None:
+        """Between the pieces of a field section there is nothing else."""
+        begin = frame(1, 1, 3, Encoder().encode(HEAD))
+        for one in (frame(0, 0, 1, b"a"), frame(9, 4, 1), frame(2, 0, 1, bytes(5)), frame(7, 0, 0, bytes(8)), begin):
+            self._assert_closed(ErrorCodes.PROTOCOL_ERROR, begin + one)
+
+    def test_section_in_pieces(self) -> None:
+        """A field section in pieces, padded and with a priority, is a request like any other."""
+        section = Encoder().encode([*HEAD, (b"x-a", b"1")])
+        self.client.send(frame(1, 0x29, 1, b"\x02\x00\x00\x00\x00\x10" + section[:3] + b"\x00\x00"))
+        self.client.send(frame(9, 0, 1, section[3:5]))
+        self.assertEqual(self.gate.network.servers, [])
+        self.client.send(frame(9, 4, 1, section[5:]))
+        self.assertIn(b"x-a: 1\r\n", self.gate.server.take())
+
+    def test_window_of_a_stream(self) -> None:
+        """A window that is opened by nothing, or too far, ends its stream alone."""
+        for error, size in ((ErrorCodes.PROTOCOL_ERROR, 0), (ErrorCodes.FLOW_CONTROL_ERROR, 2**31 - 1)):
+            stream = self.client.ask(POST, b"a", ends=False)
+            self.client.send(frame(8, 0, stream, size.to_bytes(4, "big")))
+            self.assertEqual(self.client.resets.get(stream), error)
+        self.assertIsNone(self.client.transport.closed)
+
+    def test_more_than_the_window(self) -> None:
+        """A client that sends more than it may loses the connection."""
+        stream = self.client.ask(POST, ends=False)
+        self.gate.server.producer.pauseProducing()
+        for _ in range(17):
+            self.assertEqual(self.client.goaways, [])
+            self.client.transport.receive(frame(0, 0, stream, b"a" * 16384))
+            self.client.read()
+        self.assertEqual([error for _, error in self.client.goaways], [ErrorCodes.FLOW_CONTROL_ERROR])
+
+    def test_data_after_the_end(self) -> None:
+        """Who goes on with a request that he has ended is told so; the others are served."""
+        stream = self.client.ask()
+        self.client.send(frame(0, 0, stream, b"a"))
+        self.assertEqual(self.client.resets, {stream: ErrorCodes.STREAM_CLOSED})
+        good = self.client.ask()
+        self.gate.network.servers[-1].receive(OK)
+        self.client.flush()
+        self.assertEqual(self.client.bodies[good], b"ok")
+
+    def test_what_was_on_the_way(self) -> None:
+        """What comes of a request that the gate has answered before its end is nobody's fault."""
+        stream = self.client.ask(POST, b"a", ends=False)
+        self.gate.server.receive(OK)
+        self.assertTrue(self.client.transport.take().endswith(frame(3, 0, stream, bytes(4))))
+        trailers = self.client.h2.encoder.encode([(b"x-a", b"1")])
+        self.client.transport.receive(frame(0, 0, stream, b"b") + frame(1, 5, stream, trailers))
+        self.assertEqual(self.client.transport.take(), b"")
+        self.assertEqual(self.gate.refusals, [])
+        self.assertIsNone(self.client.transport.closed)
+
+    def test_section_after_the_end(self) -> None:
+        """A field section of a stream that has ended ends the connection: its number can't be used again."""
+        stream = self.client.ask()
+        self.gate.server.receive(OK)
+        self.client.flush()
+        self.client.send(frame(1, 5, stream, Encoder().encode(HEAD)))
+        self.assertEqual([error for _, error in self.client.goaways], [ErrorCodes.STREAM_CLOSED])
+
+    def test_windows_by_settings(self) -> None:
+        """A client that changes the windows of new streams changes those of its streams, too (RFC 9113, 6.9.2)."""
+        client = self.client
+        client.takes = False
+        client.send(frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x05"))
+        stream = client.ask()
+        self.gate.server.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123456789")
+        client.flush()
+        self.assertEqual(client.bodies[stream], b"12345")
+        client.send(frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x07"))
+        self.assertEqual(client.bodies[stream], b"1234567")
+        client.send(frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x00"))
+        client.send(frame(8, 0, stream, b"\x00\x00\x00\x07"))
+        self.assertEqual(client.bodies[stream], b"1234567")
+        client.send(frame(8, 0, stream, b"\x00\x00\x00\x02"))
+        self.assertEqual(client.bodies[stream], b"123456789")
+        self.assertEqual(client.ended, {stream})
 
 
 class FlowTests(SynchronousTestCase):

@@ -16,41 +16,52 @@ from email.utils import formatdate
 from typing import Any
 
 import attrs
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import DenialOfServiceError, ProtocolError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from swarmgate.http.client import ClientSettings, Site
 from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange, reason_of
 from swarmgate.http.forwarded import Forwarded
-from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Request, Response
 from swarmgate.http.refused import refused_before, refused_section
+from swarmgate.http.request_head import RequestHeads
 from swarmgate.http2 import budgets, codec
-from swarmgate.http2.budgets import Allowances, Overdrawn
-from swarmgate.http2.codec import Codec
+from swarmgate.http2.budgets import Allowances, Budget, Overdrawn
+from swarmgate.http2.codec import (
+    ACK,
+    CANCEL,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FRAME_AT_MOST,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    HIGHEST_STREAM,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Fault,
+)
 from swarmgate.http2.connection import (
-    CONNECTION_WINDOW,
     HELD_AT_LEAST,
     HELD_AT_MOST,
-    STREAM_WINDOW,
     Connection,
     Stream,
 )
-from swarmgate.http2.heads import Malformed, read_request, read_trailers, response_fields
+from swarmgate.http2.heads import Malformed, Requests, read_trailers, response_fields
 from swarmgate.http2.tunnel import StreamTransport
 
 #: Octets that a frame must have to count as an answer's: a client that opens its window by single octets earns nothing.
@@ -71,6 +82,8 @@ _LONG = 1024
 _LONG_EARNS = 8192
 #: A field section may be so many times as long as is answered, so that what is too long can be answered, too.
 _SECTION_FACTOR = 2
+#: Answers' field sections of one connection that are remembered as they are sent.
+_SECTIONS_REMEMBERED = 64
 
 
 @attrs.frozen
@@ -87,46 +100,46 @@ class Http2Settings:
     decoder_table: int = 4096
     encoder_table: int = 4096
     websockets: bool = False
+    #: What reads the requests of all connections; made with the first of them.
+    _requests: list[Requests] = attrs.field(init=False, factory=list, eq=False, repr=False)
+
+    def requests(self, heads: RequestHeads) -> Requests:
+        """What reads requests, and *heads* what is left of them in HTTP/1.1."""
+        if not self._requests or self._requests[0].heads is not heads:
+            self._requests[:] = [Requests(heads, self.websockets)]
+        return self._requests[0]
 
     def connection(self, site: Site, settings: ClientSettings, deadlines: Deadlines) -> Http2Connection:
         """The protocol of a client's connection."""
         return Http2Connection(site, settings, self, deadlines)
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
 class Http2Connection(Connection):
     """A client's connection, from its first octet to its last."""
 
     factory = None
 
     def __init__(self, site: Site, settings: ClientSettings, http2: Http2Settings, deadlines: Deadlines) -> None:
-        super().__init__(
-            deadlines,
-            Codec(
-                False,
-                STREAM_WINDOW,
-                CONNECTION_WINDOW,
-                http2.streams_at_most,
-                settings.limits.head * _SECTION_FACTOR,
-                http2.decoder_table,
-                http2.encoder_table,
-                http2.websockets,
-            ),
-        )
+        told = [(codec.MAX_CONCURRENT_STREAMS, http2.streams_at_most)]
+        if http2.websockets:
+            told.append((codec.ENABLE_CONNECT_PROTOCOL, 1))
+        section_at_most = settings.limits.head * _SECTION_FACTOR
+        Connection.__init__(self, deadlines, False, section_at_most, told, http2.decoder_table, http2.encoder_table)
         # Given.
         self.site = site
         self.settings = settings
+        self._is_secure = settings.secure
         self.http2 = http2
+        self.requests = http2.requests(settings.heads)
         # Per connection.
         self.client_ip = ""
         self.deadline = NEVER
-        self.streams: dict[int, ClientStream] = {}
         self._preface = codec.PREFACE
         self._begun = 0.0
         self._requests = 0
         self._closing = False
         #: The last stream that is served, once that is settled; whether the end was announced.
-        self._last = codec.HIGHEST_STREAM
+        self._last = HIGHEST_STREAM
         self._ending = False
         # What has come.
         #: Octets of the field section that is not complete, 0 if there is none.
@@ -141,6 +154,9 @@ class Http2Connection(Connection):
         self._waits = False
         self._answers_earned = self._data_earned = self._frames_earned = self._sections_earned = 0.0
         self._unread = 0
+        #: Field sections of answers as they were sent, by the fields; valid as long as the encoder's table is.
+        self._sections: dict[FieldBlock, tuple[int, int, bytes]] = {}
+        self._sections_of = 0
 
     # From the network.
 
@@ -164,20 +180,19 @@ class Http2Connection(Connection):
         if self._closing:
             return
         if self._preface:
-            data = self._frames.rest + data
-            self._frames.rest = b""
+            data = self._rest + data
+            self._rest = b""
             size = len(self._preface)
             if not data.startswith(self._preface):
                 if self._preface.startswith(data):
-                    self._frames.rest = data
+                    self._rest = data
                 else:
-                    self._fail(ErrorCodes.PROTOCOL_ERROR, "http2: no preface")
+                    self._fail(PROTOCOL_ERROR, "http2: no preface")
                 return
-            self.codec.receive_data(self._preface)
             self._preface = b""
             data = data[size:]
         if self._waits:
-            self._frames.rest += data
+            self._rest += data
         else:
             self._take_turn(data)
 
@@ -186,37 +201,42 @@ class Http2Connection(Connection):
 
         All is read before the first is served: a client that takes back what it has just asked for reaches no server.
         """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
         self._reading = True
-        progress = False
+        at, size = 0, len(data)
         left: float = _FRAMES_A_TURN
-        frames = self._frames.feed(data)
         try:
-            for kind, flags, stream, frame in frames:
-                progress = True
-                self._receive(kind, flags, stream, frame)
-                if self.is_closing():
+            while left > 0 and size - at >= 9:
+                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                if length > FRAME_AT_MOST:
+                    raise Fault(FRAME_SIZE_ERROR, "http2: frame too long")
+                begin = at + 9
+                if begin + length > size:
+                    break
+                kind = data[at + 3]
+                stream_id = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
+                flags = data[at + 4]
+                at = begin + length
+                self._receive(kind, flags, stream_id, data, begin, at)
+                if self._closing:
                     return
-                if kind == codec.HEADERS or kind == codec.CONTINUATION:
-                    left -= _SECTION_COUNTS + len(frame) * _SECTION_OCTETS_COUNT
+                if kind in (HEADERS, CONTINUATION):
+                    left -= _SECTION_COUNTS + (length + 9) * _SECTION_OCTETS_COUNT
                 else:
                     left -= 1
-                if left <= 0:
-                    break
-            else:
+            if left > 0 and self._accepted:
                 self._serve_accepted()
         except Overdrawn as error:
-            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.reason)
-        except DenialOfServiceError:
-            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: field section too long")
-        except ProtocolError as error:
-            self._fail(error.error_code, "http2: protocol error")
-        except ValueError:
-            self._fail(ErrorCodes.FRAME_SIZE_ERROR, "http2: frame too long")
+            self._fail(ENHANCE_YOUR_CALM, error.reason)
+        except Fault as error:
+            self._fail(error.error, error.reason)
         finally:
-            frames.close()
+            self._rest = data[at:]
             self._reading = False
         if not self._closing:
-            self._watch_partial(progress)
+            self._watch_partial(at > 0)
             self._wait_for_turn(left <= 0 or bool(self._accepted))
         self.flush()
 
@@ -259,10 +279,10 @@ class Http2Connection(Connection):
         elif self._preface:
             self.close()
         elif self.is_full and self.deadlines.now - self.full_since >= self._patience():
-            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: answers not read in time")
+            self._fail(ENHANCE_YOUR_CALM, "http2: answers not read in time")
         elif self.deadlines.now >= self._partial_until:
-            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: frame not complete in time")
-        elif (self._ending and self._last == codec.HIGHEST_STREAM) or not self.streams:
+            self._fail(ENHANCE_YOUR_CALM, "http2: frame not complete in time")
+        elif (self._ending and self._last == HIGHEST_STREAM) or not self.streams:
             self._settle_end()
         else:
             self._set_deadline()
@@ -282,14 +302,14 @@ class Http2Connection(Connection):
         if self._section:
             if self._partial_until == NEVER:
                 self._partial_until = self._in(self.settings.head_timeout)
-        elif not self._frames.rest:
+        elif not self._rest:
             self._partial_until = NEVER
         elif progress or self._partial_until == NEVER:
             self._partial_until = self._in(self.settings.progress_timeout)
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        if self._closing or self._preface or (self._ending and self._last == codec.HIGHEST_STREAM):
+        if self._closing or self._preface or (self._ending and self._last == HIGHEST_STREAM):
             return
         deadline = self._partial_until
         if self.is_full:
@@ -300,90 +320,95 @@ class Http2Connection(Connection):
 
     # Frames.
 
-    def _receive(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
-        now = self.deadlines.now
-        allowances = self._allowances
-        size = len(frame) - 9
-        if self._section and kind == codec.CONTINUATION:
-            self._section += size + 32
-            if self._section > self.settings.limits.head * _SECTION_FACTOR:
-                raise Overdrawn(_SECTION)
-        elif self._section:
-            pass  # h2 knows what that is.
-        elif kind == codec.DATA:
-            if not flags & codec.END_STREAM and (size == 0 or (flags & codec.PADDED and size <= 1 + frame[9])):
-                allowances.spend(budgets.EMPTY_DATA, now)
+    def _receive(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> None:
+        """Act on a frame whose payload is ``data[at:end]``, unless it is one too many."""
+        size = end - at
+        if self._section:
+            if kind == CONTINUATION:
+                self._section += size + 32
+                if self._section > self._section_at_most:
+                    raise Overdrawn(_SECTION)
+        elif kind == HEADERS:
+            self._section = size + 1
+        elif kind == DATA:
+            if not flags & END_STREAM and (size == 0 or (flags & PADDED and size <= 1 + data[at])):
+                self._spend(budgets.EMPTY_DATA)
             else:
                 self._data_earned += 1
-        elif kind == codec.HEADERS:
-            self._section = size + 1
-        elif kind == codec.WINDOW_UPDATE:
-            allowances.spend(budgets.WINDOW_UPDATES, now, 4 * self._frames_earned)
-            self._frames_earned = 0.0
-        elif kind == codec.SETTINGS:
-            if not flags & codec.ACK:
-                allowances.spend(budgets.SETTINGS, now)
-        elif kind == codec.PING:
-            if not flags & codec.ACK:
-                allowances.spend(budgets.PINGS, now, self._data_earned + self._frames_earned)
-                self._data_earned = self._frames_earned = 0.0
-        elif kind == codec.RST_STREAM:
-            if stream_id in self.streams:
-                allowances.spend(budgets.RESETS, now, self._answers_earned / 2)
-                self._answers_earned = 0.0
-        elif kind == codec.PRIORITY:
-            allowances.spend(budgets.PRIORITIES, now)
-            return  # They are no more than hints, and RFC 9113, 5.3 has done away with them.
-        elif kind == codec.GOAWAY:
-            # The client opens no more streams; those that are there go on.
-            self._announce_end()
+        elif not self._is_wanted(kind, flags, stream_id):
             return
-        elif kind > codec.CONTINUATION:
-            allowances.spend(budgets.UNKNOWN_FRAMES, now)
-            return
-        if self._section and flags & codec.END_HEADERS:
+        if self._section and flags & END_HEADERS:
             if self._section > _LONG:
-                allowances.spend(budgets.LONG_SECTIONS, now, self._sections_earned, self._section)
+                self._allowances.spend(budgets.LONG_SECTIONS, self.deadlines.now, self._sections_earned, self._section)
                 self._sections_earned = 0.0
             self._section = 0
-        for event in self.codec.receive_data(frame):
-            act = _ACTS.get(event.__class__)
-            if act is not None:
-                act(self, event)
+        self.receive(kind, flags, stream_id, data, at, end)
 
-    def _request_received(self, event: Any) -> None:
-        stream_id = event.stream_id
+    def _is_wanted(self, kind: int, flags: int, stream_id: int) -> bool:
+        """Whether a frame that carries nothing of a request is acted on, after it was paid for."""
+        now = self.deadlines.now
+        if kind == WINDOW_UPDATE:
+            self._allowances.spend(budgets.WINDOW_UPDATES, now, 4 * self._frames_earned)
+            self._frames_earned = 0.0
+        elif kind == SETTINGS:
+            if not flags & ACK:
+                self._spend(budgets.SETTINGS)
+        elif kind == PING:
+            if not flags & ACK:
+                self._allowances.spend(budgets.PINGS, now, self._data_earned + self._frames_earned)
+                self._data_earned = self._frames_earned = 0.0
+        elif kind == RST_STREAM:
+            if stream_id in self.streams:
+                self._allowances.spend(budgets.RESETS, now, self._answers_earned / 2)
+                self._answers_earned = 0.0
+        elif kind == PRIORITY:
+            # They are no more than hints, and RFC 9113, 5.3 has done away with them.
+            self._spend(budgets.PRIORITIES)
+            return False
+        elif kind == GOAWAY:
+            # The client opens no more streams; those that are there go on.
+            self._announce_end()
+            return False
+        elif kind > CONTINUATION:
+            self._spend(budgets.UNKNOWN_FRAMES)
+            return False
+        return True
+
+    def _spend(self, budget: Budget) -> None:
+        self._allowances.spend(budget, self.deadlines.now)
+
+    def opened(self, stream_id: int, fields: Fields, ends: bool) -> None:
         if stream_id > self._last or len(self.streams) >= self.http2.streams_at_most:
             if stream_id <= self._last:
                 self.spend_stream_error()
-            self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            self.refuse(stream_id, REFUSED_STREAM)
             return
-        ended = event.stream_ended is not None
         self._requests += 1
         stream = ClientStream(self, stream_id)
+        stream.has_ended = ends
         self.streams[stream_id] = stream
         try:
-            request = read_request(event.headers, ended, self.settings.heads, self.http2.websockets)
+            request = self.requests.read(fields, ends)
         except Malformed as error:
-            error.request = refused_section(event.headers, self.settings.secure)
+            error.request = refused_section(fields, self.settings.secure)
             self.site.refused(self, error)  # type: ignore[arg-type]
             self.spend_stream_error()
-            stream.end(ErrorCodes.PROTOCOL_ERROR)
+            stream.end(PROTOCOL_ERROR)
             return
         except BadRequest as error:
-            without_body = (b":method", b"HEAD") in event.headers
-            error.request = refused_section(event.headers, self.settings.secure)
+            without_body = (b":method", b"HEAD") in fields
+            error.request = refused_section(fields, self.settings.secure)
             error.sent = 0 if without_body else len(reason_of(error.status))
             self.site.refused(self, error)  # type: ignore[arg-type]
             self.spend_stream_error()
             stream.refuse(error, without_body)
             return
         request.client_ip = self.client_ip
-        if self.settings.secure:
+        if self._is_secure:
             request.secure = True
             request.scheme = b"https"
         self._forwarded.add(request)
-        stream.accept(request, ended)
+        stream.accept(request, ends)
         self._accepted.append(stream)
 
     def _serve_accepted(self) -> None:
@@ -393,49 +418,10 @@ class Http2Connection(Connection):
         for stream in accepted:
             stream.begin()
 
-    def _data_received(self, event: Any) -> None:
-        size = event.flow_controlled_length
-        self.consumed(size)
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            # The end, if this was it, comes as an event of its own.
-            stream.body_data(event.data, size, event.stream_ended is not None)
+    def late(self) -> None:
+        self.spend_stream_error()
 
-    def _stream_ended(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.body_end([])
-
-    def _trailers_received(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is None:
-            return
-        try:
-            if event.stream_ended is None:
-                raise Malformed("trailers that do not end the stream")
-            trailers = read_trailers(event.headers)
-        except Malformed as error:
-            stream.is_malformed(error)
-        else:
-            stream.body_end(trailers)
-
-    def _stream_reset(self, event: Any) -> None:
-        if not event.remote_reset:
-            self.spend_stream_error()
-        stream = self.streams.pop(event.stream_id, None)
-        self.codec.forget(event.stream_id)
-        if stream is not None:
-            self._waiting.pop(stream, None)
-            stream.gone()
-            self._stream_gone()
-
-    def _window_updated(self, event: Any) -> None:
-        self.send_waiting()
-
-    def _settings_changed(self, event: Any) -> None:
-        self.send_waiting()
-
-    def _ping_acknowledged(self, event: Any) -> None:
+    def ping_acknowledged(self) -> None:
         if self._ending:
             self._settle_end()
 
@@ -445,14 +431,31 @@ class Http2Connection(Connection):
 
     # What the streams ask for.
 
-    def send_head(self, stream_id: int, fields: Fields, done: bool) -> None:
-        super().send_head(stream_id, fields, done)
+    def send_section(self, stream: Stream, section: bytes, done: bool) -> None:
+        Connection.send_section(self, stream, section, done)
         self._frames_earned += 1
 
-    def send_data(self, stream_id: int, data: bytes, done: bool) -> None:
-        super().send_data(stream_id, data, done)
+    def send_data(self, stream: Stream, data: bytes, done: bool) -> None:
+        Connection.send_data(self, stream, data, done)
         if len(data) >= _EARNS:
             self._frames_earned += 1
+
+    def section_of(self, response: Response, length: int) -> bytes:
+        """The field section of *response*, of whose body *length* octets are told, to be sent now."""
+        encoder, block = self._encoder, response.block
+        if block is None:
+            return encoder.encode(response_fields(response, length))
+        sections = self._sections
+        if self._sections_of != encoder.changes or len(sections) >= _SECTIONS_REMEMBERED:
+            self._sections_of = encoder.changes
+            sections.clear()
+        known = sections.get(block)
+        if known is not None and known[0] == response.status and known[1] == length:
+            return known[2]
+        section = encoder.encode(response_fields(response, length))
+        if self._sections_of == encoder.changes:
+            sections[block] = (response.status, length, section)
+        return section
 
     def answered(self, stream: ClientStream) -> None:
         """The answer of *stream* has been sent whole."""
@@ -464,14 +467,13 @@ class Http2Connection(Connection):
         """*stream* is over."""
         if self.streams.pop(stream.id, None) is not None:
             self._waiting.pop(stream, None)
-            self.codec.forget(stream.id)
             self._stream_gone()
 
     def _stream_gone(self) -> None:
         if self.streams or self._closing:
             return
         if self._ending:
-            if self._last != codec.HIGHEST_STREAM:
+            if self._last != HIGHEST_STREAM:
                 self.close()
         else:
             self._idle_until = self._in(self.settings.idle_timeout)
@@ -481,18 +483,18 @@ class Http2Connection(Connection):
         if self.is_full:
             self._unread += size
             if self._unread > _UNREAD_AT_MOST and not self._closing:
-                self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
+                self._fail(ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
 
     # As a producer of the transport.
 
     def pauseProducing(self) -> None:
         if not self.is_full:
-            super().pauseProducing()
+            Connection.pauseProducing(self)
             self._unread = 0
             self._set_deadline()
 
     def resumeProducing(self) -> None:
-        super().resumeProducing()
+        Connection.resumeProducing(self)
         self._set_deadline()
 
     # The connection.
@@ -533,16 +535,16 @@ class Http2Connection(Connection):
             self.close()
             return
         self.flush_now()
-        self.transport.write(codec.goaway(codec.HIGHEST_STREAM, ErrorCodes.NO_ERROR) + codec.PING_FRAME)
+        self.transport.write(codec.goaway(HIGHEST_STREAM, NO_ERROR) + codec.PING_FRAME)
         self.deadline = self._in(_ANNOUNCED_FOR)
 
     def _settle_end(self) -> None:
         """No stream that comes from now on is served."""
-        if self._last == codec.HIGHEST_STREAM:
+        if self._last == HIGHEST_STREAM:
             self._ending = True
-            self._last = self.codec.highest_inbound_stream_id
+            self._last = self._highest
             self.flush_now()
-            self.transport.write(codec.goaway(self._last, ErrorCodes.NO_ERROR))
+            self.transport.write(codec.goaway(self._last, NO_ERROR))
             self._set_deadline()
         if not self.streams:
             self.close()
@@ -551,9 +553,8 @@ class Http2Connection(Connection):
         """End the connection, and with it all its streams, for a fault of the client's."""
         self.site.refused(self, BadRequest(reason))  # type: ignore[arg-type]
         self._reading = False
-        # What h2 has written of its own accord may hold a GOAWAY already.
-        self.codec.clear_outbound_data_buffer()
-        self.transport.write(codec.goaway(self.codec.highest_inbound_stream_id, error))
+        self._out = []
+        self.transport.write(codec.goaway(self._highest, error))
         self._closing = True
         streams, self.streams = self.streams, {}
         self._waiting.clear()
@@ -584,18 +585,7 @@ class Http2Connection(Connection):
         return f"<Http2Connection {self.client_ip} {len(self.streams)} streams>"
 
 
-_SECTION = budgets.Budget(0, 0, "http2: field section too long")
-
-_ACTS: dict[Any, Any] = {
-    RequestReceived: Http2Connection._request_received,
-    DataReceived: Http2Connection._data_received,
-    StreamEnded: Http2Connection._stream_ended,
-    TrailersReceived: Http2Connection._trailers_received,
-    StreamReset: Http2Connection._stream_reset,
-    WindowUpdated: Http2Connection._window_updated,
-    RemoteSettingsChanged: Http2Connection._settings_changed,
-    PingAckReceived: Http2Connection._ping_acknowledged,
-}
+_SECTION = Budget(0, 0, "http2: field section too long")
 
 
 class ClientStream(Stream):
@@ -622,10 +612,11 @@ class ClientStream(Stream):
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        super().__init__(connection, stream_id)
+        Stream.__init__(self, connection, stream_id)
+        self._has_head = True
         self._accepted: Request | None = None
         self._exchange: Exchange | None = None
-        self.error: int = ErrorCodes.INTERNAL_ERROR
+        self.error: int = INTERNAL_ERROR
         # The request's body.
         self._in_body = False
         self._expected = UNKNOWN
@@ -675,11 +666,10 @@ class ClientStream(Stream):
         connection = self._connection
         body = b"" if without_body else reason_of(error.status)
         response = Response(error.status, body, [(b"date", formatdate(usegmt=True).encode("ascii")), PLAIN_TEXT], 0)
-        connection.send_head(self.id, response_fields(response, len(body)), False)
+        connection.send_head(self, response_fields(response, len(body)), False)
         self.put_last(body)
 
-    def body_data(self, data: bytes, size: int, ends: bool) -> None:
-        """*data* of the body has come, for *size* octets of the window; *ends*: its end comes next."""
+    def received(self, data: bytes, size: int, ends: bool) -> None:
         if self._expected != UNKNOWN:
             self._expected -= len(data)
             if self._expected < 0:
@@ -717,8 +707,17 @@ class ClientStream(Stream):
         if not self._paused:
             self.open_window()
 
-    def body_end(self, trailers: Fields) -> None:
-        """The body has ended."""
+    def received_section(self, fields: Fields, ends: bool) -> None:
+        try:
+            if not ends:
+                raise Malformed("trailers that do not end the stream")
+            trailers = read_trailers(fields)
+        except Malformed as error:
+            self.is_malformed(error)
+        else:
+            self.received_end(trailers)
+
+    def received_end(self, trailers: Fields) -> None:
         if not self._in_body:
             return
         if self._expected > 0:
@@ -736,19 +735,30 @@ class ClientStream(Stream):
         if exchange is not None and exchange.request.length:
             exchange.body_data(b"", True, trailers)
 
+    def was_reset(self, error: int) -> None:
+        connection = self._connection
+        connection.discard(self)
+        self.gone()
+
+    def is_faulty(self, error: int) -> None:
+        connection = self._connection
+        self.end(error)
+        connection.spend_stream_error()
+
     def is_malformed(self, error: Malformed) -> None:
         """What follows the field section shows that this is no request."""
         if self._accepted is not None:
             error.request = refused_before(self._accepted)
-        self._connection.site.refused(self._connection, error)
-        self._connection.reset(self.id, ErrorCodes.PROTOCOL_ERROR)
-        self._connection.discard(self)
+        connection = self._connection
+        connection.site.refused(connection, error)
+        connection.reset(self, PROTOCOL_ERROR)
+        connection.discard(self)
         self.gone()
-        self._connection.spend_stream_error()
+        connection.spend_stream_error()
 
     def _body_deadline(self) -> float:
-        settings = self._connection.settings
-        return self._connection._in(settings.progress_timeout) if self._until == NEVER else self._until
+        connection = self._connection
+        return connection._in(connection.settings.progress_timeout) if self._until == NEVER else self._until
 
     def overdue(self) -> None:
         """Called by :class:`~swarmgate.http.deadlines.Deadlines`."""
@@ -756,12 +766,12 @@ class ClientStream(Stream):
         exchange = self._exchange
         if exchange is None:
             # Nothing more is to come of it but what its client does not take.
-            self.end(ErrorCodes.CANCEL)
+            self.end(CANCEL)
             connection.flush()
         elif self._stalled_at != NEVER or exchange.status:
             # The client does not take the answer, or it takes longer than it may.
             connection.site.refused(connection, BadRequest("http2: answer not read in time"))
-            self.end(ErrorCodes.CANCEL)
+            self.end(CANCEL)
             connection.flush()
         else:
             self.deadline = NEVER
@@ -783,7 +793,7 @@ class ClientStream(Stream):
             if status == 204:
                 length = UNKNOWN
         connection.announce_end_if_worn()
-        connection.send_head(self.id, response_fields(response, length), done and not data)
+        connection.send_section(self, connection.section_of(response, length), done and not data)
         if not done:
             seconds = connection.settings.answer_timeout
             if seconds:
@@ -801,7 +811,7 @@ class ClientStream(Stream):
     def send_interim(self, response: Response) -> None:
         if self._exchange is None:
             return
-        self._connection.send_head(self.id, response_fields(response, UNKNOWN), False)
+        self._connection.send_head(self, response_fields(response, UNKNOWN), False)
         self._connection.flush()
 
     def send_data(self, data: bytes) -> None:
@@ -868,7 +878,7 @@ class ClientStream(Stream):
             return
         # In HTTP/2 it is not the connection that is switched, and the key proves nothing (RFC 8441, 5).
         fields = [pair for pair in response.fields if pair[0].lower() != b"sec-websocket-accept"]
-        connection.send_head(self.id, response_fields(Response(200, b"", fields, UNKNOWN), UNKNOWN), False)
+        connection.send_head(self, response_fields(Response(200, b"", fields, UNKNOWN), UNKNOWN), False)
         exchange.status = 200
         exchange.origin_status = 101
         exchange.connection = None
@@ -904,9 +914,9 @@ class ClientStream(Stream):
         connection = self._connection
         connection.deadlines.discard(self)
         self._in_body = False
-        if connection.codec.is_open(self.id):
+        if not self.has_ended:
             # The rest of the body is not wanted (RFC 9113, 8.1).
-            connection.reset(self.id, ErrorCodes.NO_ERROR)
+            connection.reset(self, NO_ERROR)
         connection.answered(self)
         if exchange is not None:
             exchange.ended = True
@@ -917,7 +927,7 @@ class ClientStream(Stream):
     def end(self, error: int) -> None:
         """Reset the stream."""
         connection = self._connection
-        connection.reset(self.id, error)
+        connection.reset(self, error)
         connection.discard(self)
         self.gone()
 
@@ -937,3 +947,6 @@ class ClientStream(Stream):
 
     def __repr__(self) -> str:
         return f"<ClientStream {self.id} {self._exchange or '-'}>"
+
+
+classImplements(Http2Connection, IProtocol, IHalfCloseableProtocol)

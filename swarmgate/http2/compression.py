@@ -1,15 +1,13 @@
-"""Compression of field sections (HPACK, RFC 7541), with as little work as Python allows.
+"""Compression of field sections (HPACK, RFC 7541), with as little work as possible.
 
-The h2 library comes with one of its own, hpack, whose tables are used here. It takes a third of the time of a request,
-and so does whoever attacks with long Huffman-coded fields. Here a field that is in a table costs one look-up, and
-Huffman coding is decoded octet by octet. Of what is sent, nothing is Huffman-coded: fields that come again are in the
-table, for the others it costs more than it saves.
+The tables are those of the hpack library. Here a field that is in a table costs one look-up, and Huffman coding is
+decoded by four bits at a time, so that long fields of it are no attack. Of what is sent, nothing is Huffman-coded:
+fields that come again are in the table, for the others it costs more than it saves.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from hpack import HPACKDecodingError, InvalidTableSizeError, OversizedHeaderListError
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
@@ -25,48 +23,59 @@ _NAMES = {name: index for index, (name, _) in reversed(list(enumerate(_STATIC)))
 #: What an entry counts for beside its octets (RFC 7541, 4.1), and a field in SETTINGS_MAX_HEADER_LIST_SIZE.
 _OVERHEAD = 32
 #: Fields whose values seldom come twice, or are nobody else's business: they are not put into the table.
-_NOT_KEPT = frozenset((b":path", b"age", b"authorization", b"etag", b"location", b"set-cookie"))
+_NOT_KEPT = frozenset(
+    (
+        b":path",
+        b"age",
+        b"authorization",
+        b"content-length",
+        b"etag",
+        b"if-modified-since",
+        b"if-none-match",
+        b"location",
+        b"set-cookie",
+    )
+)
 #: Octets of an integer beyond its first, so that nobody makes the gate calculate (RFC 7541, 5.1).
 _LONGEST_INTEGER = 4
 
 
-class _Row(dict[int, "tuple[_Row, bytes]"]):
-    """The Huffman decoder's state after so many bits of a code: to each octet, the next state and what was complete.
+#: What four bits of Huffman code may complete, beside nothing: a symbol, or what no string has.
+_SYMBOL, _NO_CODE = 1, 2
 
-    A step is worked out when it is first taken. There are no more than 256 of each of 256 states.
+
+def _huffman_states() -> tuple[bytes, bytes, bytes, bytes]:
+    """How Huffman code is read by four bits at a time.
+
+    A state is how much of a symbol's code was read; there are as many as symbols, 256. By state and four bits: the next
+    state, whether something was complete, and which symbol. By state: whether a string may end in it.
     """
+    symbols = {
+        (length, bits): symbol
+        for symbol, (bits, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True))
+    }
+    starts = sorted({(short, bits >> length - short) for length, bits in symbols for short in range(length)})
+    numbers = {start: number for number, start in enumerate(starts)}
+    following, kinds, complete = bytearray(), bytearray(), bytearray()
+    for start in starts:
+        for four in range(16):
+            length, bits = start
+            kind = out = 0
+            for place in (3, 2, 1, 0):
+                length, bits = length + 1, bits << 1 | four >> place & 1
+                symbol = symbols.get((length, bits))
+                if symbol is not None:
+                    # The sign for a string's end is in none. No code has less than five bits, so that this comes once.
+                    kind, out = (_SYMBOL, symbol) if symbol < 256 else (_NO_CODE, 0)
+                    length = bits = 0
+            following.append(numbers[(length, bits)])
+            kinds.append(kind)
+            complete.append(out)
+    may_end = bytes(length < 8 and bits == (1 << length) - 1 for length, bits in starts)
+    return bytes(following), bytes(kinds), bytes(complete), may_end
 
-    __slots__ = ("bits", "length")
 
-    def __init__(self, bits: int, length: int) -> None:
-        self.bits = bits
-        self.length = length
-
-    def __missing__(self, octet: int) -> tuple[_Row, bytes]:
-        bits, length = self.bits, self.length
-        out = b""
-        for place in range(7, -1, -1):
-            bits = bits << 1 | octet >> place & 1
-            length += 1
-            symbol = _SYMBOLS.get((length, bits))
-            if symbol is not None:
-                if symbol > 255:
-                    raise HPACKDecodingError("the end of a Huffman-coded string in its middle")
-                out += bytes((symbol,))
-                bits = length = 0
-        row = _ROWS.get((length, bits))
-        if row is None:
-            row = _ROWS[(length, bits)] = _Row(bits, length)
-        step = self[octet] = row, out
-        return step
-
-
-_SYMBOLS = {
-    (length, bits): symbol
-    for symbol, (bits, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True))
-}
-_START = _Row(0, 0)
-_ROWS = {(0, 0): _START}
+_NEXT, _KINDS, _COMPLETE, _MAY_END = _huffman_states()
 
 
 def huffman_decoded(data: bytes) -> bytes:
@@ -74,48 +83,34 @@ def huffman_decoded(data: bytes) -> bytes:
 
     :raises HPACKDecodingError: it is not coded so, or is padded with other than the fewest ones.
     """
-    row = _START
-    pieces = []
-    for octet in data:
-        row, out = row[octet]
-        pieces.append(out)
-    if row.length > 7 or row.bits != (1 << row.length) - 1:
-        raise HPACKDecodingError("Huffman-coded string without its end")
-    return b"".join(pieces)
-
-
-def _integer(data: bytes, at: int, prefix: int) -> tuple[int, int]:
-    """The integer that goes on at *at* after a *prefix* of ones, and where it ends."""
-    value = prefix
-    for shift in range(0, 7 * _LONGEST_INTEGER, 7):
+    out = bytearray()
+    state = 0
+    for at in range(len(data)):
         octet = data[at]
-        at += 1
-        value += (octet & 0x7F) << shift
-        if octet < 0x80:
-            return value, at
-    raise HPACKDecodingError("integer too long")
-
-
-def _string(data: bytes, at: int) -> tuple[bytes, int]:
-    """The string at *at*, and where it ends."""
-    octet = data[at]
-    length = octet & 0x7F
-    at += 1
-    if length == 0x7F:
-        length, at = _integer(data, at, length)
-    end = at + length
-    if end > len(data):
-        raise HPACKDecodingError("string without its end")
-    value = data[at:end]
-    return (huffman_decoded(value) if octet >= 0x80 else value), end
+        step = state << 4 | octet >> 4
+        kind = _KINDS[step]
+        if kind == 1:
+            out.append(_COMPLETE[step])
+        next_step = _NEXT[step] << 4 | octet & 0x0F
+        next_kind = _KINDS[next_step]
+        if next_kind == 1:
+            out.append(_COMPLETE[next_step])
+        if kind == 2 or next_kind == 2:
+            raise HPACKDecodingError("the end of a Huffman-coded string in its middle")
+        state = _NEXT[next_step]
+    if not _MAY_END[state]:
+        raise HPACKDecodingError("Huffman-coded string without its end")
+    return bytes(out)
 
 
 class Decoder:
-    """Reads the field sections of one peer, in the order in which they come. Takes the place of hpack's in h2.
+    """Reads the field sections of one peer, in the order in which they come.
 
     :ivar max_header_list_size: octets of a section's fields, 32 more for each; a longer one is not read to its end.
     :ivar max_allowed_table_size: octets that the peer's table may have.
     """
+
+    __slots__ = ("_at", "_at_most", "_table", "_used", "max_allowed_table_size", "max_header_list_size")
 
     def __init__(self, list_at_most: int, table_at_most: int) -> None:
         self.max_header_list_size = list_at_most
@@ -123,60 +118,81 @@ class Decoder:
         #: Octets that the table may have by the peer's last word; and those that it has.
         self._at_most = 4096
         self._used = 0
+        #: Where the section is being read.
+        self._at = 0
         #: The static entries, and behind them the dynamic, the newest first.
         self._table = list(_STATIC)
 
-    def decode(self, data: bytes, raw: bool = True) -> list[Field]:
-        """The fields of the section *data*, names and values as octets.
+    def decode(self, data: bytes, at: int = 0, end: int = -1) -> list[Field]:
+        """The fields of the section ``data[at:end]``, names and values as octets.
 
+        :param end: where the section ends, -1 for where *data* does.
         :raises OversizedHeaderListError: there are too many, or they are too long.
         :raises HPACKDecodingError: it is malformed. In both cases nothing more can be read.
         """
         table = self._table
         fields: list[Field] = []
         left = self.max_header_list_size
-        at, size = 0, len(data)
-        try:
-            while at < size:
-                octet = data[at]
-                at += 1
-                if octet >= 0x80:
-                    index = octet & 0x7F
-                    if index == 0x7F:
-                        index, at = _integer(data, at, index)
-                    if not index:
-                        raise HPACKDecodingError("index 0")
-                    field = table[index]
-                elif octet & 0xE0 == 0x20:
-                    if fields:
-                        raise HPACKDecodingError("change of the table's size after a field")
-                    index = octet & 0x1F
-                    if index == 0x1F:
-                        index, at = _integer(data, at, index)
-                    self._resize(index)
-                    continue
-                else:
-                    prefix = 0x3F if octet >= 0x40 else 0x0F
-                    index = octet & prefix
-                    if index == prefix:
-                        index, at = _integer(data, at, index)
-                    if index:
-                        name = table[index][0]
-                    else:
-                        name, at = _string(data, at)
-                    value, at = _string(data, at)
-                    field = (name, value)
-                    if octet >= 0x40:
-                        self._add(field)
-                left -= len(field[0]) + len(field[1]) + _OVERHEAD
-                if left < 0:
-                    raise OversizedHeaderListError(f"more than {self.max_header_list_size} octets of fields")
-                fields.append(field)
-        except IndexError:
-            raise HPACKDecodingError("field section without its end, or no such entry") from None
+        if end < 0:
+            end = len(data)
+        self._at = at
+        while self._at < end:
+            octet = data[self._at]
+            self._at += 1
+            if octet >= 0x80:
+                index = self._integer(data, end, octet & 0x7F, 0x7F)
+                if not 0 < index < len(table):
+                    raise HPACKDecodingError("no such entry")
+                field = table[index]
+            elif octet & 0xE0 == 0x20:
+                if fields:
+                    raise HPACKDecodingError("change of the table's size after a field")
+                self._resize(self._integer(data, end, octet & 0x1F, 0x1F))
+                continue
+            else:
+                prefix = 0x3F if octet >= 0x40 else 0x0F
+                index = self._integer(data, end, octet & prefix, prefix)
+                if index >= len(table):
+                    raise HPACKDecodingError("no such entry")
+                name = table[index][0] if index else self._string(data, end)
+                field = (name, self._string(data, end))
+                if octet >= 0x40:
+                    self._add(field)
+            left -= len(field[0]) + len(field[1]) + _OVERHEAD
+            if left < 0:
+                raise OversizedHeaderListError(f"more than {self.max_header_list_size} octets of fields")
+            fields.append(field)
         if self._at_most > self.max_allowed_table_size:
             raise InvalidTableSizeError("the table is larger than is allowed")
         return fields
+
+    def _integer(self, data: bytes, end: int, value: int, prefix: int) -> int:
+        """The integer that begins with *value*, and goes on if that is the most that its *prefix* can say."""
+        if value < prefix:
+            return value
+        for shift in range(0, 7 * _LONGEST_INTEGER, 7):
+            if self._at >= end:
+                raise HPACKDecodingError("integer without its end")
+            octet = data[self._at]
+            self._at += 1
+            value += (octet & 0x7F) << shift
+            if octet < 0x80:
+                return value
+        raise HPACKDecodingError("integer too long")
+
+    def _string(self, data: bytes, end: int) -> bytes:
+        """The string that is next."""
+        if self._at >= end:
+            raise HPACKDecodingError("field without its end")
+        octet = data[self._at]
+        self._at += 1
+        length = self._integer(data, end, octet & 0x7F, 0x7F)
+        begin = self._at
+        if length > end - begin:
+            raise HPACKDecodingError("string without its end")
+        self._at = begin + length
+        value = data[begin : begin + length]
+        return huffman_decoded(value) if octet >= 0x80 else value
 
     def _resize(self, at_most: int) -> None:
         if at_most > self.max_allowed_table_size:
@@ -212,9 +228,15 @@ def _put_integer(out: bytearray, first: int, prefix: int, value: int) -> None:
 
 
 class Encoder:
-    """Writes field sections for one peer. Takes the place of hpack's in h2."""
+    """Writes field sections for one peer.
+
+    :ivar changes: how often the table has changed: as long as it hasn't, the same fields make the same section.
+    """
+
+    __slots__ = ("_at_most", "_entries", "_fields", "_made", "_names", "_smallest", "_used", "changes")
 
     def __init__(self) -> None:
+        self.changes = 0
         self._at_most = 4096
         self._used = 0
         #: The smallest size that the table was to have since the last section; -1 if it was not changed.
@@ -236,9 +258,10 @@ class Encoder:
             return
         self._smallest = at_most if self._smallest < 0 else min(self._smallest, at_most)
         self._at_most = at_most
+        self.changes += 1
         self._shrink(at_most)
 
-    def encode(self, fields: Iterable[Field]) -> bytes:
+    def encode(self, fields: list[Field]) -> bytes:
         """The field section of *fields*, their names in lower case."""
         out = bytearray()
         if self._smallest >= 0:
@@ -246,18 +269,16 @@ class Encoder:
                 _put_integer(out, 0x20, 0x1F, self._smallest)
             _put_integer(out, 0x20, 0x1F, self._at_most)
             self._smallest = -1
+            self.changes += 1
         for field in fields:
-            index = _FIELDS.get(field)
-            if index is None:
+            number = _FIELDS.get(field)
+            if number is None:
                 number = self._fields.get(field)
                 if number is None:
                     self._put_literal(out, field)
                     continue
-                index = _FIRST_DYNAMIC + self._made - number
-            if index < 0x7F:
-                out.append(0x80 | index)
-            else:
-                _put_integer(out, 0x80, 0x7F, index)
+                number = _FIRST_DYNAMIC + self._made - number
+            _put_integer(out, 0x80, 0x7F, number)
         return bytes(out)
 
     def _put_literal(self, out: bytearray, field: Field) -> None:
@@ -276,6 +297,7 @@ class Encoder:
             self._shrink(self._at_most - size)
             self._used += size
             self._made += 1
+            self.changes += 1
             entry = (name, value)
             self._entries.append(entry)
             self._fields[entry] = self._names[name] = self._made

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from os import urandom
 
 from swarmgate.http.errors import BadRequest, BadResponse
-from swarmgate.http.fields import TOKEN, may_trail, tokens
-from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.fields import LONGEST_REMEMBERED, REMEMBERED, TOKEN, may_trail, tokens
+from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Request, Response
 from swarmgate.http.request_head import RequestHeads
 
 _NAME = re.compile(rb"(?:(?![A-Z])" + TOKEN + rb")++")
@@ -25,6 +25,10 @@ _OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _SCHEMES = frozenset((b"http", b"https"))
 _REMEMBERED = 4096
+#: Octets of a path that is remembered.
+_LONGEST_PATH = 256
+
+Field = tuple[bytes, bytes]
 
 
 class Malformed(BadRequest):
@@ -61,13 +65,133 @@ def _check(fields: Iterable[tuple[bytes, bytes]]) -> None:
         raise Malformed("malformed field value")
 
 
-def read_request(
-    fields: list[tuple[bytes, bytes]], ended: bool, heads: RequestHeads, websockets: bool = False
-) -> Request:
-    """The request that the field section *fields* begins.
+class _Alike:
+    """What requests have in common whose field sections differ in their paths only.
 
-    :param ended: no body follows.
+    :ivar line: octets of their request lines in HTTP/1.1, and :ivar octets: of their heads, both without the path.
+    """
+
+    __slots__ = (
+        "authority",
+        "expects_continue",
+        "fields",
+        "has_length",
+        "host",
+        "length",
+        "line",
+        "managed",
+        "method",
+        "octets",
+    )
+
+    def __init__(self, request: Request, fields: FieldBlock, has_length: bool, line: int, octets: int) -> None:
+        self.method = request.method
+        self.authority = request.authority
+        self.host = request.host
+        self.fields = fields
+        self.managed = request.forwarded
+        self.length = request.length
+        self.expects_continue = request.expects_continue
+        self.has_length = has_length
+        self.line = line
+        self.octets = octets
+
+
+class Requests:
+    """Reads field sections of requests.
+
+    Clients repeat themselves: the fields that come with a path are those that came with the last one. What was made of
+    them, and of paths, is remembered, up to a bound.
+
+    :param heads: reads what is left when HTTP/2's own has been taken away.
     :param websockets: whether an extended CONNECT for a websocket is served (RFC 8441).
+    """
+
+    __slots__ = ("_known", "_longest_head", "_longest_line", "_paths", "_websockets", "heads")
+
+    def __init__(self, heads: RequestHeads, websockets: bool = False) -> None:
+        self.heads = heads
+        self._websockets = websockets
+        self._longest_line = heads.limits.line
+        self._longest_head = heads.limits.head
+        #: By all fields but the path, in their order.
+        self._known: dict[tuple[Field, ...], _Alike] = {}
+        #: By the path as it came: what is forwarded, and the query.
+        self._paths: dict[bytes, tuple[bytes, bytes | None]] = {}
+
+    def read(self, fields: Fields, ended: bool) -> Request:
+        """The request that the field section *fields* begins.
+
+        :param ended: no body follows.
+        :raises Malformed: it is none by RFC 9113.
+        :raises BadRequest: it is refused as it would be in HTTP/1.1.
+        """
+        place = _place_of_path(fields)
+        if place < 0:
+            return self._read(fields, (), b"", ended)
+        path = fields[place][1]
+        others = (*fields[:place], *fields[place + 1 :])
+        alike = self._known.get(others)
+        parts = self._paths.get(path)
+        if alike is None or parts is None:
+            return self._read(fields, others, path, ended)
+        size = len(path)
+        if alike.line + size > self._longest_line or alike.octets + size > self._longest_head:
+            return self._read(fields, others, path, ended)
+        request = Request(alike.method, parts[0], parts[1], 1, alike.authority, alike.host, alike.fields)
+        request.major = 2
+        request.forwarded = alike.managed
+        request.expects_continue = alike.expects_continue
+        if ended:
+            if alike.length:
+                raise Malformed("Content-Length without a body")
+        else:
+            request.length = alike.length if alike.has_length else UNKNOWN
+        return request
+
+    def _read(self, fields: Fields, others: tuple[Field, ...], path: bytes, ended: bool) -> Request:
+        """As :meth:`read`, for what is not known yet, and is remembered by *others* and by *path*."""
+        head, upgrade, has_length = _head_of(fields, ended, self._websockets)
+        request = self.heads.read(head)
+        request.major = 2
+        block = request.block
+        if others and not upgrade and path[:1] == b"/" and block is not None:
+            size = len(head) - len(path)
+            if size < LONGEST_REMEMBERED:
+                if len(self._known) >= REMEMBERED:
+                    self._known.clear()
+                line = head.index(b"\r\n") - len(path)
+                self._known[others] = _Alike(request, block, has_length, line, size)
+            if len(path) < _LONGEST_PATH:
+                if len(self._paths) >= _REMEMBERED:
+                    self._paths.clear()
+                self._paths[path] = (request.path, request.query)
+        if upgrade:
+            request.upgrade = upgrade
+            # HTTP/2 has none, and servers that speak HTTP/1.1 ask for one (RFC 8441, 5).
+            request.fields.append((b"Sec-WebSocket-Key", b64encode(urandom(16))))
+        elif ended:
+            if request.length:
+                raise Malformed("Content-Length without a body")
+        elif not has_length:
+            request.length = UNKNOWN
+        return request
+
+
+def _place_of_path(fields: Fields) -> int:
+    """Where among *fields* the path is, if only other pseudo-header fields are before it; else -1."""
+    for place, (name, _) in enumerate(fields):
+        if name == b":path":
+            return place
+        if name[:1] != b":":
+            break
+    return -1
+
+
+def _head_of(fields: Fields, ended: bool, websockets: bool) -> tuple[bytes, bytes, bool]:
+    """The head in HTTP/1.1 of the request that the field section *fields* begins, the protocol that it changes to, and
+    whether its length is told.
+
     :raises Malformed: it is none by RFC 9113.
     :raises BadRequest: it is refused as it would be in HTTP/1.1.
     """
@@ -133,18 +257,7 @@ def read_request(
             raise Malformed("websocket with a body")
         method, upgrade = b"GET", b"websocket"
     head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, path, authority, b"".join(lines))
-    request = heads.read(head)
-    request.major = 2
-    if upgrade:
-        request.upgrade = upgrade
-        # HTTP/2 has none, and servers that speak HTTP/1.1 ask for one (RFC 8441, 5).
-        request.fields.append((b"Sec-WebSocket-Key", b64encode(urandom(16))))
-    elif ended:
-        if request.length:
-            raise Malformed("Content-Length without a body")
-    elif not has_length:
-        request.length = UNKNOWN
-    return request
+    return head, upgrade, has_length
 
 
 def read_trailers(fields: list[tuple[bytes, bytes]]) -> Fields:
@@ -177,7 +290,8 @@ _STATUS = {status: (b":status", b"%d" % status) for status in range(100, 1000)}
 def response_fields(response: Response, length: int) -> Fields:
     """The field section of *response*; *length* of its body in octets, negative if it is not told."""
     fields = [_STATUS[response.status]]
-    fields += [(key, value) for name, value in response.fields if (key := _lowered[name])]
+    told = response.fields if response.block is None else response.block.fields
+    fields += [(key, value) for name, value in told if (key := _lowered[name])]
     if length >= 0:
         fields.append((b"content-length", b"%d" % length))
     return fields

@@ -12,21 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    InformationalResponseReceived,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import ProtocolError
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from swarmgate.http.deadlines import FLUSH_FOR, NEVER
 from swarmgate.http.errors import BadRequest, BadResponse
@@ -42,15 +30,20 @@ from swarmgate.http.tries import (
     tell_break,
 )
 from swarmgate.http2 import codec
-from swarmgate.http2.codec import Codec
-from swarmgate.http2.connection import (
-    CONNECTION_WINDOW,
-    HELD_AT_LEAST,
-    HELD_AT_MOST,
-    STREAM_WINDOW,
-    Connection,
-    Stream,
+from swarmgate.http2.codec import (
+    CANCEL,
+    CONTINUATION,
+    FRAME_AT_MOST,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HIGHEST_STREAM,
+    NO_ERROR,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Fault,
 )
+from swarmgate.http2.connection import HELD_AT_LEAST, HELD_AT_MOST, Connection, Stream
 from swarmgate.http2.heads import read_response, read_trailers, request_fields
 
 if TYPE_CHECKING:
@@ -73,7 +66,6 @@ def _nothing() -> None:
     pass
 
 
-@implementer(IProtocol)
 class Http2ServerConnection(Connection):
     """A connection to a server.
 
@@ -84,7 +76,7 @@ class Http2ServerConnection(Connection):
     factory = None
 
     def __init__(self, upstream: Http2Upstream) -> None:
-        super().__init__(upstream.deadlines, Codec(True, STREAM_WINDOW, CONNECTION_WINDOW, 0, _LONGEST_SECTION))
+        Connection.__init__(self, upstream.deadlines, True, _LONGEST_SECTION, ((codec.ENABLE_PUSH, 0),))
         self.upstream = upstream
         self.made = _nothing
         self.deadline = NEVER
@@ -92,7 +84,6 @@ class Http2ServerConnection(Connection):
         self.is_ending = False
         self._room = _STREAMS_AT_FIRST
         self._closed = False
-        self._streams: dict[int, ServerStream] = {}
         #: Those of which the head of the answer has come with what is being read now.
         self._begun: dict[ServerStream, None] = {}
 
@@ -112,22 +103,34 @@ class Http2ServerConnection(Connection):
     def dataReceived(self, data: bytes) -> None:
         if self._closed:
             return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
         self._reading = True
+        at, size = 0, len(data)
         try:
-            for kind, _, _, frame in self._frames.feed(data):
-                if kind == codec.GOAWAY:
-                    self._goaway(frame)
-                elif kind != codec.PRIORITY and kind <= codec.CONTINUATION:
-                    for event in self.codec.receive_data(frame):
-                        act = _ACTS.get(event.__class__)
-                        if act is not None:
-                            act(self, event)
+            while size - at >= 9:
+                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                if length > FRAME_AT_MOST:
+                    raise Fault(FRAME_SIZE_ERROR)
+                begin = at + 9
+                if begin + length > size:
+                    break
+                kind = data[at + 3]
+                stream_id = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
+                flags = data[at + 4]
+                at = begin + length
+                if self._pieces_of or (kind <= CONTINUATION and kind != PRIORITY and kind != GOAWAY):
+                    self.receive(kind, flags, stream_id, data, begin, at)
+                elif kind == GOAWAY:
+                    self._goaway(data[begin:at])
                 if self.is_closed():
                     return
             self._tell_begun()
-        except (ProtocolError, ValueError):
-            self._break(ErrorCodes.PROTOCOL_ERROR)
+        except Fault as error:
+            self._break(error.error)
         finally:
+            self._rest = data[at:]
             self._reading = False
         if not self._closed:
             self.flush()
@@ -138,7 +141,7 @@ class Http2ServerConnection(Connection):
         self.deadlines.discard(self)
         self.upstream.ends(self)
         self._waiting.clear()
-        streams, self._streams = self._streams, {}
+        streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.connection_lost()
 
@@ -154,7 +157,7 @@ class Http2ServerConnection(Connection):
 
     def has_room(self) -> bool:
         """Whether it takes another exchange."""
-        return not self.is_ending and len(self._streams) < self._room
+        return not self.is_ending and len(self.streams) < self._room
 
     def is_closed(self) -> bool:
         """Whether it has been closed, from this side or the other."""
@@ -162,15 +165,15 @@ class Http2ServerConnection(Connection):
 
     def is_idle(self) -> bool:
         """Whether no exchange is under way."""
-        return not self._streams
+        return not self.streams
 
     def send(self, exchange: Exchange, chooser: Chooser) -> None:
         """Send the exchange's request on a stream of its own, and its body as it comes."""
-        stream_id = self.codec.get_next_available_stream_id()
+        stream_id = self._highest = self._highest + 2 if self._highest else 1
         if stream_id >= _LAST_STREAM:
             self.retire()
         stream = ServerStream(self, stream_id, exchange, chooser)
-        self._streams[stream_id] = stream
+        self.streams[stream_id] = stream
         self.deadline = NEVER
         stream.begin()
         self.flush()
@@ -178,10 +181,9 @@ class Http2ServerConnection(Connection):
     def discard(self, stream: ServerStream) -> None:
         """*stream* is over."""
         self._waiting.pop(stream, None)
-        if self._streams.pop(stream.id, None) is None:
+        if self.streams.pop(stream.id, None) is None:
             return
-        self.codec.forget(stream.id)
-        if self._streams or self._closed:
+        if self.streams or self._closed:
             return
         if self.is_ending:
             self.close()
@@ -191,63 +193,23 @@ class Http2ServerConnection(Connection):
 
     # Events.
 
-    def _response(self, event: Any) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.head(event.headers, event.stream_ended is not None)
-            self._begun[stream] = None
+    def begun(self, stream: ServerStream) -> None:
+        """The head of *stream*'s answer has come: it is passed on with what has come of the body."""
+        self._begun[stream] = None
 
-    def _interim(self, event: Any) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.interim(event.headers)
-
-    def _data(self, event: Any) -> None:
-        size = event.flow_controlled_length
-        self.consumed(size)
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.data(event.data, size, event.stream_ended is not None)
-
-    def _ended(self, event: Any) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.ended([])
-
-    def _trailers(self, event: Any) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return
-        try:
-            if event.stream_ended is None:
-                raise BadRequest("trailers that do not end the stream")
-            trailers = read_trailers(event.headers)
-        except BadRequest:
-            stream.is_malformed()
-        else:
-            stream.ended(trailers)
-
-    def _reset(self, event: Any) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.was_reset(int(event.error_code))
-
-    def _window_updated(self, event: Any) -> None:
+    def settings_changed(self) -> None:
+        self._room = max(1, min(_STREAMS_AT_MOST, self.streams_at_most))
         self.send_waiting()
 
-    def _settings_changed(self, event: Any) -> None:
-        self._room = max(1, min(_STREAMS_AT_MOST, self.codec.remote_settings.max_concurrent_streams))
-        self.send_waiting()
-
-    def _goaway(self, frame: bytes) -> None:
-        if len(frame) < 17:
-            raise ValueError
-        last = int.from_bytes(frame[9:13], "big") & codec.HIGHEST_STREAM
+    def _goaway(self, payload: bytes) -> None:
+        if len(payload) < 8:
+            raise Fault(FRAME_SIZE_ERROR)
+        last = int.from_bytes(payload[:4], "big") & HIGHEST_STREAM
         self.retire()
         # The server has not looked at those above the last, and will not (RFC 9113, 6.8).
-        for stream_id in [stream_id for stream_id in self._streams if stream_id > last]:
-            self._streams[stream_id].was_refused()
-        if not self._streams:
+        for stream_id in [stream_id for stream_id in self.streams if stream_id > last]:
+            self.streams[stream_id].was_refused()
+        if not self.streams:
             self.close()
 
     def _tell_begun(self) -> None:
@@ -270,7 +232,7 @@ class Http2ServerConnection(Connection):
         self.retire()
         self.flush_now()
         self._closed = True
-        self.transport.write(codec.goaway(0, ErrorCodes.NO_ERROR))
+        self.transport.write(codec.goaway(0, NO_ERROR))
         self.deadline = self.deadlines.now + FLUSH_FOR
         self.transport.loseConnection()
 
@@ -280,7 +242,7 @@ class Http2ServerConnection(Connection):
         self._closed = True
         self.transport.write(codec.goaway(0, error))
         self.deadline = self.deadlines.now + FLUSH_FOR
-        streams, self._streams = self._streams, {}
+        streams, self.streams = self.streams, {}
         self._waiting.clear()
         try:
             for stream in streams.values():
@@ -289,19 +251,12 @@ class Http2ServerConnection(Connection):
             self.transport.loseConnection()
 
     def __repr__(self) -> str:
-        return f"<Http2ServerConnection {self.upstream.url} {len(self._streams)} streams>"
+        return f"<Http2ServerConnection {self.upstream.url} {len(self.streams)} streams>"
 
 
-_ACTS: dict[Any, Any] = {
-    ResponseReceived: Http2ServerConnection._response,
-    InformationalResponseReceived: Http2ServerConnection._interim,
-    DataReceived: Http2ServerConnection._data,
-    StreamEnded: Http2ServerConnection._ended,
-    TrailersReceived: Http2ServerConnection._trailers,
-    StreamReset: Http2ServerConnection._reset,
-    WindowUpdated: Http2ServerConnection._window_updated,
-    RemoteSettingsChanged: Http2ServerConnection._settings_changed,
-}
+def _is_of_grpc(fields: Fields) -> bool:
+    """Whether *fields* are those of an answer that has nothing but trailers, as gRPC calls them."""
+    return any(name == b"grpc-status" for name, _ in fields)
 
 
 class ServerStream(Stream):
@@ -323,7 +278,7 @@ class ServerStream(Stream):
     )
 
     def __init__(self, connection: Http2ServerConnection, stream_id: int, exchange: Exchange, chooser: Chooser) -> None:
-        super().__init__(connection, stream_id)
+        Stream.__init__(self, connection, stream_id)
         self._upstream = connection.upstream
         self._exchange: Exchange | None = exchange
         self._chooser = chooser
@@ -352,11 +307,7 @@ class ServerStream(Stream):
         if done and request.length == UNKNOWN and not exchange.trailers:
             request.length = len(body)
         connection.deadlines.add(self)
-        try:
-            connection.send_head(self.id, request_fields(request), done and not body and not exchange.trailers)
-        except ProtocolError:
-            self.fail()
-            return
+        connection.send_head(self, request_fields(request), done and not body and not exchange.trailers)
         self._keep(body)
         if done:
             if not body and not exchange.trailers:
@@ -421,7 +372,7 @@ class ServerStream(Stream):
 
     def cancel(self) -> None:
         """The client has left, or is answered otherwise."""
-        self._leave(ErrorCodes.CANCEL)
+        self._leave(CANCEL)
 
     def _leave(self, error: int | None) -> None:
         """Let go of the exchange; *error*: and reset the stream."""
@@ -440,7 +391,7 @@ class ServerStream(Stream):
         self.deadline = NEVER
         connection.deadlines.discard(self)
         if error is not None:
-            connection.reset(self.id, error)
+            connection.reset(self, error)
         connection.discard(self)
         connection.flush()
 
@@ -462,13 +413,39 @@ class ServerStream(Stream):
         elif upstream.is_silent and may_be_repeated(exchange) and self._chooser.has_next(exchange):
             chooser = self._chooser
             tell_break(self._chooser, exchange)
-            self._leave(ErrorCodes.CANCEL)
+            self._leave(CANCEL)
             chooser.try_next(exchange, 504, True)
         else:
             upstream.question()
             self.deadline = min(upstream.deadlines.now + LOOK_AGAIN, self._answer_by)
 
     # The answer.
+
+    def received_section(self, fields: Fields, ends: bool) -> None:
+        if self._has_head:
+            self._received_trailers(fields, ends)
+        elif fields and fields[0][0] == b":status" and fields[0][1][:1] == b"1":
+            if ends:
+                self.is_malformed()
+            else:
+                self.interim(fields)
+        else:
+            self._has_head = True
+            self.head(fields, ends)
+            connection = self._connection
+            connection.begun(self)
+            if ends:
+                self.received_end([])
+
+    def _received_trailers(self, fields: Fields, ends: bool) -> None:
+        try:
+            if not ends:
+                raise BadRequest("trailers that do not end the stream")
+            trailers = read_trailers(fields)
+        except BadRequest:
+            self.is_malformed()
+        else:
+            self.received_end(trailers)
 
     def interim(self, fields: Fields) -> None:
         """An informational answer has come."""
@@ -503,7 +480,7 @@ class ServerStream(Stream):
             self._expected = 0
         else:
             self._expected = response.length
-            if ends and response.length == UNKNOWN and not any(name == b"grpc-status" for name, _ in fields):
+            if ends and response.length == UNKNOWN and not _is_of_grpc(fields):
                 response.length = 0
         self._response = response
         if ends and self._expected <= 0:
@@ -516,7 +493,8 @@ class ServerStream(Stream):
             return
         self._response = None
         self._is_answered = True
-        self._connection.was_used = True
+        connection = self._connection
+        connection.was_used = True
         upstream = self._upstream
         upstream.heard = upstream.deadlines.now
         if upstream.is_troubled:
@@ -537,8 +515,7 @@ class ServerStream(Stream):
         timeout = self._upstream.settings.progress_timeout
         self.deadline = self._upstream.deadlines.now + timeout if timeout else NEVER
 
-    def data(self, data: bytes, size: int, ends: bool) -> None:
-        """*data* of the answer's body has come, for *size* octets of the window; *ends*: its end comes next."""
+    def received(self, data: bytes, size: int, ends: bool) -> None:
         exchange = self._exchange
         if exchange is None:
             return
@@ -558,8 +535,7 @@ class ServerStream(Stream):
         if not self._paused and not ends:
             self.open_window()
 
-    def ended(self, trailers: Fields) -> None:
-        """The answer has ended."""
+    def received_end(self, trailers: Fields) -> None:
         exchange = self._exchange
         if exchange is None:
             return
@@ -579,15 +555,15 @@ class ServerStream(Stream):
         exchange.connection = None
         self._exchange = None
         # What is left of the request is not wanted any more.
-        self._over(ErrorCodes.CANCEL if self._sends else None)
+        self._over(CANCEL if self._sends else None)
 
     # What goes wrong.
 
     def is_malformed(self) -> None:
         """What the server sent cannot be passed on."""
-        self.fail(ErrorCodes.PROTOCOL_ERROR)
+        self.fail(PROTOCOL_ERROR)
 
-    def fail(self, error: int = ErrorCodes.CANCEL) -> None:
+    def fail(self, error: int = CANCEL) -> None:
         """There will be no answer, or no whole one."""
         exchange = self._exchange
         if exchange is None:
@@ -600,13 +576,16 @@ class ServerStream(Stream):
         exchange = self._exchange
         if exchange is not None:
             tell_break(self._chooser, exchange)
-            self._leave(ErrorCodes.CANCEL)
+            self._leave(CANCEL)
             exchange.fail(status)
 
+    def is_faulty(self, error: int) -> None:
+        self._tell_begun_first()
+        self.fail(error)
+
     def was_reset(self, error: int) -> None:
-        """The server has reset the stream."""
         exchange = self._exchange
-        if error == ErrorCodes.REFUSED_STREAM and exchange is not None and not self._is_answered:
+        if error == REFUSED_STREAM and exchange is not None and not self._is_answered:
             self.was_refused()
             return
         if exchange is not None and hasattr(exchange.client, "error"):
@@ -626,7 +605,7 @@ class ServerStream(Stream):
         if self._is_answered or first is None or exchange.retries >= _AGAIN_AT_MOST:
             self.fail()
             return
-        self._leave(ErrorCodes.CANCEL)
+        self._leave(CANCEL)
         exchange.taken = False
         exchange.pending = first
         exchange.client.pause_body()
@@ -674,3 +653,6 @@ class ServerStream(Stream):
 
     def __repr__(self) -> str:
         return f"<ServerStream {self.id} {self._exchange or '-'}>"
+
+
+classImplements(Http2ServerConnection, IProtocol)
