@@ -16,7 +16,18 @@ from swarmgate.uncompiled import is_compiled
 ROOT = Path(__file__).resolve().parent.parent
 PURE = "PURE_PYTHON" in os.environ
 #: What the compiled modules do, as far as it is told without a network.
-TESTS = ("access_log", "balancing", "bodies", "heads", "http_exchange", "matching", "resources", "traffic", "upstream")
+TESTS = (
+    "access_log",
+    "balancing",
+    "bodies",
+    "heads",
+    "http_exchange",
+    "matching",
+    "resources",
+    "tls_transport",
+    "traffic",
+    "upstream",
+)
 
 
 class CompiledTests(SynchronousTestCase):
