@@ -1,13 +1,16 @@
 """The path of a request in memory: what the gate's own code costs, without kernel and loop.
 
 ``python -m bench.path`` serves the same request again and again with all that a gate does in production: strict heads,
-routes, balancing, the access log's line, metrics. Client, server and the log's file are left out. With ``--http2`` the
-client speaks HTTP/2, and each request is a stream of its own.
+routes, balancing, the access log's line, metrics. Client, server and the log's file are left out. With ``--tls`` the
+client's requests come encrypted, which is done before time is measured, and the answers are. With ``--http2`` the client
+speaks HTTP/2, and each request is a stream of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ssl
 import statistics
 import tempfile
 from pathlib import Path
@@ -21,6 +24,7 @@ from twisted.internet.task import Clock
 from swarmgate.config.load import load
 from swarmgate.dynamic.file_format import decode_file
 from swarmgate.dynamic.table import EntryPointFacts, compile_table
+from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.middlewares import KINDS
 from swarmgate.serving import Serving
 
@@ -30,7 +34,7 @@ REQUEST = (
 )
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 18:47:00 GMT\r\nContent-Type: text/plain\r\n"
-    b"Content-Length: 60\r\nConnection: keep-alive\r\n\r\n" + b"x" * 60
+    b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n"
 )
 
 #: What begins a connection in HTTP/2: the preface, no settings, and a window that is never full.
@@ -54,19 +58,22 @@ class _Transport:
     """The loop's end of a connection: what is written is only counted."""
 
     disconnecting = False
+    protocol: Any = None
 
     def __init__(self) -> None:
         self.writes = 0
-        self.protocol: Any = None
+        self.kept: list[bytes] | None = None
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        if self.kept is not None:
+            self.kept.append(data)
 
     def switch(self, protocol: Any) -> None:
         self.protocol = protocol
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         pass
-
-    def write(self, data: bytes) -> None:
-        self.writes += 1
 
     def getPeer(self) -> Any:
         return IPv4Address("TCP", "127.0.0.1", 50000)
@@ -85,16 +92,43 @@ class _Network:
         self.newest = protocol
 
 
-def serving(folder: Path, network: Any, clock: Any) -> Serving:
+class _Secured:
+    """The client's side of TLS.
+
+    :ivar wire: the loop's end of the connection, whose protocol is the gate's.
+    """
+
+    def __init__(self, wire: _Transport, http2: bool) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2" if http2 else "http/1.1"])
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="app.example")
+        wire.kept = []
+        for _ in range(2):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.do_handshake()
+            wire.protocol.dataReceived(self._outgoing.read())
+            self._incoming.write(b"".join(wire.kept))
+            wire.kept.clear()
+        wire.kept = None
+        wire.writes = 0
+
+    def sealed(self, head: bytes) -> bytes:
+        """A record; they have to be sent in the order in which they are made."""
+        self._tls.write(head)
+        return self._outgoing.read()
+
+
+def serving(folder: Path, network: Any, clock: Any, secure: bool = False) -> Serving:
     """What serves, as in production."""
     configuration = load(
         ["--entrypoints.web.address=:80", f"--accesslog.filepath={folder}/access.log", "--metrics.prometheus=true"], {}
     )
     serving = Serving(configuration, clock, network, {}, lambda: True, bytes(32))
-    table = compile_table(
-        {"file": decode_file(_ROUTES, "routes.yml", KINDS)}, {"web": EntryPointFacts(as_default=True)}
-    )
-    serving.apply(table)
+    facts = EntryPointFacts(as_default=True, tls=RouterTLS() if secure else None)
+    serving.apply(compile_table({"file": decode_file(_ROUTES, "routes.yml", KINDS)}, {"web": facts}))
     return serving
 
 
@@ -138,38 +172,42 @@ class _Http2:
         return len(section).to_bytes(3, "big") + b"\x01\x05" + stream.to_bytes(4, "big") + section
 
 
-def measure(requests: int, rounds: int, http2: bool = False) -> list[float]:
-    """CPU microseconds of a request, in each round."""
+def measure(requests: int, rounds: int, secure: bool = False, size: int = 60, http2: bool = False) -> list[float]:
+    """CPU microseconds of a request, in each round.
+
+    :param secure: over TLS.
+    :param http2: in HTTP/2.
+    :param size: of an answer's body, in octets.
+    """
     clock, network = Clock(), _Network()
+    answer = ANSWER % size + b"x" * size
     with tempfile.TemporaryDirectory() as folder:
-        gate = serving(Path(folder), network, clock)
-        entry_point = gate.entry_points["web"]
-        client = entry_point.plain()
+        gate = serving(Path(folder), network, clock, secure)
         transport = _Transport()
-        client.makeConnection(transport)
-        wire: _Http1 | _Http2 = _Http1()
-        if http2:
-            wire = _Http2()
-            client.dataReceived(wire.begin)
-            client = transport.protocol
+        transport.protocol = gate.entry_points["web"]._connection()
+        transport.protocol.makeConnection(transport)
+        wire: _Http1 | _Http2 = _Http2() if http2 else _Http1()
+        sealed = _Secured(transport, http2).sealed if secure else bytes
+        if wire.begin:
+            transport.protocol.dataReceived(sealed(wire.begin))
         servers = []
-        for head in wire.requests(2):
-            client.dataReceived(head)
+        for request in wire.requests(2):
+            transport.protocol.dataReceived(sealed(request))
             servers.append(network.newest)
-            network.newest.dataReceived(ANSWER)
+            network.newest.dataReceived(answer)
         turns = len(servers)
         results = []
-        ask, answers = client.dataReceived, [server.dataReceived for server in servers]
-        begun_with = transport.writes - turns
+        ask, answers = transport.protocol.dataReceived, [server.dataReceived for server in servers]
+        transport.writes = 0
         for _ in range(rounds):
-            heads = wire.requests(requests)
+            sent = [sealed(request) for request in wire.requests(requests)]
             begun = process_time()
-            for number, head in enumerate(heads):
-                ask(head)
-                answers[number % turns](ANSWER)
+            for number, request in enumerate(sent):
+                ask(request)
+                answers[number % turns](answer)
             results.append((process_time() - begun) / requests * 1e6)
             clock.advance(1)
-        expected = begun_with + turns + requests * rounds
+        expected = requests * rounds
         if transport.writes != expected:
             raise SystemExit(f"{transport.writes} answers to {expected} requests")
     return results
@@ -180,9 +218,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.path", description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tls", action="store_true", help="the client speaks TLS")
     parser.add_argument("--http2", action="store_true", help="the client speaks HTTP/2")
+    parser.add_argument("--size", type=int, default=60, help="of an answer's body, in octets")
     options = parser.parse_args()
-    results = measure(options.requests, options.rounds, options.http2)
+    results = measure(options.requests, options.rounds, options.tls, options.size, options.http2)
     print(
         f"{statistics.median(results):.2f} µs a request ({min(results):.2f} - {max(results):.2f}), "
         f"{options.rounds} rounds of {options.requests:,}"

@@ -28,6 +28,7 @@ TESTS = (
     "http_exchange",
     "matching",
     "resources",
+    "tls_transport",
     "traffic",
     "upstream",
 )

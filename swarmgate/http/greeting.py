@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from swarmgate.http.deadlines import FLUSH_FOR, NEVER, Deadlines
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
@@ -51,7 +51,6 @@ class Acceptor(Protocol):
         """The name of the options that a connection has to be under for requests to *host*."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
 class Greeting:
     """A client of which it is not known yet what it speaks, or whose handshake is not over."""
 
@@ -163,6 +162,9 @@ class Greeting:
         """Close at once."""
         self.deadline = NEVER
         self.transport.abortConnection()
+
+
+classImplements(Greeting, IProtocol, IHalfCloseableProtocol)
 
 
 class SecureSite:

@@ -22,8 +22,9 @@ from typing import Any
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
+#: Octets of a record's data at most (RFC 8446, 5.1).
 _RECORD = 16384
 _NEVER = float("inf")
 #: Octets that are encrypted in one go: it bounds how long one answer keeps all others waiting.
@@ -43,7 +44,6 @@ class HandshakeError(Exception):
     """A handshake did not come about; says why, for people."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
 class TLSTransport:
     """One connection's TLS.
 
@@ -57,6 +57,7 @@ class TLSTransport:
         "_below",
         "_failed",
         "_incoming",
+        "_inner",
         "_nothing",
         "_outgoing",
         "_protocol",
@@ -87,6 +88,8 @@ class TLSTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_name)
+        # What is called for each request: without the methods in Python around it, where CPython has them.
+        self._inner: Any = getattr(self._tls, "_sslobj", self._tls)
         self._secured: Callable[[TLSTransport], IProtocol] | None = secured
         self._failed = failed
         self._server_side = server_side
@@ -119,16 +122,25 @@ class TLSTransport:
         if self.disconnecting:
             return
         ended = False
-        pieces = []
+        received = b""
+        # Nearly always what has come is one record, of which less than its own length is data.
+        size = min(len(data), _RECORD)
+        pieces = None
         try:
             while True:
-                piece = self._tls.read(_RECORD)
+                piece = self._inner.read(size)
                 if not piece:
                     ended = True
                     break
-                pieces.append(piece)
-                if not self._incoming.pending and not self._tls.pending():
+                if pieces is not None:
+                    pieces.append(piece)
+                elif received:
+                    pieces = [received, piece]
+                else:
+                    received = piece
+                if not self._incoming.pending and (len(piece) < size or not self._inner.pending()):
                     break
+                size = _RECORD
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -137,9 +149,9 @@ class TLSTransport:
             return
         if self._outgoing.pending > _OWED_AT_MOST:
             self._flush()
-        if pieces:
+        if received:
             self._nothing = 0
-            self._protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._protocol.dataReceived(received if pieces is None else b"".join(pieces))
         elif not ended:
             self._nothing += len(data)
             if self._nothing > _NOTHING_AT_MOST:
@@ -222,10 +234,10 @@ class TLSTransport:
         try:
             if len(data) <= _AT_ONCE:
                 if data:
-                    self._tls.write(data)
+                    self._inner.write(data)
             else:
                 for start in range(0, len(data), _AT_ONCE):
-                    self._tls.write(data[start : start + _AT_ONCE])
+                    self._inner.write(data[start : start + _AT_ONCE])
         except ssl.SSLError:
             # loseWriteConnection() has ended it: as on a socket, what is written after that is lost.
             return
@@ -302,6 +314,9 @@ class TLSTransport:
     def is_resumed(self) -> bool:
         """Whether a session of an earlier connection was taken up again."""
         return bool(self._tls.session_reused)
+
+
+classImplements(TLSTransport, IProtocol, IHalfCloseableProtocol)
 
 
 def registered_name(cipher: str) -> str:
