@@ -2,8 +2,8 @@
 
 ``python -m bench.path`` serves the same request again and again with all that a gate does in production: strict heads,
 routes, balancing, the access log's line, metrics. Client, server and the log's file are left out. With ``--tls`` the
-client's requests come encrypted, which is done before time is measured, and the answers are. With ``--http2`` the client
-speaks HTTP/2, and each request is a stream of its own.
+client's requests come encrypted, which is done before time is measured, and the answers are. With ``--http2`` the
+client speaks HTTP/2, and each request is a stream of its own.
 """
 
 from __future__ import annotations
