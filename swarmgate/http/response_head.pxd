@@ -7,7 +7,7 @@ cdef class _ResponseHead:
     cdef readonly int status
     cdef readonly bytes reason
     cdef readonly FieldBlock fields
-    cdef readonly object length
+    cdef readonly long long length
     cdef readonly bint is_reusable
     cdef readonly bytes upgrade
 
