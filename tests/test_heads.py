@@ -225,21 +225,20 @@ class HostTests(SynchronousTestCase):
 class ResponseTests(SynchronousTestCase):
     def test_parts(self) -> None:
         """An answer's framing and connection fields become attributes."""
-        response, reusable, upgrade = parse_response(
+        head = parse_response(
             b"HTTP/1.1 200\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n"
             b"Connection: X-Gone\r\nX-Gone: 1\r\nKeep-Alive: 5\r\n\r\n"
         )
+        response = head.response()
         self.assertEqual((response.status, response.reason, response.length), (200, b"", 3))
         self.assertEqual(response.fields, [(b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")])
-        self.assertTrue(reusable)
-        self.assertEqual(upgrade, b"")
+        self.assertTrue(head.is_reusable)
+        self.assertEqual(head.upgrade, b"")
 
     def test_both_framings(self) -> None:
         """Chunked wins, and the connection is not used again (RFC 9112, 6.3)."""
-        response, reusable, _ = parse_response(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"
-        )
-        self.assertEqual((response.length, reusable), (CHUNKED, False))
+        head = parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n")
+        self.assertEqual((head.length, head.is_reusable), (CHUNKED, False))
 
     def test_refused(self) -> None:
         """What a client could read in another way is not passed on."""

@@ -1,6 +1,7 @@
 cimport cython
 
 from swarmgate.http.message cimport FieldBlock, Request
+from swarmgate.http.octets cimport joined
 
 
 ctypedef const unsigned char* Octets

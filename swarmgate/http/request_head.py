@@ -37,6 +37,7 @@ from swarmgate.http.fields import (
     tokens,
 )
 from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Request
+from swarmgate.http.octets import joined
 from swarmgate.http.paths import PathPolicy
 
 
@@ -487,7 +488,7 @@ def write_request(request: Request) -> bytes:
     if request.expects_continue:
         end = b"\r\nExpect: 100-continue" + end
     query = request.query
-    return b"".join(
+    return joined(
         (
             request.method,
             b" ",
