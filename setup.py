@@ -1,7 +1,8 @@
 """What setup.cfg can't say: which modules are compiled.
 
 A module with a ``.pxd`` beside it is: that tells the compiler of what types its attributes are. The module itself is
-plain Python, and runs as it is where there is no C compiler, or with ``PURE_PYTHON=1``.
+plain Python, and runs as it is where there is no C compiler, or with ``PURE_PYTHON=1``. What plain Python can't say in
+C's terms has a ``.pyx`` beside it that does the same, and is compiled in its place.
 """
 
 import os
@@ -26,7 +27,7 @@ def extensions():
         return []
     from Cython.Build import cythonize
 
-    modules = [path.with_suffix(".py") for path in sorted(Path("swarmgate").rglob("*.pxd"))]
+    modules = [_source(path) for path in sorted(Path("swarmgate").rglob("*.pxd"))]
     return cythonize(
         [
             Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS, optional=True)
@@ -36,6 +37,12 @@ def extensions():
         compiler_directives=DIRECTIVES,
         quiet=True,
     )
+
+
+def _source(declarations):
+    """What is compiled, of the module with these *declarations*."""
+    in_c_terms = declarations.with_suffix(".pyx")
+    return in_c_terms if in_c_terms.exists() else declarations.with_suffix(".py")
 
 
 setup(ext_modules=extensions())

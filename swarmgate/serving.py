@@ -44,6 +44,7 @@ from swarmgate.observe.access_log import AccessLog, AccessLogSettings
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.output import Output
 from swarmgate.observe.summary import BOUNDS
+from swarmgate.observe.told import Told
 from swarmgate.observe.traffic import Traffic
 from swarmgate.overload import (
     Bounds,
@@ -222,24 +223,18 @@ class Serving:
 
     def _record(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each exchange that has ended; None if nobody wants to know."""
-        wanted: list[Callable[[Exchange], None]] = []
-        if self._tracing is not None:
-            wanted.append(self._tracing.finished)
-        if self.traffic is not None:
-            wanted.append(self.traffic.record)
-        if self._access_log is not None:
-            wanted.append(self._access_log.record)
-        return _in_turn(wanted)
+        return self._told(self.traffic)
 
     def _record_refused(self, entry_point: str) -> Callable[[Exchange], None] | None:
         """The same for what was refused before it was a request; metrics count that by its reason."""
-        wanted: list[Callable[[Exchange], None]] = []
-        if self._tracing is not None:
-            wanted.append(self._tracing.finished)
-        if self._access_log is not None:
-            wanted.append(self._access_log.record)
-        record = _in_turn(wanted)
+        record = self._told(None)
         return None if record is None else untold(record, self._untold[entry_point])
+
+    def _told(self, traffic: Traffic | None) -> Callable[[Exchange], None] | None:
+        trace = None if self._tracing is None else self._tracing.finished
+        if trace is None and traffic is None and self._access_log is None:
+            return None
+        return Told(trace, traffic, self._access_log).record
 
     def _context(self, **given: Any) -> Context:
         return Context(in_thread=self._in_thread, network=self._network, limits=self._limits, **given)
@@ -421,21 +416,6 @@ class Serving:
         yield DeferredList([sent, too_late], fireOnOneCallback=True)
         too_late.addErrback(lambda failure: None).cancel()
         self._sending.give_up()
-
-
-def _in_turn(wanted: list[Callable[[Exchange], None]]) -> Callable[[Exchange], None] | None:
-    """What calls all of *wanted*; None if there are none."""
-    if len(wanted) < 2:
-        return wanted[0] if wanted else None
-    first, second, *more = wanted
-
-    def record(exchange: Exchange) -> None:
-        first(exchange)
-        second(exchange)
-        for one in more:
-            one(exchange)
-
-    return record
 
 
 def network_of(reactor: Any) -> Network:

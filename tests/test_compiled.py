@@ -27,6 +27,7 @@ TESTS = (
     "http2_server",
     "http_exchange",
     "matching",
+    "octets",
     "resources",
     "tls_transport",
     "traffic",
@@ -48,7 +49,7 @@ class CompiledTests(SynchronousTestCase):
             name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
             compiled = Path(importlib.import_module(name).__file__ or "")
             self.assertNotEqual(compiled, source, f"{name} is not compiled: make install")
-            for part in (source, source.with_suffix(".pxd")):
+            for part in source.parent.glob(f"{source.stem}.p*"):
                 self.assertLessEqual(part.stat().st_mtime, compiled.stat().st_mtime, f"{part} is newer: make install")
 
     def test_as_written(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.http.errors import BadRequest, BadResponse
 from swarmgate.http.message import UNKNOWN, Request
 from swarmgate.http.paths import PathPolicy
-from swarmgate.http.request_head import HeadLimits, RequestHeads, parse_host, refuse_early, write_request
+from swarmgate.http.request_head import HeadLimits, RequestHeads, parse_host, refuse_early, usual_line, write_request
 from swarmgate.http.response_head import CHUNKED, parse_response
 
 LIMITS = HeadLimits()
@@ -20,6 +22,14 @@ TOKEN = "!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU
 
 
 HEADS = RequestHeads(LIMITS, PATHS)
+#: What a usual request line is, once more and in other words.
+USUAL_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) "
+    rb"(/(?:[!\x22$&'()*+,\-0->@-\[\]-~][!\x22$&'()*+,\-.0->@-\[\]-~]*+/?+)*+)"
+    rb"(?:\?([\x21\x22\x24-\x7e]*+))?+ HTTP/1\.([01])\r\n"
+)
+OCTETS = [bytes((octet,)) for octet in range(256)]
+USUAL_PIECES = [b"GET ", b"/", b"/a", b"?", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"."]
 
 
 def parse(*lines: bytes) -> Request:
@@ -30,6 +40,52 @@ class RequestTests(SynchronousTestCase):
     def refused(self, status: int, *lines: bytes) -> None:
         error = self.assertRaises(BadRequest, parse, *lines)
         self.assertEqual(error.status, status, lines)
+
+    def check_usual(self, block: bytes) -> None:
+        found = USUAL_LINE.match(block) if block.endswith(b"\r\n") else None
+        expected = (0, 0, 0) if found is None else (found.end(1), found.end(2), found.end())
+        self.assertEqual(usual_line(block), expected, block)
+
+    @given(st.lists(st.sampled_from(USUAL_PIECES) | st.sampled_from(OCTETS) | st.binary(max_size=3)).map(b"".join))
+    def test_usual_lines(self, block: bytes) -> None:
+        """A request line is taken for a usual one exactly if the grammar says so, whatever stands where."""
+        for whole in (block, block + b"\r\n", b"GET /" + block + b" HTTP/1.1\r\n", b"GET /" + block + b"\r\n\r\n"):
+            self.check_usual(whole)
+
+    def test_octets_of_usual_lines(self) -> None:
+        """Each octet in each place of a usual request line, and in place of each of its octets."""
+        line = b"GET /a/b?c=d HTTP/1.1\r\n"
+        for at in range(len(line) + 1):
+            for octet in OCTETS:
+                self.check_usual(line[:at] + octet + line[at:])
+                self.check_usual(line[:at] + octet + line[at + 1 :])
+            self.check_usual(line[:at])
+
+    def test_again(self) -> None:
+        """Data is read as a head of known lines only if it is one such head and nothing else."""
+        heads = RequestHeads(LIMITS, PATHS)
+        head = b"GET /%b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
+        self.assertIsNone(heads.read_again(head % b"", None))
+        last: Any = heads.read(head % b"").block
+        for known in (last, None, heads.read(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n").block):
+            again: Any = heads.read_again(head % b"c?d", known)
+            self.assertEqual((again.path, again.query, again.host), (b"/c", b"d", b"a"))
+            self.assertEqual(again.fields, [(b"X", b"y")])
+            for other in (
+                head % b"a" + head % b"b",
+                head % b"a" + b"G",
+                (head % b"a")[:-1],
+                b"\r\n" + head % b"a",
+                (head % b"a").replace(b"1.1", b"1.0"),
+                (head % b"a").replace(b"y", b"z"),
+                (head % b"a").replace(b"X", b"x"),
+                (head % b"a").replace(b"\r\n\r\n", b"\n\r\n"),
+                (head % b"a").replace(b"/", b"//"),
+                head % b"../a",
+                head % (b"a" * LIMITS.line),
+            ):
+                self.assertIsNone(heads.read_again(other, known), other)
+            self.assertRaises(BadRequest, heads.read_again, (head % b"").replace(b"GET", b"TRACE"), known)
 
     def test_parts(self) -> None:
         """A head is taken apart into what routing and forwarding need."""
@@ -169,21 +225,20 @@ class HostTests(SynchronousTestCase):
 class ResponseTests(SynchronousTestCase):
     def test_parts(self) -> None:
         """An answer's framing and connection fields become attributes."""
-        response, reusable, upgrade = parse_response(
+        head = parse_response(
             b"HTTP/1.1 200\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n"
             b"Connection: X-Gone\r\nX-Gone: 1\r\nKeep-Alive: 5\r\n\r\n"
         )
+        response = head.response()
         self.assertEqual((response.status, response.reason, response.length), (200, b"", 3))
         self.assertEqual(response.fields, [(b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")])
-        self.assertTrue(reusable)
-        self.assertEqual(upgrade, b"")
+        self.assertTrue(head.is_reusable)
+        self.assertEqual(head.upgrade, b"")
 
     def test_both_framings(self) -> None:
         """Chunked wins, and the connection is not used again (RFC 9112, 6.3)."""
-        response, reusable, _ = parse_response(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"
-        )
-        self.assertEqual((response.length, reusable), (CHUNKED, False))
+        head = parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n")
+        self.assertEqual((head.length, head.is_reusable), (CHUNKED, False))
 
     def test_refused(self) -> None:
         """What a client could read in another way is not passed on."""

@@ -1,8 +1,10 @@
+cimport cython
+
 from swarmgate.http.deadlines cimport Deadlines
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.forwarded cimport Forwarded
 from swarmgate.http.message cimport Request, Response
-from swarmgate.http.request_head cimport RequestHeads
+from swarmgate.http.request_head cimport RequestFields, RequestHeads
 from swarmgate.http.response_head cimport write_response
 
 
@@ -22,6 +24,7 @@ cdef class ClientConnection:
     cdef public Forwarded _forwarded
     cdef public double _begun
     cdef public long long _requests
+    cdef RequestFields _last
     cdef public bytes _buffer
     cdef public bint _keep_alive
     cdef public bint _paused
@@ -35,10 +38,13 @@ cdef class ClientConnection:
     cdef public bint _chunked
     cdef public double _until
 
+    @cython.locals(request=Request)
     cpdef dataReceived(self, bytes data)
     cdef double _in(self, double seconds)
     cdef _read(self, bytes data, Py_ssize_t seen=*)
-    cdef _begin(self, bytes head, bytes rest)
+    @cython.locals(lines=RequestFields, length="long long")
+    cdef _begin(self, Request request, bytes rest)
+    @cython.locals(request=Request, status=int, keep_alive=bint, length="long long", end=bytes)
     cpdef send_head(self, Exchange exchange, Response response, bytes data, bint done)
     cpdef send_data(self, bytes data)
     cpdef send_end(self, list trailers)

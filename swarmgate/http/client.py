@@ -26,10 +26,10 @@ from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER, Deadlines
 from swarmgate.http.errors import BadRequest, MessageError
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.forwarded import Forwarded, ForwardedPolicy
-from swarmgate.http.message import UNKNOWN, Fields, Response, lines_of
+from swarmgate.http.message import UNKNOWN, Fields, Request, Response, lines_of
 from swarmgate.http.paths import PathPolicy
 from swarmgate.http.refused import refused_head
-from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestHeads, refuse_early
+from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestFields, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
 from swarmgate.transport.network import hand_over
 
@@ -142,6 +142,7 @@ class ClientConnection:
         "_idle_timeout",
         "_is_secure",
         "_keep_alive",
+        "_last",
         "_lingering",
         "_paused",
         "_reader",
@@ -175,6 +176,8 @@ class ClientConnection:
         self.deadline = NEVER
         self._begun = 0.0
         self._requests = 0
+        #: What the field lines of the last request said: most clients send them again.
+        self._last: RequestFields | None = None
         self._buffer = b""
         self._keep_alive = True
         self._paused = False
@@ -214,20 +217,18 @@ class ClientConnection:
             seen = len(self._buffer)
             if seen:
                 data = self._buffer + data
-            elif data.find(b"\r\n\r\n") == len(data) - 4 > 0:
-                # Nearly all requests: a head and nothing else.
+            else:
+                # Nearly all requests: a head and nothing else, with the field lines of one before.
                 try:
-                    self._begin(data, b"")
-                except OtherVersion:
-                    self._read(data)
+                    request = self._heads.read_again(data, self._last)
                 except BadRequest as error:
-                    if data[:2] == b"\r\n":
-                        self._read(data)
-                    else:
-                        self._refuse(error, data)
-                return
-            elif self._requests:
-                self.deadline = self._in(self._settings.head_timeout)
+                    self._refuse(error, data)
+                    return
+                if request is not None:
+                    self._begin(request, b"")
+                    return
+                if self._requests:
+                    self.deadline = self._in(self._settings.head_timeout)
             self._read(data, seen)
         elif self._tunnel is not None:
             self._tunnel.transport.write(data)
@@ -319,9 +320,9 @@ class ClientConnection:
                 end += 4
                 seen = 0
                 if end == len(data):
-                    self._begin(data, b"")
+                    self._begin(self._heads.read(data), b"")
                 else:
-                    self._begin(data[:end], data[end:])
+                    self._begin(self._heads.read(data[:end]), data[end:])
                 data, self._buffer = self._buffer, b""
             if data and not self._closing:
                 self._buffer = data
@@ -348,8 +349,10 @@ class ClientConnection:
         self._site.closed(self)
         protocol.dataReceived(data)
 
-    def _begin(self, head: bytes, rest: bytes) -> None:
-        request = self._heads.read(head)
+    def _begin(self, request: Request, rest: bytes) -> None:
+        """Answer *request*, whose head has been read; *rest* is what came behind that."""
+        lines: RequestFields = request.block  # type: ignore[assignment]
+        self._last = lines if lines.octets else None
         request.client_ip = self.client_ip
         if self._is_secure:
             request.secure = True

@@ -21,7 +21,7 @@ cdef class Request:
     cdef list _fields
     cdef FieldBlock _added
     cdef public list forwarded
-    cdef public object length
+    cdef public long long length
     cdef public str client_ip
     cdef public bint secure
     cdef public bytes scheme
@@ -41,6 +41,6 @@ cdef class Response:
     cdef public bytes reason
     cdef public FieldBlock block
     cdef list _fields
-    cdef public object length
+    cdef public long long length
 
     cpdef bytes lines(self)

@@ -1,15 +1,19 @@
 cimport cython
 
 from swarmgate.http.message cimport FieldBlock, Request
+from swarmgate.http.octets cimport joined
 
 
-cdef class _RequestFields:
-    cdef readonly FieldBlock fields
+ctypedef const unsigned char* Octets
+
+
+cdef class RequestFields(FieldBlock):
+    cdef readonly bytes octets
     cdef readonly list managed
     cdef readonly bytes host
     cdef readonly bytes authority
     cdef readonly bytes name
-    cdef readonly object length
+    cdef readonly long long length
     cdef readonly bint keep_alive
     cdef readonly bytes upgrade
     cdef readonly bint expects_continue
@@ -23,11 +27,23 @@ cdef class RequestHeads:
     cdef str _underscores
     cdef dict _known
 
-    @cython.locals(lines=_RequestFields, size=Py_ssize_t, start=Py_ssize_t, method=bytes)
+    @cython.locals(method_end=Py_ssize_t, path_end=Py_ssize_t, start=Py_ssize_t)
     cpdef Request read(self, bytes block)
+    @cython.locals(method_end=Py_ssize_t, path_end=Py_ssize_t, start=Py_ssize_t)
+    cpdef Request read_again(self, bytes data, RequestFields last)
     cdef Request _read_unusual(self, bytes block)
-    cdef _RequestFields _lines(self, bytes block, Py_ssize_t start)
+    cdef RequestFields _lines(self, bytes block, Py_ssize_t start)
 
-cdef Request _request_of(bytes method, bytes path, bytes query, bint is_1_1, bytes authority, bytes name, _RequestFields lines)
+@cython.locals(
+    octets=Octets, in_method=Octets, begins_segment=Octets, in_segment=Octets, in_query=Octets, at=Py_ssize_t,
+    method_end=Py_ssize_t, path_end=Py_ssize_t,
+)
+cpdef (Py_ssize_t, Py_ssize_t, Py_ssize_t) usual_line(bytes block)
 
+@cython.locals(octets=Octets, method=bytes, path=bytes, query=bytes)
+cdef Request _usual_request(bytes block, Py_ssize_t method_end, Py_ssize_t path_end, Py_ssize_t start, RequestFields lines)
+
+cdef Request _request_of(bytes method, bytes path, bytes query, bint is_1_1, bytes authority, bytes name, RequestFields lines)
+
+@cython.locals(length="long long")
 cpdef bytes write_request(Request request)

@@ -22,6 +22,7 @@ from swarmgate.http.fields import (
     tokens,
 )
 from swarmgate.http.message import UNKNOWN, FieldBlock, Fields, Response
+from swarmgate.http.octets import joined
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
 #: As a response's length: chunked, where :data:`UNKNOWN` means until the connection closes.
@@ -45,14 +46,28 @@ def _response_meaning(name: bytes) -> int:
 _meanings = Meanings(_response_meaning)
 
 
-class _ResponseHead:
-    """A head of a response, taken apart."""
+class ResponseHead:
+    """A head of a response, taken apart.
 
-    __slots__ = ("fields", "is_reusable", "length", "reason", "status", "upgrade")
+    :ivar octets: the head as it is on the wire; ``b""`` if it is too long to be remembered.
+    :ivar length: of the body, :data:`CHUNKED` where that is how it is framed.
+    :ivar is_reusable: its connection may be used again.
+    :ivar upgrade: the protocol that the server wants to change to.
+    """
+
+    __slots__ = ("fields", "is_reusable", "length", "octets", "reason", "status", "upgrade")
 
     def __init__(
-        self, status: int, reason: bytes, fields: FieldBlock, length: int, is_reusable: bool, upgrade: bytes
+        self,
+        octets: bytes,
+        status: int,
+        reason: bytes,
+        fields: FieldBlock,
+        length: int,
+        is_reusable: bool,
+        upgrade: bytes,
     ) -> None:
+        self.octets = octets
         self.status = status
         self.reason = reason
         self.fields = fields
@@ -60,29 +75,32 @@ class _ResponseHead:
         self.is_reusable = is_reusable
         self.upgrade = upgrade
 
+    def response(self) -> Response:
+        """The response that begins with it."""
+        return Response(self.status, self.reason, self.fields, self.length)
+
 
 #: Heads as they are on the wire: within a second a server often repeats itself.
-_known_responses: dict[bytes, _ResponseHead] = {}
+_known_responses: dict[bytes, ResponseHead] = {}
 
 
-def parse_response(block: bytes) -> tuple[Response, bool, bytes]:
-    """The response whose head is *block*, whether its connection may be used again, and what it upgrades to.
-
-    Its length is :data:`CHUNKED` where that is how the body is framed.
+def parse_response(block: bytes) -> ResponseHead:
+    """What *block*, the head of a response, says.
 
     :raises BadResponse: it is malformed or ambiguous; nothing of it is passed on.
     """
     head = _known_responses.get(block)
     if head is None:
-        head = _parse_response(block)
-        if len(block) < LONGEST_REMEMBERED:
+        is_short = len(block) < LONGEST_REMEMBERED
+        head = _parse_response(block, block if is_short else b"")
+        if is_short:
             if len(_known_responses) >= REMEMBERED:
                 _known_responses.clear()
             _known_responses[block] = head
-    return Response(head.status, head.reason, head.fields, head.length), head.is_reusable, head.upgrade
+    return head
 
 
-def _parse_response(block: bytes) -> _ResponseHead:
+def _parse_response(block: bytes, octets: bytes) -> ResponseHead:
     line = _STATUS_LINE.match(block)
     if line is None:
         raise BadResponse("malformed status line")
@@ -126,11 +144,11 @@ def _parse_response(block: bytes) -> _ResponseHead:
             # Chunked wins, but who wrote both cannot be trusted with another request (RFC 9112, 6.3).
             reusable = False
         length = CHUNKED
-    return _ResponseHead(int(code), reason or b"", FieldBlock(fields), length, reusable, upgrade)
+    return ResponseHead(octets, int(code), reason or b"", FieldBlock(fields), length, reusable, upgrade)
 
 
 #: The beginnings of status lines.
-_STATUS_LINES = {status: b"HTTP/1.1 %d " % status for status in range(100, 1000)}
+_STATUS_LINES = [b"HTTP/1.1 %d " % status for status in range(1000)]
 
 
 def write_response(status: int, reason: bytes, lines: bytes, end: bytes, data: bytes = b"") -> bytes:
@@ -139,4 +157,4 @@ def write_response(status: int, reason: bytes, lines: bytes, end: bytes, data: b
     :param lines: its fields, as :func:`~swarmgate.http.message.lines_of` writes them.
     :param end: the lines that the connection adds, with the empty one.
     """
-    return b"".join((_STATUS_LINES[status], reason, lines, end, data))
+    return joined((_STATUS_LINES[status], reason, lines, end, data))

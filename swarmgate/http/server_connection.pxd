@@ -2,8 +2,8 @@ cimport cython
 
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.message cimport Request, Response
-from swarmgate.http.request_head cimport write_request
-from swarmgate.http.response_head cimport parse_response
+from swarmgate.http.request_head cimport Octets, write_request
+from swarmgate.http.response_head cimport ResponseHead, parse_response
 from swarmgate.http.tries cimport answer_due
 from swarmgate.http.upstream cimport Upstream
 
@@ -20,6 +20,7 @@ cdef class ServerConnection:
     cdef public object _reader
     cdef public bint _reusable
     cdef public int _interim
+    cdef ResponseHead _last
     cdef public bytes _buffer
     cdef public object _client
     cdef public object _tunnel
@@ -28,6 +29,9 @@ cdef class ServerConnection:
 
     cpdef dataReceived(self, bytes data)
     cpdef send(self, Exchange exchange, chooser)
-    @cython.locals(end=Py_ssize_t, size=Py_ssize_t, rest=bytes, response=Response, status=int, reusable=bint, done=bint)
+    @cython.locals(
+        octets=Octets, head=ResponseHead, end=Py_ssize_t, size=Py_ssize_t, length="long long", rest=bytes,
+        response=Response, status=int, reusable=bint, done=bint,
+    )
     cdef _read_head(self, Exchange exchange, bytes data)
     cdef _finish(self, Exchange exchange)

@@ -26,7 +26,7 @@ from swarmgate.http.errors import BadResponse, MessageError
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import UNKNOWN, Fields, Response
 from swarmgate.http.request_head import write_request
-from swarmgate.http.response_head import CHUNKED, parse_response
+from swarmgate.http.response_head import CHUNKED, ResponseHead, parse_response
 from swarmgate.http.tries import (
     CONTINUE_AFTER,
     INTERIM_AT_MOST,
@@ -40,7 +40,6 @@ from swarmgate.http.tries import (
 if TYPE_CHECKING:
     from swarmgate.http.upstream import Upstream
 
-_NO_BODY = frozenset((204, 304))
 #: Octets that the head of an answer may have.
 _LONGEST_HEAD = 65536
 
@@ -63,6 +62,7 @@ class ServerConnection:
         "_exchange",
         "_half_ended",
         "_interim",
+        "_last",
         "_paused",
         "_reader",
         "_reusable",
@@ -84,6 +84,8 @@ class ServerConnection:
         self.transport: Any = None
         self.deadline = NEVER
         self.was_kept = False
+        #: The last head: within a second a server often repeats itself.
+        self._last: ResponseHead | None = None
         # Per exchange.
         self._answer_by = NEVER
         self._exchange: Exchange | None = None
@@ -263,24 +265,32 @@ class ServerConnection:
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
         self._buffer = b""
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if len(data) > _LONGEST_HEAD or b"\n\n" in data:
+            head = self._last
+            if head is not None and data.startswith(head.octets):
+                end = len(head.octets)
+            else:
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    if len(data) > _LONGEST_HEAD or b"\n\n" in data:
+                        self._refuse(exchange)
+                    else:
+                        self._buffer = data
+                    return
+                try:
+                    head = parse_response(data[:end])
+                except BadResponse:
                     self._refuse(exchange)
-                else:
-                    self._buffer = data
-                return
-            try:
-                response, reusable, upgrade = parse_response(data[: end + 4])
-            except BadResponse:
-                self._refuse(exchange)
-                return
-            rest = data[end + 4 :]
+                    return
+                self._last = head if head.octets else None
+            response = head.response()
+            reusable = head.is_reusable
+            octets = data
+            rest = octets[end : len(data)]
             status = response.status
             if status >= 200:
                 break
             if status == 101:
-                if exchange.request.upgrade and exchange.request.upgrade == upgrade:
+                if exchange.request.upgrade and exchange.request.upgrade == head.upgrade:
                     self._switch(exchange, response, rest)
                 else:
                     self._refuse(exchange)
@@ -299,7 +309,7 @@ class ServerConnection:
 
         reader: BodyReader | None = None
         length = response.length
-        if status in _NO_BODY or exchange.request.method == b"HEAD":
+        if status == 204 or status == 304 or exchange.request.method == b"HEAD":
             if rest:
                 reusable = False
                 rest = b""

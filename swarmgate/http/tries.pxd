@@ -1,4 +1,4 @@
 from swarmgate.http.upstream cimport Upstream
 
 
-cpdef tuple answer_due(Upstream upstream)
+cpdef (double, double) answer_due(Upstream upstream)

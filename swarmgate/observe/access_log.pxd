@@ -1,5 +1,8 @@
+cimport cython
+
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.message cimport Request
+from swarmgate.http.octets cimport decimal, has_either, joined
 
 
 cdef bytes _number(long long number)
@@ -20,6 +23,8 @@ cdef class AccessLog:
     cdef public bint _has_headers
     cdef public bint _is_fast
     cdef public bint _is_generic
+    cdef bint _keep_query
+    cdef bint _internals
     cdef public list _lines
     cdef public Py_ssize_t _size
     cdef public double _offset
@@ -32,6 +37,7 @@ cdef class AccessLog:
     cdef public dict _subjects
 
     cpdef record(self, Exchange exchange)
+    @cython.locals(request=Request, path=bytes, query=bytes, mark=bytes, line=bytes)
     cdef bytes _common(self, Exchange exchange, double seconds, long long count)
     cdef bytes _client_and_user(self, Exchange exchange)
     cdef bytes _headers_of(self, Request request)

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from swarmgate.http.exchange import NOT_LOGGED, Exchange
 from swarmgate.http.fields import LONGEST_REMEMBERED, REMEMBERED
 from swarmgate.http.message import Request
+from swarmgate.http.octets import decimal, has_either, joined
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
 
@@ -87,7 +88,7 @@ class Sink(Protocol):
 
 
 def _number(number: int) -> bytes:
-    return _NUMBERS[number] if 0 <= number < 1000 else str(number).encode("ascii")
+    return _NUMBERS[number] if 0 <= number < 1000 else decimal(number)
 
 
 class AccessLog:
@@ -127,6 +128,8 @@ class AccessLog:
         is_whole = settings.default_mode == "keep" and not self._modes
         self._is_fast = settings.format != "json" and is_whole
         self._is_generic = settings.format == "genericCLF"
+        self._keep_query = settings.keep_query
+        self._internals = settings.internals
         # Until the next flush.
         self._lines: list[bytes] = []
         self._size = 0
@@ -164,7 +167,7 @@ class AccessLog:
     def record(self, exchange: Exchange) -> None:
         """Log *exchange*, which has ended."""
         self.count = count = self.count + 1
-        if exchange.untold & NOT_LOGGED or (exchange.service.endswith("@internal") and not self._settings.internals):
+        if exchange.untold & NOT_LOGGED or (exchange.service.endswith("@internal") and not self._internals):
             return
         seconds = self._now() - exchange.started
         if self._is_filtered and not self._is_wanted(exchange, seconds):
@@ -203,19 +206,23 @@ class AccessLog:
         request = exchange.request
         path = request.asked_path or request.path
         query = request.query
-        if query is not None and self._settings.keep_query:
-            path = path + b"?" + query
-        if _QUOTE in path or _BACKSLASH in path:
+        mark = b"?"
+        if query is None or not self._keep_query:
+            mark = query = b""
+        if has_either(path, _QUOTE, _BACKSLASH) or has_either(query, _QUOTE, _BACKSLASH):
             path = escaped(path)
+            query = escaped(query)
         second = int(exchange.started + self._offset)
         # Joined, not formatted: that takes a third of the time.
-        line = b"".join(
+        line = joined(
             (
                 self._client_and_user(exchange),
                 self._seconds.get(second) or self._stamp(second),
                 request.method,
                 b" ",
                 path,
+                mark,
+                query,
                 _VERSIONS[request.minor] if request.major == 1 else _HTTP2,
                 _NUMBERS[exchange.status],
                 b" ",
@@ -226,7 +233,7 @@ class AccessLog:
         if self._is_generic:
             return line + b"\n"
         quoted = self._quoted
-        return b"".join(
+        return joined(
             (
                 line,
                 b" ",

@@ -14,13 +14,19 @@ cdef class Tally:
     cdef public double told_seconds
 
 
+@cython.locals(place=Py_ssize_t, beyond=Py_ssize_t, middle=Py_ssize_t, bound=double)
+cdef Py_ssize_t _place(tuple bounds, double seconds)
+
+
 cdef class Traffic:
     cdef public tuple buckets
     cdef public tuple bounds
     cdef public bint _internals
     cdef public object _now
     cdef public dict _tallies
+    cdef dict _recent
 
-    @cython.locals(tally=Tally, seconds=double, status=int)
+    @cython.locals(request=Request, recent=tuple, key=tuple, tally=Tally, known=Tally, seconds=double, status=int)
     cpdef record(self, Exchange exchange)
+    cdef Tally _tally(self, Exchange exchange)
     cdef Tally _first(self, Exchange exchange, tuple key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -92,6 +91,8 @@ class Traffic:
         self._internals = internals
         self._now = now
         self._tallies: dict[tuple[object, ...], Tally] = {}
+        #: By server the key that was counted last, with its tally: the next exchange is likely to be alike.
+        self._recent: dict[str, tuple[tuple[object, ...], Tally]] = {}
 
     def record(self, exchange: Exchange) -> None:
         """Count *exchange*, which has ended."""
@@ -99,20 +100,43 @@ class Traffic:
             return
         request = exchange.request
         status = exchange.status
-        service = exchange.service
-        # The fastest key that there is: a plain tuple, whose strings know their hashes.
-        key = (exchange.entry_point, exchange.router, service, exchange.server, request.method, status, request.major)
-        tally = self._tallies.get(key)
-        if tally is None:
-            if service.endswith("@internal") and not self._internals:
+        recent = self._recent.get(exchange.server)
+        if recent is not None:
+            key, tally = recent
+        if (
+            recent is None
+            or key[0] is not exchange.entry_point
+            or key[1] is not exchange.router
+            or key[2] is not exchange.service
+            or key[4] != request.method
+            or key[5] != status
+            or key[6] != request.major
+        ):
+            known = self._tally(exchange)
+            if known is None:
                 return
-            tally = self._first(exchange, key)
+            tally = known
         seconds = self._now() - exchange.started
-        tally.counts[bisect_left(self.bounds, seconds)] += 1
+        tally.counts[_place(self.bounds, seconds)] += 1
         tally.seconds += seconds
         tally.received += exchange.received
         tally.sent += exchange.sent
         tally.retries += exchange.retries
+
+    def _tally(self, exchange: Exchange) -> Tally | None:
+        """The tally that *exchange* belongs to; None if it isn't counted."""
+        request = exchange.request
+        service = exchange.service
+        server = exchange.server
+        # The fastest key that there is: a plain tuple, whose strings know their hashes.
+        key = (exchange.entry_point, exchange.router, service, server, request.method, exchange.status, request.major)
+        tally = self._tallies.get(key)
+        if tally is None:
+            if service.endswith("@internal") and not self._internals:
+                return None
+            tally = self._first(exchange, key)
+        self._recent[server] = (key, tally)
+        return tally
 
     def _first(self, exchange: Exchange, key: tuple[object, ...]) -> Tally:
         """The tally for a key that there is none for yet; of methods that clients make up there is one in all."""
@@ -125,7 +149,7 @@ class Traffic:
 
     def take(self) -> dict[tuple[object, ...], Tally]:
         """What was counted since this was last called, which is forgotten here: for another's :meth:`add`."""
-        taken, self._tallies = self._tallies, {}
+        taken, self._tallies, self._recent = self._tallies, {}, {}
         return taken
 
     def add(self, taken: Mapping[tuple[object, ...], Tally]) -> None:
@@ -171,6 +195,7 @@ class Traffic:
 
         :param servers: the URLs of each service's.
         """
+        self._recent = {}
         for key, tally in list(self._tallies.items()):
             entry_point, router, service, server, method, status, major = key
             if router and router not in routers:
@@ -184,6 +209,19 @@ class Traffic:
             if kept != key:
                 del self._tallies[key]
                 self._tallies.setdefault(kept, Tally(len(self.bounds))).add(tally)
+
+
+def _place(bounds: tuple[float, ...], seconds: float) -> int:
+    """The place of the first of *bounds*, ascending, that is not below *seconds*; behind the last if all are."""
+    place, beyond = 0, len(bounds)
+    while place < beyond:
+        middle = (place + beyond) >> 1
+        bound = bounds[middle]
+        if bound < seconds:
+            place = middle + 1
+        else:
+            beyond = middle
+    return place
 
 
 def _kind(key: tuple[object, ...]) -> Kind:

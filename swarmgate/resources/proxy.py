@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource
+from zope.interface import classImplements
 
 from swarmgate.balancing.member import Member
 from swarmgate.balancing.sticky import Stickiness
@@ -18,7 +19,7 @@ from swarmgate.resources.waiting import WaitingRoom, answer_no_server
 _TRIES_AT_MOST = 3
 
 
-class ReverseProxyResource(Resource):
+class ReverseProxyResource:
     """Sends requests to *members*, as *balancing* says, each to one that can be reached.
 
     :param service: the qualified name.
@@ -38,7 +39,6 @@ class ReverseProxyResource(Resource):
         room: WaitingRoom,
         balancing: Balancing,
     ) -> None:
-        Resource.__init__(self)
         self.service = service
         self.members = tuple(members)
         for member in members:
@@ -126,11 +126,24 @@ class ReverseProxyResource(Resource):
             exchange.request.authority = upstream.authority
         upstream.send(exchange, Attempt(self, member) if self._attempts else self)
 
+    # twisted.web's IResource.
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        """A leaf has no children."""
+        raise NotImplementedError
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        """A leaf has no children."""
+        raise NotImplementedError
+
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
         from swarmgate.resources.bridge import render_exchange  # with twisted.web's server, which few need
 
         return render_exchange(request, self)
+
+
+classImplements(ReverseProxyResource, IResource)
 
 
 class Attempt:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource
+from zope.interface import classImplements
 
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
 from swarmgate.middlewares.chain import Leaf
@@ -69,7 +70,7 @@ def untold(take: Callable[[Exchange], None], flags: int) -> Callable[[Exchange],
     return mark_and_take
 
 
-class EntryPointRoot(Resource):
+class EntryPointRoot:
     """Leads each request to the chain of its route; replaced routes do not touch exchanges under way."""
 
     isLeaf = True
@@ -79,7 +80,6 @@ class EntryPointRoot(Resource):
         :param not_found: answers what no route takes.
         :param shedding: refuses requests, but those for the gate's own services.
         """
-        Resource.__init__(self)
         self.entry_point = entry_point
         self._not_found = not_found
         self._shedding = shedding or LoadShedding()
@@ -99,11 +99,24 @@ class EntryPointRoot(Resource):
         elif not self._shedding.share or not route.service or not self._shedding.refuses(exchange):
             self._chains[route.name].serve(exchange)
 
+    # twisted.web's IResource.
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        """A leaf has no children."""
+        raise NotImplementedError
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        """A leaf has no children."""
+        raise NotImplementedError
+
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
         from swarmgate.resources.bridge import render_exchange  # with twisted.web's server, which few need
 
         return render_exchange(request, self, self.entry_point)
+
+
+classImplements(EntryPointRoot, IResource)
 
 
 class SecureEntryPointRoot(EntryPointRoot):

@@ -134,7 +134,7 @@ def _told(message: Message) -> tuple[object, ...]:
 def response_head(data: bytes) -> None:
     """A server's head, of which only what is understood is passed on."""
     try:
-        response, _, _ = parse_response(data)
+        response = parse_response(data).response()
     except BadResponse:
         return
     for name, value in response.fields:
@@ -148,7 +148,7 @@ def response_head(data: bytes) -> None:
     written = write_response(response.status, response.reason, lines_of(response.fields), end)
     if written.find(b"\r\n\r\n") != len(written) - 4:
         raise AssertionError(f"more than a head was written: {written!r}")
-    second, _, _ = parse_response(written)
+    second = parse_response(written).response()
     _same(second.status, response.status, "status")
     _same(second.fields, response.fields, "fields")
 

@@ -1,0 +1,12 @@
+cdef class EntryPointRoot:
+    cdef readonly str entry_point
+    cdef object _not_found
+    cdef object _shedding
+    cdef object _finder
+    cdef object _chains
+
+    cpdef serve(self, exchange)
+
+
+cdef class SecureEntryPointRoot(EntryPointRoot):
+    cpdef serve(self, exchange)
