@@ -44,7 +44,7 @@ $(VENV)/installed: setup.cfg setup.py pyproject.toml
 COMPILED := $(patsubst %.pxd,%.py,$(shell find swarmgate -name '*.pxd'))
 
 $(VENV)/compiled: $(VENV)/installed $(COMPILED) $(COMPILED:.py=.pxd)
-	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	@$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
 run: install
