@@ -6,6 +6,11 @@ from swarmgate.http.octets cimport joined
 
 ctypedef const unsigned char* Octets
 
+cdef bytes _IN_METHOD
+cdef bytes _BEGINS_SEGMENT
+cdef bytes _IN_SEGMENT
+cdef bytes _IN_QUERY
+
 
 cdef class RequestFields(FieldBlock):
     cdef readonly bytes octets
