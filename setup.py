@@ -10,7 +10,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-#: Nobody here wants warnings about code that is generated, or to debug it; more than -O2 takes longer and gives nothing.
+#: Nobody wants warnings about code that is generated, or to debug it; more than -O2 takes longer and gives nothing.
 FLAGS = ["-w", "-O2", "-g0"]
 DIRECTIVES = {
     # Types are told in the .pxd files, in C's terms; annotations are for people and the type checker.
