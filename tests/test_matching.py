@@ -208,15 +208,19 @@ class IndexTests(SynchronousTestCase):
                 one.host = f"{number}.{prefix}.example".encode()
                 index.find(one)
 
+        growths = []
         ask("warm")
         tracemalloc.start()
         try:
-            before, _ = tracemalloc.get_traced_memory()
-            ask("cold")
-            after, _ = tracemalloc.get_traced_memory()
+            for prefix in ("one", "two", "three"):
+                before, _ = tracemalloc.get_traced_memory()
+                ask(prefix)
+                after, _ = tracemalloc.get_traced_memory()
+                growths.append(after - before)
         finally:
             tracemalloc.stop()
-        self.assertLess(after - before, 20_000)
+        # Threads that other tests have left may take some, but not each time.
+        self.assertLess(min(growths), 20_000)
 
     def test_merged_lists_are_bounded(self) -> None:
         """Many hosts beside many rules for any host still find their routes, within bounded memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -19,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate import service
 from swarmgate.config.load import ConfigurationError, load
 from swarmgate.http import exchange as exchange_module
+from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import field_values
 from swarmgate.middlewares import retry
 from swarmgate.middlewares.chain import Chain
@@ -303,8 +305,12 @@ class RequestTests(TracingCase):
         """The gate's own services are traced if that is asked for."""
         for internals, spans in ((False, 0), (True, 1)):
             gate = self.gate(internals=internals)
-            gate.leaf.service = "ping@internal"
-            gate.leaf.serve = lambda exchange: (setattr(exchange, "service", "ping@internal"), exchange.answer(200))
+
+            def serve(exchange: Exchange) -> None:
+                exchange.service = "ping@internal"
+                exchange.answer(200)
+
+            gate.leaf = SimpleNamespace(service="ping@internal", serve=serve)
             gate.client().receive(GET)
             self.assertEqual(len(self.exporter.get_finished_spans()), spans)
 
