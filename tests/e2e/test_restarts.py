@@ -197,10 +197,9 @@ class RestartTests(SynchronousTestCase):
         async def scenario() -> None:
             async with Users(gate.port) as users:
                 for number in range(10 * TIMES):
-                    file.write_text(f"serversTransport:\n  forwardingTimeouts:\n    dialTimeout: {number + 10}s\n")
+                    file.write_text(f"serversTransport:\n  maxIdleConnsPerHost: {number + 300}\n")
                     gate.process.send_signal(signal.SIGHUP)
-                    await until_said(f"serversTransport.forwardingTimeouts.dialTimeout: {number + 9 or 3}s -> "
-                                     if number else "dialTimeout: 3s -> 10s")  # fmt: skip
+                    await until_said(f"serversTransport.maxIdleConnsPerHost: {number + 299 if number else 200} -> ")
                 file.write_text("log:\n  levle: DEBUG\n")
                 gate.process.send_signal(signal.SIGHUP)
                 await until_said("log.levle")
