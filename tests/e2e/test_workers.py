@@ -118,7 +118,8 @@ class WorkersTests(SynchronousTestCase):
                     settled = len(users.failures)
                     await asyncio.sleep(0.5)
                     self.assertEqual(len(users.failures), settled, users.failures[settled:])
-            print(f"{TIMES} killed, back after {min(away):.2f} to {max(away):.2f} s and the pause of a loop: {lost} of {users.asked} lost")
+            back = f"{min(away):.2f} to {max(away):.2f} s and the pause of a loop"
+            print(f"{TIMES} killed, back after {back}: {lost} of {users.asked} lost")
 
         self.play(scenario())
 
