@@ -28,6 +28,7 @@ cdef class Http2Connection(Connection):
     cdef object _allowances
     cdef public list _accepted
     cdef bint _waits
+    cdef double _turn
     cdef double _answers_earned
     cdef double _data_earned
     cdef double _frames_earned
@@ -38,11 +39,9 @@ cdef class Http2Connection(Connection):
     cdef Forwarded _forwarded
 
     cpdef dataReceived(self, bytes data)
-    @cython.locals(
-        at=Py_ssize_t, size=Py_ssize_t, left=double, length=Py_ssize_t, begin=Py_ssize_t, kind=int, flags=int,
-        stream_id="long long"
-    )
+    @cython.locals(progress=bint)
     cdef _take_turn(self, bytes data)
+    cpdef bint take(self, int kind, int flags, long long stream_id, bytes data, Py_ssize_t at, Py_ssize_t end)
     cdef _wait_for_turn(self, bint waits)
     cdef double _in(self, double seconds)
     cdef double _patience(self)

@@ -38,8 +38,6 @@ from swarmgate.http2.codec import (
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
-    FRAME_AT_MOST,
-    FRAME_SIZE_ERROR,
     GOAWAY,
     HEADERS,
     HIGHEST_STREAM,
@@ -152,6 +150,8 @@ class Http2Connection(Connection):
         self._accepted: list[ClientStream] = []
         #: Whether what has come waits for its next turn, while no more is read.
         self._waits = False
+        #: What the turn has left, in frames.
+        self._turn = 0.0
         self._answers_earned = self._data_earned = self._frames_earned = self._sections_earned = 0.0
         self._unread = 0
         #: Field sections of answers as they were sent, by the fields; valid as long as the encoder's table is.
@@ -201,44 +201,34 @@ class Http2Connection(Connection):
 
         All is read before the first is served: a client that takes back what it has just asked for reaches no server.
         """
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
         self._reading = True
-        at, size = 0, len(data)
-        left: float = _FRAMES_A_TURN
+        self._turn = _FRAMES_A_TURN
+        progress = False
         try:
-            while left > 0 and size - at >= 9:
-                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-                if length > FRAME_AT_MOST:
-                    raise Fault(FRAME_SIZE_ERROR, "http2: frame too long")
-                begin = at + 9
-                if begin + length > size:
-                    break
-                kind = data[at + 3]
-                stream_id = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
-                flags = data[at + 4]
-                at = begin + length
-                self._receive(kind, flags, stream_id, data, begin, at)
-                if self._closing:
-                    return
-                if kind in (HEADERS, CONTINUATION):
-                    left -= _SECTION_COUNTS + (length + 9) * _SECTION_OCTETS_COUNT
-                else:
-                    left -= 1
-            if left > 0 and self._accepted:
+            progress = self.take_frames(data)
+            if self._closing:
+                return
+            if self._turn > 0 and self._accepted:
                 self._serve_accepted()
         except Overdrawn as error:
             self._fail(ENHANCE_YOUR_CALM, error.reason)
         except Fault as error:
             self._fail(error.error, error.reason)
         finally:
-            self._rest = data[at:]
             self._reading = False
         if not self._closing:
-            self._watch_partial(at > 0)
-            self._wait_for_turn(left <= 0 or bool(self._accepted))
+            self._watch_partial(progress)
+            self._wait_for_turn(self._turn <= 0 or bool(self._accepted))
         self.flush()
+
+    def take(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> bool:
+        """As long as the turn lasts, and the connection."""
+        self._receive(kind, flags, stream_id, data, at, end)
+        if kind in (HEADERS, CONTINUATION):
+            self._turn -= _SECTION_COUNTS + (end - at + 9) * _SECTION_OCTETS_COUNT
+        else:
+            self._turn -= 1
+        return self._turn > 0 and not self._closing
 
     def _wait_for_turn(self, waits: bool) -> None:
         """Go on in the reactor's next turn, and read nothing before; or read on."""

@@ -67,6 +67,11 @@ cdef class Connection:
     cdef bint _pieces_end
     cdef int _continuations
 
+    @cython.locals(
+        at=Py_ssize_t, size=Py_ssize_t, length=Py_ssize_t, begin=Py_ssize_t, kind=int, flags=int, stream_id="long long"
+    )
+    cpdef bint take_frames(self, bytes data)
+    cpdef bint take(self, int kind, int flags, long long stream_id, bytes data, Py_ssize_t at, Py_ssize_t end)
     cpdef receive(self, int kind, int flags, long long stream_id, bytes data, Py_ssize_t at, Py_ssize_t end)
     @cython.locals(stream=Stream, size=Py_ssize_t, ends=cython.bint)
     cdef _receive_data(self, int flags, long long stream_id, bytes data, Py_ssize_t at, Py_ssize_t end)

@@ -272,6 +272,41 @@ class Connection:
 
     # What comes.
 
+    def take_frames(self, data: bytes) -> bool:
+        """Take the frames of *data*, behind what was left before, as long as :meth:`take` wants more; the rest is left.
+
+        :returns: whether there was one.
+        :raises Fault: the connection can't go on.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        at, size = 0, len(data)
+        try:
+            while size - at >= 9:
+                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                if length > FRAME_AT_MOST:
+                    raise Fault(FRAME_SIZE_ERROR, "http2: frame too long")
+                begin = at + 9
+                if begin + length > size:
+                    break
+                kind = data[at + 3]
+                stream_id = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
+                flags = data[at + 4]
+                at = begin + length
+                if not self.take(kind, flags, stream_id, data, begin, at):
+                    break
+        finally:
+            self._rest = data[at:]
+        return at > 0
+
+    def take(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> bool:
+        """Act on a frame whose payload is ``data[at:end]``, of any kind; whether the next one is wanted.
+
+        :raises Fault: the connection can't go on.
+        """
+        raise NotImplementedError
+
     def receive(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> None:
         """Act on a frame whose payload is ``data[at:end]``.
 

@@ -16,10 +16,8 @@ cdef class Http2ServerConnection(Connection):
     cdef bint _closed
     cdef public dict _begun
 
-    @cython.locals(
-        at=Py_ssize_t, size=Py_ssize_t, length=Py_ssize_t, begin=Py_ssize_t, kind=int, flags=int, stream_id="long long"
-    )
     cpdef dataReceived(self, bytes data)
+    cpdef bint take(self, int kind, int flags, long long stream_id, bytes data, Py_ssize_t at, Py_ssize_t end)
     cpdef bint has_room(self)
     cpdef bint is_closed(self)
     cpdef bint is_idle(self)

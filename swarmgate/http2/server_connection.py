@@ -33,7 +33,6 @@ from swarmgate.http2 import codec
 from swarmgate.http2.codec import (
     CANCEL,
     CONTINUATION,
-    FRAME_AT_MOST,
     FRAME_SIZE_ERROR,
     GOAWAY,
     HIGHEST_STREAM,
@@ -103,37 +102,26 @@ class Http2ServerConnection(Connection):
     def dataReceived(self, data: bytes) -> None:
         if self._closed:
             return
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
         self._reading = True
-        at, size = 0, len(data)
         try:
-            while size - at >= 9:
-                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-                if length > FRAME_AT_MOST:
-                    raise Fault(FRAME_SIZE_ERROR)
-                begin = at + 9
-                if begin + length > size:
-                    break
-                kind = data[at + 3]
-                stream_id = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
-                flags = data[at + 4]
-                at = begin + length
-                if self._pieces_of or (kind <= CONTINUATION and kind != PRIORITY and kind != GOAWAY):
-                    self.receive(kind, flags, stream_id, data, begin, at)
-                elif kind == GOAWAY:
-                    self._goaway(data[begin:at])
-                if self.is_closed():
-                    return
+            self.take_frames(data)
+            if self.is_closed():
+                return
             self._tell_begun()
         except Fault as error:
             self._break(error.error)
         finally:
-            self._rest = data[at:]
             self._reading = False
         if not self._closed:
             self.flush()
+
+    def take(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> bool:
+        """Those that mean something, until the connection is closed."""
+        if self._pieces_of or (kind <= CONTINUATION and kind != PRIORITY and kind != GOAWAY):
+            self.receive(kind, flags, stream_id, data, at, end)
+        elif kind == GOAWAY:
+            self._goaway(data[at:end])
+        return not self._closed
 
     def connectionLost(self, reason: Failure) -> None:
         self._closed = True
