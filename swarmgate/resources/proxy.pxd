@@ -3,9 +3,10 @@ cimport cython
 from swarmgate.balancing.member cimport Member
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.upstream cimport Upstream
+from swarmgate.resources.leaf cimport LeafResource
 
 
-cdef class ReverseProxyResource:
+cdef class ReverseProxyResource(LeafResource):
     cdef public str service
     cdef public tuple members
     cdef public object room

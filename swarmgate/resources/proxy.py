@@ -14,12 +14,13 @@ from swarmgate.balancing.strategies import STRATEGIES, Rotation, can_be_asked
 from swarmgate.dynamic.model import Balancing
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Response
+from swarmgate.resources.leaf import LeafResource
 from swarmgate.resources.waiting import WaitingRoom, answer_no_server
 
 _TRIES_AT_MOST = 3
 
 
-class ReverseProxyResource:
+class ReverseProxyResource(LeafResource):
     """Sends requests to *members*, as *balancing* says, each to one that can be reached.
 
     :param service: the qualified name.
@@ -28,7 +29,6 @@ class ReverseProxyResource:
         :class:`Attempt` takes its place.
     """
 
-    isLeaf = True
     listens = False
 
     def __init__(
@@ -125,16 +125,6 @@ class ReverseProxyResource:
         if not self._pass_host_header:
             exchange.request.authority = upstream.authority
         upstream.send(exchange, Attempt(self, member) if self._attempts else self)
-
-    # twisted.web's IResource.
-
-    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
-        """A leaf has no children."""
-        raise NotImplementedError
-
-    def putChild(self, path: bytes, child: Any) -> None:
-        """A leaf has no children."""
-        raise NotImplementedError
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""

@@ -1,4 +1,7 @@
-cdef class EntryPointRoot:
+from swarmgate.resources.leaf cimport LeafResource
+
+
+cdef class EntryPointRoot(LeafResource):
     cdef readonly str entry_point
     cdef object _not_found
     cdef object _shedding

@@ -10,6 +10,7 @@ from zope.interface import classImplements
 
 from swarmgate.http.exchange import NO_SNIFFING, PLAIN_TEXT, Exchange
 from swarmgate.middlewares.chain import Leaf
+from swarmgate.resources.leaf import LeafResource
 from swarmgate.resources.shedding import LoadShedding
 
 
@@ -70,10 +71,8 @@ def untold(take: Callable[[Exchange], None], flags: int) -> Callable[[Exchange],
     return mark_and_take
 
 
-class EntryPointRoot:
+class EntryPointRoot(LeafResource):
     """Leads each request to the chain of its route; replaced routes do not touch exchanges under way."""
-
-    isLeaf = True
 
     def __init__(self, entry_point: str, not_found: Leaf = NOT_FOUND, shedding: LoadShedding | None = None) -> None:
         """
@@ -98,16 +97,6 @@ class EntryPointRoot:
             self._not_found.serve(exchange)
         elif not self._shedding.share or not route.service or not self._shedding.refuses(exchange):
             self._chains[route.name].serve(exchange)
-
-    # twisted.web's IResource.
-
-    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
-        """A leaf has no children."""
-        raise NotImplementedError
-
-    def putChild(self, path: bytes, child: Any) -> None:
-        """A leaf has no children."""
-        raise NotImplementedError
 
     def render(self, request: Any) -> Any:
         """Answer a twisted.web request."""
