@@ -50,14 +50,14 @@ def read_client_hello(data: bytes) -> ClientHello | None:
             raise NotTLS
         if len(header) < 5:
             return None
-        size = int.from_bytes(header[3:5], "big")
+        size = header[3] << 8 | header[4]
         if not size or size > LONGEST_HELLO:
             raise NotTLS
         message += data[at + 5 : at + 5 + size]
         if message[0:1] not in (b"", b"\x01"):
             raise NotTLS
         if len(message) >= 4:
-            length = int.from_bytes(message[1:4], "big")
+            length = message[1] << 16 | message[2] << 8 | message[3]
             if length > LONGEST_HELLO:
                 raise NotTLS
             if len(message) >= 4 + length:

@@ -112,7 +112,9 @@ class TLSTransport:
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        self._shake_hands()
+        # A server waits for what the client says first.
+        if not self._server_side:
+            self._shake_hands()
 
     def dataReceived(self, data: bytes) -> None:
         self._incoming.write(data)
