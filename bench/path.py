@@ -84,6 +84,8 @@ class _Transport:
 class _Network:
     """Connects at once, and remembers who it was."""
 
+    turn_end = None
+
     def __init__(self) -> None:
         self.newest: Any = None
 

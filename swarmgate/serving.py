@@ -140,7 +140,7 @@ class Serving:
         self._reactor = reactor
         self._network = network
         self._limits = limits or LocalLimits()
-        self.deadlines = Deadlines(reactor)
+        self.deadlines = Deadlines(reactor, turn_end=network.turn_end)
         # What is told of requests.
         self._access_log = _access_log(configuration, reactor)
         self._tracing: Tracing | None = None

@@ -22,20 +22,35 @@ from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.http2.upstream import Http2Upstream
 from swarmgate.resources.proxy import ReverseProxyResource
 from swarmgate.resources.waiting import WaitingRoom
+from swarmgate.transport.turn_end import TurnEnd
+
+
+class MemoryTurn:
+    """A turn of a loop that the test ends."""
+
+    def __init__(self) -> None:
+        self._calls: list[Any] = []
+        self.turn_end = TurnEnd(self._calls.append)
+
+    def end(self) -> None:
+        """All that has come in the turn was read."""
+        while self._calls:
+            self._calls.pop(0)()
 
 
 class MemoryTransport:
     """One end of a connection; the test plays the other.
 
-    :ivar written: what the protocol has sent.
+    :ivar written: what the protocol has sent, when the turn of the loop has ended: to look at it ends the turn.
     :ivar paused: the protocol reads no more for now.
     :ivar closed: how the protocol has closed: ``None``, ``"lost"`` or ``"aborted"``.
     :ivar half_closed: it has said that it sends no more.
     """
 
-    def __init__(self, protocol: Any, peer: str = "192.0.2.7") -> None:
+    def __init__(self, protocol: Any, peer: str = "192.0.2.7", turn: MemoryTurn | None = None) -> None:
         self.protocol = protocol
-        self.written = b""
+        self.writes: list[bytes] = []
+        self._turn = turn or MemoryTurn()
         self.paused = False
         self.closed: str | None = None
         self.half_closed = False
@@ -47,11 +62,16 @@ class MemoryTransport:
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)
         if not self.closed:
-            self.written += data
+            self.writes.append(data)
+
+    @property
+    def written(self) -> bytes:
+        self._turn.end()
+        return b"".join(self.writes)
 
     def take(self) -> bytes:
         """What was written since the last call."""
-        written, self.written = self.written, b""
+        written, self.writes = self.written, []
         return written
 
     def loseConnection(self) -> None:
@@ -122,7 +142,10 @@ class MemoryNetwork:
     :ivar accepts: whether connects succeed at once.
     """
 
-    def __init__(self) -> None:
+    turn_end = None
+
+    def __init__(self, turn: MemoryTurn | None = None) -> None:
+        self._turn = turn
         self.connecting: list[tuple[str, int, Any, Any]] = []
         self.servers: list[MemoryTransport] = []
         self.accepts = True
@@ -138,7 +161,7 @@ class MemoryNetwork:
     def accept(self) -> MemoryTransport:
         """The oldest connect succeeds."""
         host, _, protocol, _ = self.connecting.pop(0)
-        transport = MemoryTransport(protocol, host)
+        transport = MemoryTransport(protocol, host, self._turn)
         self.servers.append(transport)
         protocol.makeConnection(transport)
         return transport
@@ -171,8 +194,9 @@ class MemoryGate:
         **client: Any,
     ) -> None:
         self.clock = Clock()
-        self.deadlines = Deadlines(self.clock)
-        self.network = MemoryNetwork()
+        self.turn = MemoryTurn()
+        self.deadlines = Deadlines(self.clock, turn_end=self.turn.turn_end)
+        self.network = MemoryNetwork(self.turn)
         self.settings = ClientSettings("web", ForwardedPolicy(b"gate", insecure=trusted), **client)
         self.upstreams = [
             (Http2Upstream if url.startswith("h2c:") else Upstream)(
@@ -190,7 +214,7 @@ class MemoryGate:
     def client(self) -> MemoryTransport:
         """A new client's connection, as seen from the gate's end."""
         protocol = ClientConnection(self, self.settings, self.deadlines)
-        transport = MemoryTransport(protocol)
+        transport = MemoryTransport(protocol, turn=self.turn)
         protocol.makeConnection(transport)
         return transport
 

@@ -10,7 +10,7 @@ from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.codec import PREFACE
 from swarmgate.http2.negotiated import NegotiatedUpstream
 from swarmgate.transport.tls import HandshakeError
-from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork, MemoryTransport, members_of
+from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork, MemoryTransport, MemoryTurn, members_of
 
 URL = "https://10.0.0.1:443"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -19,8 +19,8 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade:
 class Negotiating(MemoryNetwork):
     """A network on which each handshake agrees on *agreed*."""
 
-    def __init__(self, agreed: bytes | None) -> None:
-        super().__init__()
+    def __init__(self, agreed: bytes | None, turn: MemoryTurn) -> None:
+        super().__init__(turn)
         self.agreed = agreed
 
     def accept(self) -> MemoryTransport:
@@ -33,7 +33,7 @@ class NegotiatedTests(SynchronousTestCase):
     def gate(self, agreed: bytes | None) -> MemoryGate:
         """A gate with one server."""
         gate = MemoryGate()
-        self.plain, self.offering = MemoryNetwork(), Negotiating(agreed)
+        self.plain, self.offering = MemoryNetwork(), Negotiating(agreed, gate.turn)
         self.upstream = NegotiatedUpstream(URL, self.plain, self.offering, gate.deadlines, UpstreamSettings())
         gate.leaf.members = ()
         gate.upstreams = [self.upstream]

@@ -8,6 +8,8 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from swarmgate.transport.turn_end import TurnEnd
+
 _log = Logger()
 
 NEVER = float("inf")
@@ -32,10 +34,12 @@ class Deadlines:
     A deadline is noticed up to one *tick* late, and measured from a time up to one tick old.
 
     :ivar now: the clock's time at the last look, in seconds.
+    :ivar turn_end: when connections write that gather what they write; None: at once.
     """
 
-    def __init__(self, clock: IReactorTime, tick: float = 0.25) -> None:
+    def __init__(self, clock: IReactorTime, tick: float = 0.25, turn_end: TurnEnd | None = None) -> None:
         self.now = clock.seconds()
+        self.turn_end = turn_end
         self._clock = clock
         self._tick = tick
         self._stopped = False

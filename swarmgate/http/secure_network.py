@@ -30,6 +30,7 @@ class SecureNetwork:
     """
 
     def __init__(self, network: Network, context: ssl.SSLContext, server_name: str, deadlines: Deadlines) -> None:
+        self.turn_end = network.turn_end
         self._network = network
         self._context = context
         self._server_name = server_name

@@ -256,6 +256,7 @@ class Http2Connection(Connection):
         self.deadlines.discard(self)
         self.deadline = NEVER
         self._closing = True
+        self.forget()
         streams, self.streams = self.streams, {}
         self._waiting.clear()
         for stream in streams.values():
@@ -543,9 +544,12 @@ class Http2Connection(Connection):
         """End the connection, and with it all its streams, for a fault of the client's."""
         self.site.refused(self, BadRequest(reason))  # type: ignore[arg-type]
         self._reading = False
-        self._out = []
-        self.transport.write(codec.goaway(self._highest, error))
         self._closing = True
+        if not self.is_full:
+            # Answers that were gathered in this turn are the client's, whatever it has done since.
+            self.flush_now()
+        self.forget()
+        self.transport.write(codec.goaway(self._highest, error))
         streams, self.streams = self.streams, {}
         self._waiting.clear()
         for stream in streams.values():

@@ -41,6 +41,7 @@ cdef class Stream:
 
 cdef class Connection:
     cdef public Deadlines deadlines
+    cdef object _turn_end
     cdef public object transport
     cdef public bint is_full
     cdef public double full_since
@@ -55,6 +56,8 @@ cdef class Connection:
     cdef Encoder _encoder
     cdef Py_ssize_t _encoder_table
     cdef list _out
+    cdef Py_ssize_t _gathered
+    cdef bint _is_due
     cdef dict _waiting
     cdef Decoder _decoder
     cdef Py_ssize_t _section_at_most
@@ -96,9 +99,9 @@ cdef class Connection:
     cpdef consumed(self, long long size)
     cpdef open_window(self, Stream stream, long long size)
     cpdef send_head(self, Stream stream, list fields, bint done)
-    @cython.locals(out=list, at_most=Py_ssize_t, kind=int, flags=int)
+    @cython.locals(at_most=Py_ssize_t, kind=int, flags=int)
     cpdef send_section(self, Stream stream, bytes section, bint done)
-    @cython.locals(out=list, at_most=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
+    @cython.locals(at_most=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
     cpdef send_data(self, Stream stream, bytes data, bint done)
     cpdef send_soon(self, Stream stream)
     @cython.locals(stream=Stream, waiting=dict, before=Py_ssize_t, stuck=Py_ssize_t)
@@ -107,7 +110,10 @@ cdef class Connection:
     cpdef reset(self, Stream stream, int error)
     cpdef refuse(self, long long stream_id, int error)
     cdef _remember_reset(self, long long stream_id, bint is_own)
+    cdef _put(self, bytes octets)
     cpdef flush(self)
+    cpdef turn_ends(self)
+    cpdef forget(self)
     @cython.locals(out=list, data=bytes)
     cpdef flush_now(self)
     cpdef wrote(self, Py_ssize_t size)

@@ -57,6 +57,8 @@ _OPEN_CONNECTION_AT = CONNECTION_WINDOW // 4
 #: resumed.
 HELD_AT_MOST = 65536
 HELD_AT_LEAST = 16384
+#: Octets that are gathered before they are written, for one write at the end of the loop's turn.
+_GATHERED_AT_MOST = 65536
 #: Frames that a field section may come in after the first.
 _CONTINUATIONS_AT_MOST = 64
 #: Streams of which is remembered that they were reset: what was on the way then is not the peer's fault.
@@ -224,6 +226,7 @@ class Connection:
         encoder_table: int = 4096,
     ) -> None:
         self.deadlines = deadlines
+        self._turn_end = deadlines.turn_end
         self.transport: Any = None
         self.is_full = False
         self.full_since = 0.0
@@ -253,6 +256,9 @@ class Connection:
             ),
             codec.window_update(0, CONNECTION_WINDOW - FIRST_WINDOW),
         ]
+        #: How many octets they are, and whether they are written when the loop's turn ends.
+        self._gathered = sum(map(len, self._out))
+        self._is_due = False
         #: The streams that wait for their, or the connection's, window, longest waiting first.
         self._waiting: dict[Any, None] = {}
         # What comes.
@@ -468,7 +474,7 @@ class Connection:
             self._receive_setting(
                 int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
             )
-        self._out.append(SETTINGS_ACK)
+        self._put(SETTINGS_ACK)
         self.settings_changed()
 
     def _receive_setting(self, key: int, value: int) -> None:
@@ -503,7 +509,7 @@ class Connection:
         if flags & ACK:
             self.ping_acknowledged()
         else:
-            self._out.append(frame_head(8, PING, ACK, 0) + payload)
+            self._put(frame_head(8, PING, ACK, 0) + payload)
 
     def ping_acknowledged(self) -> None:
         """The peer has answered a PING."""
@@ -516,7 +522,7 @@ class Connection:
     def _late(self, stream_id: int) -> None:
         """Something has come on a stream that is no more."""
         if not self._resets.get(stream_id):
-            self._out.append(codec.reset(stream_id, STREAM_CLOSED))
+            self._put(codec.reset(stream_id, STREAM_CLOSED))
             self.late()
 
     def late(self) -> None:
@@ -526,14 +532,14 @@ class Connection:
         """*size* octets of the connection's window have come."""
         self._consumed += size
         if self._consumed >= _OPEN_CONNECTION_AT:
-            self._out.append(codec.window_update(0, self._consumed))
+            self._put(codec.window_update(0, self._consumed))
             self._left += self._consumed
             self._consumed = 0
 
     def open_window(self, stream: Stream, size: int) -> None:
         """*size* octets of what came on the stream were taken."""
         if not stream.has_ended and self.streams.get(stream.id) is stream:
-            self._out.append(codec.window_update(stream.id, size))
+            self._put(codec.window_update(stream.id, size))
             stream._left += size
             self.flush()
 
@@ -546,32 +552,30 @@ class Connection:
     def send_section(self, stream: Stream, section: bytes, done: bool) -> None:
         """Send a field section that is compressed; *done*: and the stream's end."""
         kind, flags = HEADERS, END_STREAM if done else 0
-        out = self._out
         at_most = self._frame_at_most
         while len(section) > at_most:
-            out.append(frame_head(at_most, kind, flags, stream.id))
-            out.append(section[:at_most])
+            self._put(frame_head(at_most, kind, flags, stream.id))
+            self._put(section[:at_most])
             section = section[at_most:]
             kind, flags = CONTINUATION, 0
-        out.append(frame_head(len(section), kind, flags | END_HEADERS, stream.id))
-        out.append(section)
+        self._put(frame_head(len(section), kind, flags | END_HEADERS, stream.id))
+        self._put(section)
         if done:
             stream.has_sent_all = True
 
     def send_data(self, stream: Stream, data: bytes, done: bool) -> None:
         """Send *data*, which the windows let pass, in frames; *done*: and the stream's end."""
-        out = self._out
         at_most = self._frame_at_most
         size = len(data)
         stream.window -= size
         self.window -= size
         at = 0
         while size - at > at_most:
-            out.append(frame_head(at_most, DATA, 0, stream.id))
-            out.append(data[at : at + at_most])
+            self._put(frame_head(at_most, DATA, 0, stream.id))
+            self._put(data[at : at + at_most])
             at += at_most
-        out.append(frame_head(size - at, DATA, END_STREAM if done else 0, stream.id))
-        out.append(data[at:] if at else data)
+        self._put(frame_head(size - at, DATA, END_STREAM if done else 0, stream.id))
+        self._put(data[at:] if at else data)
         if done:
             stream.has_sent_all = True
 
@@ -611,7 +615,7 @@ class Connection:
 
     def refuse(self, stream_id: int, error: int) -> None:
         """Reset a stream."""
-        self._out.append(codec.reset(stream_id, error))
+        self._put(codec.reset(stream_id, error))
         self._remember_reset(stream_id, True)
 
     def _remember_reset(self, stream_id: int, is_own: bool) -> None:
@@ -620,16 +624,37 @@ class Connection:
         if len(resets) > _RESETS_REMEMBERED:
             del resets[next(iter(resets))]
 
+    def _put(self, octets: bytes) -> None:
+        """Send *octets*, a frame or a part of one, with what is to be sent."""
+        self._out.append(octets)
+        self._gathered += len(octets)
+
     def flush(self) -> None:
-        """Write what is to be sent, unless more may follow at once."""
-        if not self._reading and self.transport is not None:
+        """Write what is to be sent, at the end of the loop's turn at the latest, unless it is being read."""
+        if self._reading or not self._out or self.transport is None:
+            return
+        if self._turn_end is None or self._gathered > _GATHERED_AT_MOST:
             self.flush_now()
+        elif not self._is_due:
+            self._is_due = True
+            self._turn_end.add(self)
+
+    def turn_ends(self) -> None:
+        """Called by :class:`~swarmgate.transport.turn_end.TurnEnd`."""
+        self._is_due = False
+        self.flush_now()
+
+    def forget(self) -> None:
+        """Send nothing of what is to be sent."""
+        self._out = []
+        self._gathered = 0
 
     def flush_now(self) -> None:
         """Write what is to be sent, whatever follows."""
         out = self._out
         if out:
             self._out = []
+            self._gathered = 0
             data = b"".join(out)
             self.transport.write(data)
             self.wrote(len(data))

@@ -128,6 +128,7 @@ class Http2ServerConnection(Connection):
         self.deadline = NEVER
         self.deadlines.discard(self)
         self.upstream.ends(self)
+        self.forget()
         self._waiting.clear()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
@@ -228,6 +229,7 @@ class Http2ServerConnection(Connection):
         """What the server sends is no HTTP/2."""
         self.retire()
         self._closed = True
+        self.forget()
         self.transport.write(codec.goaway(0, error))
         self.deadline = self.deadlines.now + FLUSH_FOR
         streams, self.streams = self.streams, {}

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from swarmgate.transport.native import listening_socket, rest_of, steer_to_next
 from swarmgate.transport.network import ConnectTimeout
+from swarmgate.transport.turn_end import TurnEnd
 
 
 class ReactorListening:
@@ -70,6 +71,7 @@ class ReactorNetwork:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self.turn_end: TurnEnd | None = TurnEnd(lambda call: reactor.callLater(0, call))
 
     def listen(
         self,

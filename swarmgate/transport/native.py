@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 
 from swarmgate.transport.network import ConnectTimeout
+from swarmgate.transport.turn_end import TurnEnd
 
 _DONE = Failure(ConnectionDone())
 #: How many connections wait with the kernel at most until they are accepted.
@@ -227,6 +228,8 @@ class NativeNetwork:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        # uvloop makes such calls when it has told of all that has come, and does not wait before.
+        self.turn_end: TurnEnd | None = TurnEnd(loop.call_soon)
         self._connecting: set[asyncio.Task[None]] = set()
 
     def listen(

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
+from swarmgate.transport.turn_end import TurnEnd
+
 
 class ConnectTimeout(Exception):
     """A connect got no answer within its deadline."""
@@ -38,6 +40,10 @@ class ListeningSocket(Protocol):
 
 class Network(Protocol):
     """Listens and connects."""
+
+    @property
+    def turn_end(self) -> TurnEnd | None:
+        """When connections write that gather what they write; None: at once."""
 
     def listen(
         self,

@@ -45,6 +45,8 @@ class VisitingNetwork:
     :param door: the socket that ends of connections are sent through.
     """
 
+    turn_end = None
+
     def __init__(self, loop: asyncio.AbstractEventLoop, door: socket.socket) -> None:
         self._loop = loop
         self._door = door
@@ -223,6 +225,8 @@ class _Door:
 
 
 class _NoNetwork:
+    turn_end = None
+
     def listen(self, *given: Any, **options: Any) -> Deferred[Any]:
         return succeed(None)
 
