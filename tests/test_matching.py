@@ -258,11 +258,16 @@ class IndexTests(SynchronousTestCase):
         pairs = zip(texts, priorities, strict=True)
         routes = [route(text, f"r{number}", priority) for number, (text, priority) in enumerate(pairs)]
         routes.sort(key=precedence)
-        before = RouteIndex(
-            sorted(data.draw(st.lists(st.sampled_from(routes), unique=True)) if routes else [], key=precedence)
-        )
-        before.find(request("s.a.example"))
-        index = RouteIndex(routes, before)
+        # Before, there were some of them, others by their names, and others.
+        index = None
+        for _ in range(data.draw(st.integers(1, 3))):
+            were = {one.name: one for one in (data.draw(st.lists(st.sampled_from(routes))) if routes else [])}
+            for number, text in enumerate(data.draw(st.lists(rule, max_size=8))):
+                other = route(text, f"r{number}", data.draw(st.integers(1, 4)))
+                were.setdefault(other.name, next((one for one in routes if one == other), other))
+            index = RouteIndex(sorted(were.values(), key=precedence), index)
+            index.find(request("s.a.example"))
+        index = RouteIndex(routes, index)
         in_order = [(compile_rule(one.rule), one) for one in routes]
         for host in [*hosts, *hosts]:
             for path in (b"/x", b"/y"):

@@ -263,6 +263,38 @@ class GateTests(SynchronousTestCase):
         self.memory.clock.advance(60)
         self.assertEqual(len(self.network.servers), 1)
 
+    def test_shared_limit(self) -> None:
+        """What a limit keeps stays for as long as one of its routers is there, whichever change, go and come."""
+        gate = Gate(
+            ("web",),
+            self.network,
+            self.memory.clock,
+            self.memory.deadlines,
+            UpstreamSettings(),
+            {},
+            functools.partial(Context, network=self.network),
+        )
+        limit = structure(rate_limit.Settings, {"average": "1", "redis": {"endpoints": "redis:6379"}}, "rateLimit")
+        compiler = Compiler()
+
+        def apply(**paths: str) -> None:
+            configuration = Configuration(
+                routers={
+                    name: Router(name, f"Path(`/{path}`)", "app", middlewares=("limit",))
+                    for name, path in paths.items()
+                },
+                services={"app": Service("app", (Server("http://10.0.0.1:80"),))},
+                middlewares={"limit": ConfiguredMiddleware("limit", "ratelimit", limit)},
+            )
+            gate.apply(compiler.compile({"file": configuration}, {"web": EntryPointFacts()}))
+
+        for paths in ({"a": "x", "b": "x"}, {"a": "y", "b": "x"}, {"b": "x"}, {"b": "y"}, {"c": "y"}):
+            apply(**paths)
+            (redis,) = self.network.servers
+            self.assertFalse(redis.closed, paths)
+        apply()
+        self.assertEqual((redis.closed, gate.redis()), ("lost", {}))
+
     def test_draining(self) -> None:
         """A server that has left the table is told of as draining until its last request is answered."""
         self.gate.apply(table(Router("a", "Host(`a.example`)", "app")))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import compress
+from operator import is_not
 from typing import TypeVar
 
 import attrs
 
 from swarmgate.dynamic.model import Service
-from swarmgate.dynamic.table import Route, RoutingTable, TLSTable, precedence
+from swarmgate.dynamic.table import Route, RoutingTable, TLSTable, in_order
 
 T = TypeVar("T")
 
@@ -45,6 +47,10 @@ def apart_from(routes: tuple[Route, ...], others: tuple[Route, ...]) -> Iterable
     """Those of *routes* that are not the very same objects as any of *others*: they may be equal all the same."""
     if routes is others:
         return ()
+    if len(routes) == len(others):
+        # Mostly each has its place still, and what is at the same place needs no second look.
+        differs = tuple(map(is_not, routes, others))
+        routes, others = tuple(compress(routes, differs)), tuple(compress(others, differs))
     same = set(map(id, others))
     return [route for route in routes if id(route) not in same]
 
@@ -53,11 +59,14 @@ def applied(old: RoutingTable, changes: TableDifference) -> RoutingTable:
     """The table that *changes* make from *old*."""
     routes = dict(old.routes)
     for name, changed in changes.routes.items():
-        merged = _merged({route.name: route for route in routes.get(name, ())}, changed)
-        routes[name] = tuple(sorted(merged.values(), key=precedence))
+        before = routes.get(name, ())
+        left = [route for route in before if route.name not in changed]
+        routes[name] = in_order(left, [route for route in changed.values() if route is not None])
     services = old.services
     if changes.services:
-        services = dict(sorted(_merged(old.services, changes.services).items()))
+        services = _merged(old.services, changes.services)
+        if not old.services.keys() >= changes.services.keys():
+            services = dict(sorted(services.items()))
     return RoutingTable(routes, services, (), old.tls if changes.tls is None else changes.tls)
 
 

@@ -325,20 +325,23 @@ class RouteIndex:
     def __init__(self, routes: Iterable[Route], previous: RouteIndex | None = None) -> None:
         known = {} if previous is None else previous._candidates
         self._candidates: dict[str, _Candidate] = {}
-        self._exact: dict[bytes, list[_Candidate]] = {}
-        self._parents: dict[bytes, list[_Candidate]] = {}
+        # The index before is asked no more, once it has made way for this one: what it has may change.
+        self._exact: dict[bytes, list[_Candidate]] = {} if previous is None else previous._exact
+        self._parents: dict[bytes, list[_Candidate]] = {} if previous is None else previous._parents
         self._general: list[_Candidate] = []
+        come: list[_Candidate] = []
         for rank, route in enumerate(routes):
             candidate = known.get(route.name)
             if candidate is None or (candidate.route is not route and candidate.route != route):
                 candidate = _Candidate(route)
-            # The index before is asked no more, once it has made way for this one: its ranks may change.
+                come.append(candidate)
             candidate.rank = rank
             self._candidates[route.name] = candidate
             if candidate.exact is None:
                 self._general.append(candidate)
-                continue
-            for host in candidate.exact:
+        self._leave_out({one for name, one in known.items() if self._candidates.get(name) is not one})
+        for candidate in come:
+            for host in candidate.exact or ():
                 self._exact.setdefault(host, []).append(candidate)
             for host in candidate.parents:
                 self._parents.setdefault(host, []).append(candidate)
@@ -347,6 +350,18 @@ class RouteIndex:
         self._merged_parents: dict[bytes, _Choices] = {}
         self._merged_entries = 0
         self._choices_of_others = self._merge()
+
+    def _leave_out(self, gone: set[_Candidate]) -> None:
+        for listed, hosts in (
+            (self._exact, {host for one in gone for host in one.exact or ()}),
+            (self._parents, {host for one in gone for host in one.parents}),
+        ):
+            for host in hosts:
+                left = [one for one in listed[host] if one not in gone]
+                if left:
+                    listed[host] = left
+                else:
+                    del listed[host]
 
     def find(self, request: Matchable) -> Route | None:
         """The route that takes *request*, None if none does."""

@@ -6,7 +6,9 @@ which is how "nothing has changed" is told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import insort
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import attrs
@@ -33,6 +35,7 @@ _PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
 _SHOWN = 5  # Names in a line of the log.
 _MOST_COMPARISONS = 20  # References of one table for which the nearest name is looked for,
 _COMPARED = 300  # among so many names.
+_MANY = 20  # To find its place costs a route so many times what sorting all of them costs each.
 
 
 @attrs.frozen
@@ -122,6 +125,16 @@ def precedence(route: Route) -> tuple[int, int, str, str]:
     return (-route.priority, _PRECEDENCE.get(route.provider, len(_PRECEDENCE)), route.provider, route.name)
 
 
+def in_order(routes: Sequence[Route], more: Collection[Route]) -> tuple[Route, ...]:
+    """*routes*, which are in the order in which they are asked, and *more*, each in its place."""
+    if len(more) * _MANY > len(routes):
+        return tuple(sorted((*routes, *more), key=precedence))
+    placed = list(routes)
+    for route in more:
+        insort(placed, route, key=precedence)
+    return tuple(placed)
+
+
 def compile_table(
     configurations: Mapping[str, Configuration],
     entry_points: Mapping[str, EntryPointFacts],
@@ -144,6 +157,7 @@ class Compiler:
         """
         self._resources = frozenset(resources)
         self._world: _World | None = None
+        self._table = RoutingTable()
 
     def compile(
         self, configurations: Mapping[str, Configuration], entry_points: Mapping[str, EntryPointFacts]
@@ -157,25 +171,40 @@ class Compiler:
         """
         world = _World(configurations, entry_points, self._resources, self._world)
         routes: dict[str, list[Route]] = {name: [] for name in entry_points}
+        again = world.again()
         for provider, configuration in configurations.items():
             world.problems.extend(configuration.problems)
-            for name in sorted(configuration.routers):
+            for name in sorted(configuration.routers if again is None else again[provider]):
                 for route in world.routes_of(provider, name, configuration.routers[name]):
                     routes[route.entry_point].append(route)
-        ordered = {name: tuple(sorted(of_one, key=precedence)) for name, of_one in routes.items()}
+        left: Mapping[str, Sequence[Route]] = {}
+        if again is not None:
+            seen = {f"{name}@{provider}" for provider, names in again.items() for name in names}
+            left = {
+                name: [route for route in of_one if route.name not in seen]
+                for name, of_one in self._table.routes.items()
+            }
+        ordered = {name: in_order(left.get(name, ()), of_one) for name, of_one in routes.items()}
+        # In the same order as before, if they have the same names.
+        names = sorted(world.services) if again is None else self._table.services
+        services = {name: world.services[name] for name in names}
         tls = world.tls(ordered)
         world.forget()
         self._world = world
-        return RoutingTable(ordered, dict(sorted(world.services.items())), tuple(dict.fromkeys(world.problems)), tls)
+        self._table = RoutingTable(ordered, services, tuple(dict.fromkeys(world.problems)), tls)
+        return self._table
 
 
 @attrs.frozen
 class _Outcome:
     """What a router has come to, without a problem.
 
+    :ivar provider: whose it is, by its :ivar name: there.
     :ivar references: qualified names of the services and middlewares that it has come to that by.
     """
 
+    provider: str
+    name: str
     router: Router
     references: frozenset[str]
     routes: tuple[Route, ...]
@@ -204,7 +233,7 @@ class _World:
         self._outcomes: dict[str, _Outcome] = {}
         self._providers = frozenset(configurations)
         self._resources = resources
-        self._configurations = configurations
+        self._configurations = dict(configurations)
         self._tls_options: dict[str, TLSOptions] = {}
         transports: dict[str, ServersTransport] = {}
         for provider, one in configurations.items():
@@ -214,18 +243,29 @@ class _World:
         self._transports = transports
         #: Services that can't be reached as they should be, and why.
         self._unreachable: dict[str, str] = {}
-        for provider, one in configurations.items():
-            for name, service in one.services.items():
-                qualified = f"{name}@{provider}"
-                self.services[qualified] = self._service(qualified, provider, service, before)
-                self._sources[qualified] = service
+        #: The world that this one has all names of, None if there is none: what is the same there needs no look.
+        self._alike = before if before is not None and self._is_alike(before) else None
+        #: Services and middlewares that were looked at.
+        self._seen: set[str] = set()
+        if self._alike is not None:
+            self.services, self._sources = self._alike.services.copy(), self._alike._sources.copy()
+        for provider, name, service in self._unseen("services"):
+            qualified = f"{name}@{provider}"
+            self.services[qualified] = self._service(qualified, provider, service, before)
+            self._sources[qualified] = service
+            self._seen.add(qualified)
+        if self._unreachable:
+            self._alike = None
         #: Middlewares that lead to a service which can't be had, and why.
         self._misled: dict[str, str] = {}
-        for provider, one in configurations.items():
-            for name, middleware in one.middlewares.items():
-                qualified = f"{name}@{provider}"
-                self._middlewares[qualified] = self._middleware(qualified, provider, middleware, before)
-                self._middleware_sources[qualified] = middleware
+        if self._alike is not None:
+            self._middlewares = self._alike._middlewares.copy()
+            self._middleware_sources = self._alike._middleware_sources.copy()
+        for provider, name, middleware in self._unseen("middlewares"):
+            qualified = f"{name}@{provider}"
+            self._middlewares[qualified] = self._middleware(qualified, provider, middleware, before)
+            self._middleware_sources[qualified] = middleware
+            self._seen.add(qualified)
         self._entry_points = entry_points
         defaults = [name for name, one in entry_points.items() if one.as_default]
         ordinary = [name for name, one in entry_points.items() if not one.internal and name != "traefik"]
@@ -233,29 +273,77 @@ class _World:
         self._entry_point_chains = {name: self._entry_point_chain(name, one) for name, one in entry_points.items()}
         self._before: dict[str, _Outcome] = {}
         self._others: set[str] = set()
-        if before is not None:
-            self._take_over(before)
+        #: Routers that have come to nothing, or to a problem, with their providers.
+        self._faulty: set[tuple[str, str]] = set()
+        if before is None or not self._take_over(before):
+            self._alike = None
 
-    def _take_over(self, before: _World) -> None:
-        """Go by what *before* has found out, where everything that it follows from is the same."""
+    def _is_alike(self, before: _World) -> bool:
+        """Whether all that *before* had names for is there still, by the same names in the same order, and no more."""
+
+        def names(world: _World) -> Iterator[list[str]]:
+            yield [*world._configurations]
+            for one in world._configurations.values():
+                yield from ([*one.routers], [*one.services], [*one.middlewares])
+
+        if before._unreachable or before._misled or self._transports != before._transports:
+            return False
+        return all(mine == its for mine, its in zip_longest(names(self), names(before)))
+
+    def _unseen(self, what: str) -> Iterator[tuple[str, str, Any]]:
+        """The services or middlewares, each with its provider and name, that are not the same in the world alike."""
+        for provider, one in self._configurations.items():
+            now = getattr(one, what)
+            if self._alike is None:
+                yield from ((provider, name, value) for name, value in now.items())
+                continue
+            was = getattr(self._alike._configurations[provider], what)
+            if was is not now:
+                yield from ((provider, name, value) for name, value in now.items() if was[name] is not value)
+
+    def again(self) -> dict[str, set[str]] | None:
+        """By provider the names of routers that may come to something else than before; None: all may."""
+        before = self._alike
+        if before is None:
+            return None
+        found: dict[str, set[str]] = {}
+        for provider, one in self._configurations.items():
+            now, was = one.routers, before._configurations[provider].routers
+            found[provider] = {name for name, router in now.items() if was[name] is not router}
+        for provider, name in before._faulty:
+            found[provider].add(name)
+        if self._others:
+            for outcome in before._outcomes.values():
+                if not outcome.references.isdisjoint(self._others):
+                    found[outcome.provider].add(outcome.name)
+        self._outcomes = before._outcomes.copy()
+        for provider, names in found.items():
+            for name in names:
+                self._outcomes.pop(f"{name}@{provider}", None)
+        return found
+
+    def _take_over(self, before: _World) -> bool:
+        """Go by what *before* has found out, where everything that it follows from is the same. Says if it is."""
 
         def facts(world: _World) -> tuple[object, ...]:
             its = world._entry_points, world._resources, world._providers
             return (*its, world._tls_options, world._entry_point_chains)
 
         if facts(self) != facts(before):
-            return
+            return False
         self._before = before._outcomes
+        looked_at = None if self._alike is None else self._seen
         self._others = {
-            *_others(before.services, self.services),
-            *_others(before._middlewares, self._middlewares),
+            *_others(before.services, self.services, looked_at),
+            *_others(before._middlewares, self._middlewares, looked_at),
             *before._misled,
             *self._misled,
         }
+        return True
 
     def forget(self) -> None:
         """Let go of what is of no use to the next one."""
-        self._before, self._others = {}, set()
+        self._before, self._others, self._alike = {}, set(), None
 
     def _service(self, name: str, provider: str, service: Service, before: _World | None) -> Service:
         reference = service.servers_transport
@@ -393,7 +481,9 @@ class _World:
         # What is told of a problem may have to do with anything: the nearest name, how often one was looked for.
         if len(self.problems) == problems and not any(route.problem for route in routes):
             references = {self._qualified(one, provider) for one in (*router.middlewares, router.service)}
-            self._outcomes[qualified] = _Outcome(router, frozenset(references), routes)
+            self._outcomes[qualified] = _Outcome(provider, name, router, frozenset(references), routes)
+        else:
+            self._faulty.add((provider, name))
         return routes
 
     def _routes_of(self, provider: str, qualified: str, router: Router) -> Iterator[Route]:
@@ -509,11 +599,10 @@ def is_limited_to_hosts(rule: Rule) -> bool:
     return any(limited) if isinstance(rule, And) else all(limited)
 
 
-def _others(before: Mapping[str, V], after: Mapping[str, V]) -> Iterator[str]:
-    """The names under which there is something else."""
-    yield from before.keys() - after.keys()
-    for name, now in after.items():
-        was = before.get(name)
+def _others(before: Mapping[str, V], after: Mapping[str, V], among: Collection[str] | None) -> Iterator[str]:
+    """The names under which there is something else; it is so only *among* those, if they are given."""
+    for name in before.keys() | after.keys() if among is None else among:
+        was, now = before.get(name), after.get(name)
         if was is not now and was != now:
             yield name
 

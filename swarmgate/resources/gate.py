@@ -55,21 +55,32 @@ def leaf_of(name: str, resource: IResource | Leaf) -> Leaf:
 
 
 class Kept:
-    """What outlives a table: objects by key, for as long as each new table asks for them."""
+    """What outlives a table: objects by key, for as long as something in the table in force asks for them."""
 
     def __init__(self) -> None:
         self._objects: dict[Any, Any] = {}
-        self._asked: dict[Any, Any] = {}
         self._noted: dict[Any, Any] = {}
+        #: By how many each is held, and those that may be held by none.
+        self._held: dict[Any, int] = {}
+        self._loose: dict[Any, None] = {}
 
     def note(self) -> dict[Any, Any]:
-        """What is asked for from now on until this is called again; for :meth:`again`."""
+        """What is asked for from now on until this is called again; for :meth:`hold`."""
         self._noted = {}
         return self._noted
 
-    def again(self, noted: dict[Any, Any]) -> None:
-        """Ask for all of that once more."""
-        self._asked.update(noted)
+    def hold(self, noted: Iterable[Any]) -> None:
+        """Keep all of that until it is let go."""
+        for key in noted:
+            self._held[key] = self._held.get(key, 0) + 1
+
+    def let_go(self, noted: Iterable[Any]) -> None:
+        """Somebody needs that no more; others may."""
+        for key in noted:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+                self._loose[key] = None
 
     def keep(self, key: Any, make: Callable[[], T]) -> T:
         """The object under *key*, made now if there is none."""
@@ -78,7 +89,8 @@ class Kept:
         except KeyError:
             kept = make()
             self._objects[key] = kept
-        self._asked[key] = self._noted[key] = kept
+            self._loose[key] = None
+        self._noted[key] = kept
         return kept  # type: ignore[no-any-return]
 
     def get(self, key: Any) -> Any:
@@ -86,14 +98,10 @@ class Kept:
         return self._objects.get(key)
 
     def forget_others(self) -> list[Any]:
-        """Drop what was not asked for since the last call. Returns it."""
+        """Drop what nobody holds. Returns it."""
         self._noted = {}
-        if len(self._asked) == len(self._objects):  # All of it, then: of tens of thousands mostly none is dropped.
-            self._asked = {}
-            return []
-        dropped = [kept for key, kept in self._objects.items() if key not in self._asked]
-        self._objects, self._asked = self._asked, {}
-        return dropped
+        loose, self._loose = self._loose, {}
+        return [self._objects.pop(key) for key in loose if key not in self._held]
 
     def items(self) -> Collection[tuple[Any, Any]]:
         """All of it, with the keys."""
@@ -142,15 +150,17 @@ def _look(names: Iterable[str]) -> tuple[_File, ...]:
 class _Routed:
     """A route, what it leads to, and the chain that has been made of it.
 
-    :ivar kept: what was asked for to make it; None if it could not be made as it should be.
+    :ivar kept: what was asked for to make it.
     :ivar files: the files that its middlewares were made from, as they were.
+    :ivar is_made: not if it could not be made as it should be.
     """
 
     route: Route
     leaf: Leaf
     chain: Leaf
-    kept: dict[Any, Any] | None
+    kept: dict[Any, Any]
     files: tuple[_File, ...] = ()
+    is_made: bool = True
 
 
 class Gate:
@@ -200,6 +210,8 @@ class Gate:
         self._kept = Kept()
         self._upstreams = Kept()
         self._internal: dict[str, Leaf] = {name: leaf_of(name, resource) for name, resource in resources.items()}
+        #: Those that somebody else answers for than did in the table in force.
+        self._answered: set[str] = set()
         self._leaves: dict[str, _Served] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
         self._indexes: dict[EntryPointRoot, RouteIndex] = {}
@@ -208,23 +220,40 @@ class Gate:
     def answer(self, name: str, leaf: Leaf) -> None:
         """Have *leaf* answer for the gate's own service of that qualified name, in tables to come."""
         self._internal[name] = leaf
+        self._answered.add(name)
 
     def apply(self, table: RoutingTable) -> None:
         """Serve by *table* from the next request on; requests under way finish on what they began with."""
-        before_leaves, self._leaves = self._leaves, {}
+        # Of ten thousand mostly one is another: of each no more is seen than that it is the same.
+        before_leaves, leaves = self._leaves, {}
+        moved = self._answered
+        made: list[str] = []
         for name, service in table.services.items():
-            self._leaves[name] = self._leaf(name, service, before_leaves.get(name))
+            served = before_leaves.get(name)
+            if served is None or served.service is not service:
+                before = served
+                served = self._leaf(name, service, before)
+                self._kept.hold(served.kept)
+                self._upstreams.hold(served.upstreams)
+                made.append(name)
+                if before is None or before.leaf is not served.leaf:
+                    moved.add(name)
+            leaves[name] = served
+        self._leaves = leaves
+        for name, served in before_leaves.items():
+            if leaves.get(name) is not served:
+                self._kept.let_go(served.kept)
+                self._upstreams.let_go(served.upstreams)
         for entry_point, root in self.roots.items():
             routes = table.routes.get(entry_point, ())
-            before = self._chains[entry_point]
-            chains = {route.name: self._chain(route, before.get(route.name)) for route in routes}
-            self._chains[entry_point] = chains
-            leaves = {name: routed.chain for name, routed in chains.items()}
+            chains = self._chains[entry_point] = self._chains_of(routes, self._chains[entry_point], moved)
+            its_leaves = {name: routed.chain for name, routed in chains.items()}
             plain = [route for route in routes if route.tls is None]
             secure = [route for route in routes if route.tls is not None]
             for one, its in ((root, plain), (self.secure_roots[entry_point], secure)):
                 index = self._indexes[one] = RouteIndex(its, self._indexes.get(one))
-                one.show(index, leaves)
+                one.show(index, its_leaves)
+        self._answered = set()
         dropped = self._kept.forget_others()
         retired = {upstream.url: upstream for upstream in self._upstreams.forget_others()}
         for upstream in retired.values():
@@ -239,20 +268,14 @@ class Gate:
             close = getattr(kept, "close", None)
             if close is not None:
                 close()
-        for name, served in self._leaves.items():
-            known = before_leaves.get(name)
-            if known is served:
-                continue
+        for name in made:
+            known, served = before_leaves.get(name), leaves[name]
             service, leaf = served.service, served.leaf
             if known is None or known.leaf is not leaf:
                 others = known is not None and known.service.servers != service.servers
                 leaf.room.changed(leaf, service.balancing.wait, service.awaited, others)
 
     def _leaf(self, name: str, service: Service, before: _Served | None) -> _Served:
-        if before is not None and before.service is service:
-            self._kept.again(before.kept)
-            self._upstreams.again(before.upstreams)
-            return before
         kept, upstreams = self._kept.note(), self._upstreams.note()
         rotation = self._kept.keep(("rotation", name), Rotation)
         room = self._kept.keep(("room", name), lambda: WaitingRoom(self._deadlines))
@@ -305,16 +328,39 @@ class Gate:
         member.upstream = upstream
         return member
 
+    def _chains_of(self, routes: Iterable[Route], before: dict[str, _Routed], moved: set[str]) -> dict[str, _Routed]:
+        """What serves *routes* of an entry point, by name.
+
+        :param moved: the services that another leaf answers for than before.
+        """
+        chains: dict[str, _Routed] = {}
+        for route in routes:
+            known = routed = before.get(route.name)
+            if (
+                routed is None
+                or routed.route is not route
+                or routed.files
+                or not routed.is_made
+                or route.service_name in moved
+            ):
+                routed = self._chain(route, known)
+                if routed is not known:
+                    self._kept.hold(routed.kept)
+            chains[route.name] = routed
+        for name, routed in before.items():
+            if chains.get(name) is not routed:
+                self._kept.let_go(routed.kept)
+        return chains
+
     def _chain(self, route: Route, before: _Routed | None) -> _Routed:
         if route.problem is not None:
-            return _Routed(route, NOT_FOUND, self._watch_route(route, NOT_FOUND), None)
+            return _Routed(route, NOT_FOUND, self._watch_route(route, NOT_FOUND), {})
         leaf = self._leaves[route.service_name].leaf if route.service else self._internal[route.service_name]
-        if before is not None and (before.leaf is not leaf or before.kept is None):
+        if before is not None and (before.leaf is not leaf or not before.is_made):
             before = None
         if before is not None and before.files and _look(file.name for file in before.files) != before.files:
             before = None
-        if before is not None and before.kept is not None and before.route is route:
-            self._kept.again(before.kept)
+        if before is not None and before.route is route:
             return before
         kept = self._kept.note()
         files = _look(name for one in route.middlewares for name in files_of(one.kind, one.settings))
@@ -323,7 +369,7 @@ class Gate:
             middlewares = [self._middleware(route, middleware) for middleware in route.middlewares]
         except ValueError as error:
             _log.error("router {router} is not served: {reason}", router=route.name, reason=str(error))
-            return _Routed(route, leaf, self._watch_route(route, NOT_FOUND), None)
+            return _Routed(route, leaf, self._watch_route(route, NOT_FOUND), kept, is_made=False)
         if before is not None and before.route == route:
             return attrs.evolve(before, route=route, kept=kept)
         return _Routed(route, leaf, self._watch_route(route, Chain(route.name, middlewares, leaf)), kept, files)
