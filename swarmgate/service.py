@@ -177,10 +177,10 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         metrics = _prometheus(configuration)
         if metrics is not None:
-            from swarmgate.observe.prometheus import MetricsResource
+            from swarmgate.observe.prometheus import MetricsLeaf
 
             tell = self._metrics(metrics)
-            resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
+            resources[PROMETHEUS] = MetricsLeaf(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
             from swarmgate.api.operations import Operations
             from swarmgate.api.resource import Alone, ApiResource, Recent
