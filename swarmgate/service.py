@@ -66,7 +66,8 @@ from swarmgate.workers.cores import usable_cores
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from swarmgate.acme.certificate import Certificate, Challenge
+    from swarmgate.acme.certificate import Certificate
+    from swarmgate.acme.challenge import Challenge
     from swarmgate.acme.resolvers import Resolvers
     from swarmgate.api.views import Known
     from swarmgate.health.checker import Checker
