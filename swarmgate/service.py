@@ -66,7 +66,8 @@ from swarmgate.workers.cores import usable_cores
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from swarmgate.acme.certificate import Certificate, Challenge
+    from swarmgate.acme.certificate import Certificate
+    from swarmgate.acme.challenge import Challenge
     from swarmgate.acme.resolvers import Resolvers
     from swarmgate.api.views import Known
     from swarmgate.health.checker import Checker
@@ -177,10 +178,10 @@ class GateService(Service):
             resources[PING] = PingResource(self._ping_status)
         metrics = _prometheus(configuration)
         if metrics is not None:
-            from swarmgate.observe.prometheus import MetricsResource
+            from swarmgate.observe.prometheus import MetricsLeaf
 
             tell = self._metrics(metrics)
-            resources[PROMETHEUS] = MetricsResource(tell, self._in_thread, self._reactor.seconds)
+            resources[PROMETHEUS] = MetricsLeaf(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
             from swarmgate.api.operations import Operations
             from swarmgate.api.resource import Alone, ApiResource, Recent

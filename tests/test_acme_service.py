@@ -9,7 +9,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.acme.authority import AuthorityError
-from swarmgate.acme.certificate import Certificate, Challenge
+from swarmgate.acme.certificate import Certificate
+from swarmgate.acme.challenge import Challenge
 from swarmgate.acme.decide import LEASE, WRITES
 from swarmgate.acme.file_store import FileStore
 from swarmgate.acme.memory import MemoryAuthority, MemoryConfigs, MemoryLog

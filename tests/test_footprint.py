@@ -20,10 +20,26 @@ assert not service.fault_of(configuration)
 service.make_service(configuration, reactor)
 print(*sorted(sys.modules))
 """
-_WORKER = "import sys, swarmgate.workers.process; print(*sorted(sys.modules))"
+_WORKER = """
+import sys
+from swarmgate.workers.process import install_reactor
+install_reactor()
+print(*sorted(sys.modules))
+"""
+
+_FILE = """
+import sys
+from types import SimpleNamespace
+from swarmgate.middlewares import KINDS
+from swarmgate.providers.file import look
+assert look(SimpleNamespace(filename=sys.argv[1], directory=""), KINDS, None).files
+print(*sorted(sys.modules))
+"""
 
 #: What only an option needs, and an option that does.
 _BY_OPTION = {
+    "OpenSSL": "--ocsp",
+    "cryptography": "--ocsp",
     "docker": "--providers.swarm.endpoint=unix:///nowhere.sock",
     "prometheus_client": "--metrics.prometheus",
     "requests": "--providers.swarm.endpoint=unix:///nowhere.sock",
@@ -36,8 +52,9 @@ _BY_OPTION = {
     "swarmgate.tls.stapling": "--ocsp",
     "swarmgate.workers.parent": "--workers=2",
     "treq": "--ocsp",
+    "twisted.internet.ssl": "--ocsp",
     "twisted.web.client": "--ocsp",
-    "twisted.web.server": "--metrics.prometheus",
+    "twisted.web.server": "--api",
     "urllib3": "--providers.swarm.endpoint=unix:///nowhere.sock",
 }
 #: What only a part of the dynamic configuration needs, or another command.
@@ -52,8 +69,10 @@ _LATER = {
     "swarmgate.acme.resolvers",
     "swarmgate.demo",
     "swarmgate.health.ask",
+    "swarmgate.limits.redis",
     "swarmgate.middlewares.basic_auth",
     "swarmgate.middlewares.compress",
+    "swarmgate.middlewares.pass_tls_client_cert",
     "swarmgate.transport.classic",
     "swarmgate.usage.watch",
     "swarmgate.why.services",
@@ -94,3 +113,13 @@ class FootprintTests(SynchronousTestCase):
         modules = imported(_WORKER)
         parents = {"swarmgate.service", "swarmgate.config.load", "swarmgate.providers", "swarmgate.documents", "yaml"}
         self.assertEqual(modules & (_BY_OPTION.keys() | _LATER | parents), set())
+
+    def test_file(self) -> None:
+        """What certificates are read with is there once a file has something to say of TLS."""
+        path = Path(self.mktemp()).absolute().with_suffix(".yml")
+        path.write_text(
+            "http:\n  services:\n    a:\n      loadBalancer:\n        servers: [{url: 'http://10.0.0.1'}]\n"
+        )
+        self.assertNotIn("cryptography", imported(_FILE, str(path)))
+        path.write_text("tls:\n  options:\n    default:\n      sniStrict: true\n")
+        self.assertIn("cryptography", imported(_FILE, str(path)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.tls import Certificate
@@ -122,6 +124,9 @@ class TicketTests(SynchronousTestCase):
         keys = {one.key(1, "x"), other.key(1, "x"), one.key(2, "x"), one.key(1, "y")}
         self.assertEqual((len(keys), {len(key) for key in keys}), (4, {80}))
         self.assertEqual(one.period(NOW) + 1, one.period(NOW + ROTATE_EVERY))
+        # As cryptography derives it: replicas of another version have the same.
+        derived = HKDF(hashes.SHA256(), 80, None, b"swarmgate session tickets 1 x").derive(b"a" * 32)
+        self.assertEqual(one.key(1, "x"), derived)
 
     def test_short_secret(self) -> None:
         """A secret that could be guessed is refused."""

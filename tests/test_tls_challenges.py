@@ -6,7 +6,8 @@ import ssl
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.acme.certificate import Challenge, tls_alpn_challenge
+from swarmgate.acme.certificate import tls_alpn_challenge
+from swarmgate.acme.challenge import Challenge
 from swarmgate.tls.challenges import Challenges
 from swarmgate.transport.client_hello import ClientHello
 

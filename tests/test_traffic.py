@@ -17,17 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.test.requesthelper import DummyRequest
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import Exchange
 from swarmgate.observe.lag import ReactorLag
-from swarmgate.observe.prometheus import Labels, MetricsResource, State, families
+from swarmgate.observe.prometheus import Labels, MetricsLeaf, State, families
 from swarmgate.observe.summary import BOUNDS as FINE
 from swarmgate.observe.summary import InFlight, Meter, quantiles, summary
 from swarmgate.observe.traffic import Kind, Traffic
 from swarmgate.observe.turns import Turns
-from tests.exchanges import exchange_of
+from tests.exchanges import MemoryClient, client_of, exchange_of
+from tests.memory_network import MemoryGate
 from tests.pki import authority
 
 BOUNDS = (0.1, 1.0)
@@ -349,25 +349,25 @@ class LagTests(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
 
-class ResourceTests(TrafficCase):
+class MetricsLeafTests(TrafficCase):
     def setUp(self) -> None:
         super().setUp()
         self.calls: list[tuple[Deferred[Any], Any]] = []
         tell = lambda: lambda: families("traefik", Labels(), self.traffic, State(1, 2.0), 0.0)  # noqa: E731
-        self.resource = MetricsResource(tell, self.in_thread, self.clock.seconds)
+        self.leaf = MetricsLeaf(tell, self.in_thread, self.clock.seconds)
 
     def in_thread(self, call: Any, *given: Any) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
         self.calls.append((deferred, lambda: call(*given)))
         return deferred
 
-    def asked(self, method: bytes = b"GET") -> DummyRequest:
-        request = DummyRequest([b"metrics"])
-        request.method = method
-        body = self.resource.render(request)
-        if isinstance(body, bytes):
-            request.write(body)
-        return request
+    def asked(self, method: str = "GET") -> Exchange:
+        exchange = exchange_of("/metrics", method=method)
+        self.leaf.serve(exchange)
+        return exchange
+
+    def scraped(self, method: str = "GET") -> MemoryClient:
+        return client_of(self.asked(method))
 
     def end_thread(self) -> None:
         deferred, call = self.calls.pop()
@@ -376,14 +376,17 @@ class ResourceTests(TrafficCase):
     def test_scrape(self) -> None:
         """What is written can be read by Prometheus, and who asks at the same moment is served by the same thread."""
         self.ended()
-        first, second = self.asked(), self.asked()
-        self.assertEqual(len(self.calls), 1)
+        first, second = self.scraped(), self.scraped()
+        self.assertEqual((len(self.calls), first.status), (1, 0))
         self.end_thread()
-        self.assertEqual(first.written, second.written)
-        read = {family.name for family in text_string_to_metric_families(b"".join(first.written).decode())}
+        self.assertEqual((first.status, second.status), (200, 200))
+        self.assertEqual(first.body, second.body)
+        self.assertEqual(first.value(b"Content-Type"), b"text/plain; version=0.0.4; charset=utf-8")
+        self.assertEqual(first.value(b"Cache-Control"), b"no-store")
+        read = {family.name for family in text_string_to_metric_families(first.body.decode())}
         self.assertLessEqual({"traefik_entrypoint_requests", "python_info", "traefik_config_reloads"}, read)
-        again = self.asked()
-        self.assertEqual((self.calls, again.written), ([], first.written))
+        again = self.scraped()
+        self.assertEqual((self.calls, again.body), ([], first.body))
         self.clock.advance(1)
         self.asked()
         self.assertEqual(len(self.calls), 1)
@@ -391,24 +394,31 @@ class ResourceTests(TrafficCase):
     def test_gone(self) -> None:
         """A scraper that goes away meanwhile hurts nobody else."""
         first, second = self.asked(), self.asked()
-        first.processingFailed(Exception("gone"))
+        first.client_gone()
         self.end_thread()
-        self.assertEqual(first.written, [])
-        self.assertTrue(second.written)
+        self.assertEqual((client_of(first).status, client_of(first).body), (0, b""))
+        self.assertTrue(client_of(second).body)
 
     def test_other_methods(self) -> None:
         """Only GET and HEAD are answered, HEAD without a body."""
-        self.assertEqual(self.asked(b"POST").responseCode, 405)
-        head = self.asked(b"HEAD")
+        other = self.scraped("POST")
+        self.assertEqual((other.status, other.value(b"Allow")), (405, b"GET, HEAD"))
+        gate = MemoryGate()
+        gate.leaf = self.leaf
+        head = gate.client()
+        head.receive(b"HEAD /metrics HTTP/1.1\r\nHost: a.example\r\n\r\n")
         self.end_thread()
-        self.assertEqual(b"".join(head.written), b"")
+        fields, _, body = head.take().partition(b"\r\n\r\n")
+        self.assertTrue(fields.startswith(b"HTTP/1.1 200 OK\r\n"), fields)
+        self.assertIn(b"Content-Length: %d" % len(self.scraped().body), fields)
+        self.assertEqual(body, b"")
 
     def test_failed(self) -> None:
         """If it can't be written the scraper is told, and the next one asks again."""
-        request = self.asked()
+        client = self.scraped()
         deferred, _ = self.calls.pop()
         deferred.errback(ValueError("no"))
-        self.assertEqual(request.responseCode, 500)
+        self.assertEqual(client.status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.asked()
         self.assertEqual(len(self.calls), 1)

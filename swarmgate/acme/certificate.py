@@ -1,4 +1,4 @@
-"""Certificates and challenges as frozen values, and the X.509 that is needed to make and read them."""
+"""Certificates as frozen values, and the X.509 that is needed to make and read them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+from swarmgate.acme.challenge import Challenge
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -62,15 +64,6 @@ class Certificate:
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, in hexadecimal digits."""
         return x509.load_pem_x509_certificate(self.chain_pem).fingerprint(hashes.SHA256()).hex()
-
-
-@attrs.frozen
-class Challenge:
-    """A TLS-ALPN-01 challenge's certificate, to be shown to who asks for *domain* by ``acme-tls/1`` (RFC 8737)."""
-
-    domain: str
-    cert_pem: bytes = attrs.field(repr=False)
-    key_pem: bytes = attrs.field(repr=False)
 
 
 def make_key(key_type: str) -> PrivateKey:

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from swarmgate.acme.certificate import Certificate, Challenge, certificate_from
+from swarmgate.acme.certificate import Certificate, certificate_from
+from swarmgate.acme.challenge import Challenge
 
 
 @attrs.frozen

@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from swarmgate.acme.authority import AcmeAuthority
-from swarmgate.acme.certificate import Certificate, Challenge
+from swarmgate.acme.certificate import Certificate
+from swarmgate.acme.challenge import Challenge
 from swarmgate.acme.file_store import FileStore
 from swarmgate.acme.sealing import Keys, SealError
 from swarmgate.acme.service import CertificateService, Publish

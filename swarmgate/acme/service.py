@@ -23,7 +23,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure as TwistedFailure
 
 from swarmgate.acme.authority import AuthorityError, IAuthority, Pending
-from swarmgate.acme.certificate import Certificate, Challenge, tls_alpn_challenge
+from swarmgate.acme.certificate import Certificate, tls_alpn_challenge
+from swarmgate.acme.challenge import Challenge
 from swarmgate.acme.decide import (
     Ask,
     Held,

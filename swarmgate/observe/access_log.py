@@ -14,7 +14,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
-from cryptography.x509 import load_der_x509_certificate
 from twisted.internet.interfaces import IReactorTime
 
 from swarmgate.http.exchange import NOT_LOGGED, Exchange
@@ -377,6 +376,8 @@ class AccessLog:
         """The subject of a client's certificate (DER), as RFC 4514 writes it; ``""`` if it can't be read."""
         subject = self._subjects.get(certificate)
         if subject is None:
+            from cryptography.x509 import load_der_x509_certificate  # 10 MB, where clients show certificates
+
             try:
                 subject = load_der_x509_certificate(certificate).subject.rfc4514_string()
             except ValueError:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
-from cryptography.x509 import load_pem_x509_certificate
-from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
@@ -19,15 +17,14 @@ from prometheus_client.process_collector import ProcessCollector
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from swarmgate.dynamic.tls import Certificate
+from swarmgate.http.exchange import PLAIN_TEXT, Exchange
 from swarmgate.observe.traffic import Kind, Tally, Traffic
 
 _log = Logger()
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_CONTENT_TYPE = (b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")
 _FRESH = 0.5  # Seconds for which what was written is shown again: many may ask.
 
 
@@ -208,6 +205,10 @@ def _parts(
 @functools.lru_cache(maxsize=4096)
 def _labels_of(certificate: Certificate) -> tuple[str, str, str]:
     """Common name, serial number and other names of a certificate."""
+    # With what certificates are read by, which a gate without any has no use for.
+    from cryptography.x509 import load_pem_x509_certificate
+    from cryptography.x509.oid import NameOID
+
     read = load_pem_x509_certificate(certificate.chain.encode())
     names = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else "", str(read.serial_number), ",".join(certificate.names)
@@ -220,7 +221,7 @@ class _Now:
         self.collect = told
 
 
-class MetricsResource(Resource):
+class MetricsLeaf:
     """Answers with all metrics, to GET and HEAD (``prometheus@internal``).
 
     They are written in a thread: with thousands of services that takes its time.
@@ -230,39 +231,35 @@ class MetricsResource(Resource):
     :param seconds: a clock's.
     """
 
-    isLeaf = True
-
     def __init__(
         self,
         tell: Callable[[], Callable[[], Iterable[Metric]]],
         in_thread: Callable[..., Deferred[Any]],
         seconds: Callable[[], float],
     ) -> None:
-        Resource.__init__(self)
         self._tell = tell
         self._in_thread = in_thread
         self._seconds = seconds
         self._written = b""
         self._until = -1.0
-        self._waiting: list[Any] = []
+        self._waiting: list[Exchange] = []
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
 
-    def render(self, request: Any) -> Any:
-        if request.method not in (b"GET", b"HEAD"):
-            request.setResponseCode(405)
-            request.setHeader(b"Allow", b"GET, HEAD")
-            return b"expected GET or HEAD\n"
+    def serve(self, exchange: Exchange) -> None:
+        """Answer *exchange*."""
+        if exchange.request.method not in (b"GET", b"HEAD"):
+            exchange.answer(405, b"expected GET or HEAD\n", (PLAIN_TEXT, (b"Allow", b"GET, HEAD")))
+            return
         if self._seconds() < self._until:
-            return self._show(request)
-        self._waiting.append(request)
-        request.notifyFinish().addBoth(lambda _: self._forget(request))
+            self._show(exchange)
+            return
+        self._waiting.append(exchange)
         if len(self._waiting) == 1:
             written = self._in_thread(self._write, self._tell())
             written.addCallbacks(self._arrived, self._failed)
             written.addErrback(lambda failure: _log.failure("metrics can't be written", failure))
-        return NOT_DONE_YET
 
     def _write(self, tell: Callable[[], Iterable[Metric]]) -> bytes:
         registry = CollectorRegistry()
@@ -274,23 +271,14 @@ class MetricsResource(Resource):
         self._written = written
         self._until = self._seconds() + _FRESH
         waiting, self._waiting = self._waiting, []
-        for request in waiting:
-            request.write(self._show(request))
-            request.finish()
+        for exchange in waiting:
+            self._show(exchange)
 
     def _failed(self, failure: Failure) -> Failure:
         waiting, self._waiting = self._waiting, []
-        for request in waiting:
-            request.setResponseCode(500)
-            request.finish()
+        for exchange in waiting:
+            exchange.fail(500)
         return failure
 
-    def _forget(self, request: Any) -> None:
-        if request in self._waiting:
-            self._waiting.remove(request)
-
-    def _show(self, request: Any) -> bytes:
-        request.setHeader(b"Content-Type", CONTENT_TYPE)
-        request.setHeader(b"Cache-Control", b"no-store")
-        request.setHeader(b"Content-Length", b"%d" % len(self._written))
-        return b"" if request.method == b"HEAD" else self._written
+    def _show(self, exchange: Exchange) -> None:
+        exchange.answer(200, self._written, (_CONTENT_TYPE, (b"Cache-Control", b"no-store")))

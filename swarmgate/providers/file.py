@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from twisted.application.service import Service
@@ -23,8 +23,10 @@ from twisted.python.failure import Failure
 from swarmgate.documents import SUFFIXES
 from swarmgate.dynamic.file_format import decode_file, merge_files, problem_of
 from swarmgate.dynamic.model import Configuration, Problem
-from swarmgate.providers.material import Material, complete, look_at
 from swarmgate.structure import StructureError
+
+if TYPE_CHECKING:
+    from swarmgate.providers.material import Material
 
 LOOK_EVERY = 0.25
 """Seconds between two looks."""
@@ -137,6 +139,8 @@ def _with_material(files: Mapping[str, SeenFile], before: Seen, now: float) -> S
         good = file.good
         if good is None or good.tls_files is None:
             continue
+        from swarmgate.providers.material import Material, complete, look_at  # with cryptography, for who has TLS
+
         known = before.material.get(name, Material())
         paths = look_at(good.tls_files, good.servers_transports, known.paths)
         earlier = before.files.get(name)

@@ -21,7 +21,6 @@ from swarmgate.dynamic.tls import ServersTransport
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.upstream import Upstream, UpstreamSettings
-from swarmgate.limits.redis import RedisBuckets
 from swarmgate.middlewares import build, files_of
 from swarmgate.middlewares.chain import Chain, Leaf
 from swarmgate.middlewares.interface import Context, Middleware
@@ -416,7 +415,7 @@ class Gate:
         return {
             name: (kept.redis.is_well, kept.redis.decided, kept.alone)
             for (name, *_), kept in self._kept.items()
-            if isinstance(kept, RedisBuckets)
+            if hasattr(kept, "redis")  # RedisBuckets, which few gates import
         }
 
     def upstreams(self) -> list[Upstream]:

@@ -10,7 +10,6 @@ from twisted.logger import Logger
 
 from swarmgate.dynamic.table import TLSTable
 from swarmgate.dynamic.tls import Certificate, TLSOptions
-from swarmgate.tls.certificates import DEFAULT_NAME, make_default_certificate
 from swarmgate.tls.contexts import ContextError, ServerContexts
 from swarmgate.tls.store import Certificates, CertificateStore
 from swarmgate.transport.client_hello import ClientHello
@@ -149,6 +148,9 @@ class Acceptors:
 
     def _default(self) -> Certificate:
         if self._made is None:
+            # A worker is given one by its parent, and does without what makes it.
+            from swarmgate.tls.certificates import DEFAULT_NAME, make_default_certificate
+
             self._made = make_default_certificate(self._clock())
             _log.info(
                 "no default certificate is configured (tls.stores.default.defaultCertificate): clients of hosts that "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-
-from twisted.internet import asyncioreactor
+from typing import Any
 
 
 def install_reactor() -> str:
@@ -25,5 +24,21 @@ def install_reactor() -> str:
     else:
         name, loop = "uvloop", uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    asyncioreactor.install(loop)
+    _asyncioreactor().install(loop)
     return name
+
+
+def _asyncioreactor() -> Any:
+    """Twisted's module of that name, without pyOpenSSL.
+
+    Twisted imports that, and cryptography with it, some 12 MB, for transports that begin TLS in mid-connection and for
+    ``connectSSL``, of which nothing here makes use. HTTPS clients import it themselves: they wrap what they connect
+    with.
+    """
+    is_hidden = sys.modules.setdefault("OpenSSL", None) is None  # type: ignore[arg-type]
+    try:
+        from twisted.internet import asyncioreactor
+    finally:
+        if is_hidden:
+            del sys.modules["OpenSSL"]
+    return asyncioreactor

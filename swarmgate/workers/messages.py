@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from twisted.protocols.basic import Int32StringReceiver
 
-from swarmgate.acme.certificate import Challenge
+from swarmgate.acme.challenge import Challenge
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.difference import TableDifference
 from swarmgate.serving import Report

@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from swarmgate.acme.certificate import Challenge
+from swarmgate.acme.challenge import Challenge
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.difference import difference
 from swarmgate.dynamic.table import RoutingTable
@@ -29,7 +29,6 @@ from swarmgate.limits.shared import SharedLimits
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.resources.gate import leaf_of
 from swarmgate.serving import Report, traffic_of
-from swarmgate.tls.certificates import make_default_certificate
 from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
@@ -111,6 +110,8 @@ class Workers:
         """Have all workers serve by *table*."""
         tls = table.tls
         if tls.default is None and (tls.hosts or self._always_tls()):
+            from swarmgate.tls.certificates import make_default_certificate  # with cryptography, where there is TLS
+
             # All of them show the same one.
             self._made_default = self._made_default or make_default_certificate(time.time())
             table = attrs.evolve(table, tls=attrs.evolve(tls, default=self._made_default))

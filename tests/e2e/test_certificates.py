@@ -22,7 +22,8 @@ from twisted.trial.unittest import SkipTest, TestCase
 from swarmgate.acme import decide, service
 from swarmgate.acme.answers import PATH
 from swarmgate.acme.authority import AcmeAuthority
-from swarmgate.acme.certificate import Certificate, Challenge
+from swarmgate.acme.certificate import Certificate
+from swarmgate.acme.challenge import Challenge
 from swarmgate.acme.file_store import FileStore
 from swarmgate.acme.memory import MemoryConfigs, MemoryLog
 from swarmgate.acme.resolvers import Threads
