@@ -6,20 +6,20 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import Request
 from swarmgate.resources.shedding import LoadShedding
 from swarmgate.resources.tree import EntryPointRoot, SecureEntryPointRoot
 
 
-class _Exchange:
-    tls_options = ""
-
+class _Exchange(Exchange):
     def __init__(self, path: bytes = b"/") -> None:
-        self.request = Request(b"GET", path, None, 1, b"a", b"a", [])
-        self.answers: list[tuple[int, dict[bytes, bytes]]] = []
+        client: Any = None
+        super().__init__(client, Request(b"GET", path, None, 1, b"a", b"a", []), "web")
+        self.answered: list[tuple[int, dict[bytes, bytes]]] = []
 
     def answer(self, status: int, body: bytes = b"", fields: Any = ()) -> None:
-        self.answers.append((status, dict(fields)))
+        self.answered.append((status, dict(fields)))
 
 
 class _Route:
@@ -52,7 +52,7 @@ class SheddingTests(SynchronousTestCase):
     def _ask(self, root: Any, path: bytes = b"/") -> tuple[int, dict[bytes, bytes]]:
         exchange = _Exchange(path)
         root.serve(exchange)
-        (answer,) = exchange.answers
+        (answer,) = exchange.answered
         return answer
 
     def test_share(self) -> None:

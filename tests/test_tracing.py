@@ -19,7 +19,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate import service
 from swarmgate.config.load import ConfigurationError, load
-from swarmgate.http import exchange as exchange_module
 from swarmgate.http.exchange import Exchange
 from swarmgate.http.message import field_values
 from swarmgate.middlewares import retry
@@ -53,8 +52,6 @@ class TracingCase(SynchronousTestCase):
 
     def tracing(self, gate: MemoryGate, **settings: Any) -> Tracing:
         """Trace what *gate* does."""
-        # Exchanges and spans have the test's clock.
-        self.patch(exchange_module, "perf_counter", gate.clock.seconds)
         wanted = TracingSettings(**settings)
         spans = Spans(wanted)
         tracing = Tracing(
@@ -63,7 +60,13 @@ class TracingCase(SynchronousTestCase):
             wall=lambda: 10**18 + int(gate.clock.seconds() * 1e9),
             now=gate.clock.seconds,
         )
-        gate.serve = tracing.leaf(gate).serve  # type: ignore[method-assign]
+        traced = tracing.leaf(gate)
+
+        def serve(exchange: Exchange) -> None:
+            exchange.started = gate.clock.seconds()  # Exchanges have the test's clock, as spans do.
+            traced.serve(exchange)
+
+        gate.serve = serve  # type: ignore[method-assign]
         gate.finished = tracing.finished  # type: ignore[method-assign, assignment]
         for upstream in gate.upstreams:
             tracing.watch(upstream)

@@ -487,25 +487,23 @@ class ClientConnection:
         if done and length == UNKNOWN and status != 304 and request.method != b"HEAD":
             length = len(data)
         if status == 204:
-            end = b"\r\n"
+            end = b"\r\n\r\n"
         elif length >= 0:
-            end = _LENGTHS[length] if length < 4096 else b"\r\nContent-Length: %d\r\n" % length
+            end = _LENGTHS[length] if length < 4096 else b"\r\nContent-Length: %d\r\n\r\n" % length
             if request.method == b"HEAD" or status == 304:
                 data = b""
         elif done:
-            end = b"\r\n"
+            end = b"\r\n\r\n"
         elif request.minor:
             self._chunked = True
-            end = b"\r\nTransfer-Encoding: chunked\r\n"
+            end = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         else:
             keep_alive = False
-            end = b"\r\n"
+            end = b"\r\n\r\n"
         if not keep_alive:
-            end += b"Connection: close\r\n\r\n"
+            end = end[:-2] + b"Connection: close\r\n\r\n"
         elif not request.minor:
-            end += b"Connection: keep-alive\r\n\r\n"
-        else:
-            end += b"\r\n"
+            end = end[:-2] + b"Connection: keep-alive\r\n\r\n"
         self._keep_alive = keep_alive
         if data and self._chunked:
             data = chunk(data)
@@ -660,8 +658,8 @@ class ClientConnection:
 classImplements(ClientConnection, IProtocol, IHalfCloseableProtocol)
 
 
-#: The line that tells the length of a short body.
-_LENGTHS = [b"\r\nContent-Length: %d\r\n" % length for length in range(4096)]
+#: The line that tells the length of a short body, and the empty one.
+_LENGTHS = [b"\r\nContent-Length: %d\r\n\r\n" % length for length in range(4096)]
 _date: tuple[int, bytes] = (0, b"")
 
 

@@ -1,4 +1,5 @@
 from swarmgate.http.message cimport Request, Response
+from swarmgate.http.moment cimport moment
 
 
 cdef class Exchange:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http.client import responses
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from swarmgate.http.message import UNKNOWN, Fields, Request, Response
+from swarmgate.http.moment import moment
 
 if TYPE_CHECKING:
     from swarmgate.middlewares.interface import BodyTransform
@@ -214,7 +214,7 @@ class Exchange:
         self.client = client
         self.request = request
         self.entry_point = entry_point
-        self.started = perf_counter()
+        self.started = moment()
         # Where it goes.
         self.route: Route | None = None
         self.passed = 0
@@ -325,7 +325,7 @@ class Exchange:
             return
         self.origin_status = response.status
         self.origin_fields = tuple(response.fields) if response.block is None else response.block.fields
-        self.origin_seconds = perf_counter() - self.origin_started
+        self.origin_seconds = moment() - self.origin_started
         self.origin_sent = len(data)
         self._send_head(response, data, done)
 
@@ -416,7 +416,7 @@ class Exchange:
 
     def seconds_since_asked(self) -> float:
         """How long ago the server was asked."""
-        return perf_counter() - self.origin_started
+        return moment() - self.origin_started
 
     def data(self, data: bytes) -> None:
         """The server has sent more of the answer's body."""

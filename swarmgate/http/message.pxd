@@ -34,6 +34,7 @@ cdef class Request:
 
     cpdef add(self, FieldBlock block)
     cpdef bytes lines(self)
+    cpdef bytes added_lines(self)
 
 
 cdef class Response:

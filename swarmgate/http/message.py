@@ -174,11 +174,12 @@ class Request:
             self.fields += block.fields
 
     def lines(self) -> bytes:
-        """The fields as they are written, see :func:`lines_of`."""
-        block, added = self.block, self._added
-        if block is None:
-            return lines_of(self.fields)
-        return block.lines if added is None else block.lines + added.lines
+        """The fields as they are written, see :func:`lines_of`, but for :meth:`added_lines`."""
+        return lines_of(self.fields) if self.block is None else self.block.lines
+
+    def added_lines(self) -> bytes:
+        """The fields that follow :meth:`lines`, as they are written: they are put together where all are written."""
+        return b"" if self._added is None else self._added.lines
 
     @property
     def target(self) -> bytes:

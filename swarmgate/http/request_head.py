@@ -498,6 +498,7 @@ def write_request(request: Request) -> bytes:
             b" HTTP/1.1\r\nHost: ",
             request.authority,
             request.lines(),
+            request.added_lines(),
             end,
         )
     )

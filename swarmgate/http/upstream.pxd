@@ -1,5 +1,6 @@
 from swarmgate.http.deadlines cimport Deadlines
 from swarmgate.http.exchange cimport Exchange
+from swarmgate.http.moment cimport moment
 
 
 cdef class Upstream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 import attrs
@@ -13,6 +12,7 @@ from zope.interface import implementer
 
 from swarmgate.http.deadlines import NEVER, Deadlines
 from swarmgate.http.exchange import Exchange
+from swarmgate.http.moment import moment
 from swarmgate.http.server_connection import ServerConnection
 from swarmgate.http.tries import Chooser, is_own_fault, status_of
 from swarmgate.transport.network import Network
@@ -112,7 +112,7 @@ class Upstream:
         if self.watch is not None:
             chooser = self.watch(exchange, chooser, self)
         exchange.server = self.url
-        exchange.origin_started = perf_counter()
+        exchange.origin_started = moment()
         self.in_flight += 1
         if self.failures:
             self._begin_trial()

@@ -2,6 +2,7 @@ cimport cython
 
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.message cimport Request
+from swarmgate.http.moment cimport moment
 from swarmgate.http.octets cimport decimal, has_either, joined
 
 
@@ -29,6 +30,8 @@ cdef class AccessLog:
     cdef public Py_ssize_t _size
     cdef public double _offset
     cdef public long long count
+    cdef long long _second
+    cdef bytes _stamped
     cdef public dict _seconds
     cdef public dict _quoted
     cdef public dict _shown
@@ -37,8 +40,12 @@ cdef class AccessLog:
     cdef public dict _subjects
 
     cpdef record(self, Exchange exchange)
-    @cython.locals(request=Request, path=bytes, query=bytes, mark=bytes, line=bytes)
+    @cython.locals(
+        request=Request, path=bytes, query=bytes, mark=bytes, second="long long",
+        number=bytes, router=bytes, server=bytes, took=bytes, space=bytes, end=bytes,
+    )
     cdef bytes _common(self, Exchange exchange, double seconds, long long count)
+    cdef double _moment(self) except? -1
     cdef bytes _client_and_user(self, Exchange exchange)
     cdef bytes _headers_of(self, Request request)
     cdef bytes _shown_of(self, fields)

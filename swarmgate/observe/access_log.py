@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from swarmgate.http.exchange import NOT_LOGGED, Exchange
 from swarmgate.http.fields import LONGEST_REMEMBERED, REMEMBERED
 from swarmgate.http.message import Request
+from swarmgate.http.moment import moment
 from swarmgate.http.octets import decimal, has_either, joined
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.transport.tls import TLSTransport
@@ -26,7 +27,7 @@ from swarmgate.transport.tls import TLSTransport
 Mode = Literal["keep", "drop", "redact"]
 
 _FLUSH_AFTER = 0.2
-_FLUSH_AT = 64 * 1024
+_FLUSH_AT = 256 * 1024
 _REMEMBERED = 4096
 
 _VERSIONS = (b' HTTP/1.0" ', b' HTTP/1.1" ')
@@ -102,11 +103,11 @@ class AccessLog:
         settings: AccessLogSettings,
         clock: IReactorTime,
         wall: Callable[[], float] = time.time,
-        now: Callable[[], float] = time.perf_counter,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """
         :param wall: the time of day, in seconds since the epoch.
-        :param now: what exchanges take their times from.
+        :param now: what exchanges take their times from, if that is another clock than usual.
         """
         # Given.
         self._sink = sink
@@ -132,9 +133,11 @@ class AccessLog:
         # Until the next flush.
         self._lines: list[bytes] = []
         self._size = 0
-        self._offset = wall() - now()
+        self._offset = wall() - self._moment()
         # Remembered.
         self.count = 0
+        self._second = 0
+        self._stamped = b""
         self._seconds: dict[int, bytes] = {}
         self._quoted: dict[str, bytes] = {"": b" " + _NOTHING}
         self._clients: dict[str, bytes] = {}
@@ -168,7 +171,7 @@ class AccessLog:
         self.count = count = self.count + 1
         if exchange.untold & NOT_LOGGED or (exchange.service.endswith("@internal") and not self._internals):
             return
-        seconds = self._now() - exchange.started
+        seconds = self._moment() - exchange.started
         if self._is_filtered and not self._is_wanted(exchange, seconds):
             return
         if self._is_fast and exchange.request.__class__ is not RefusedRequest:
@@ -186,7 +189,7 @@ class AccessLog:
 
     def _flush(self) -> None:
         # The time of day may have been set meanwhile.
-        self._offset = self._wall() - self._now()
+        self._offset = self._wall() - self._moment()
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
             self._sink.write(b"".join(lines))
@@ -198,6 +201,9 @@ class AccessLog:
             or (settings.retried and exchange.retries > 0)
             or (settings.min_duration > 0 and seconds > settings.min_duration)
         )
+
+    def _moment(self) -> float:
+        return moment() if self._now is None else self._now()
 
     # The common format.
 
@@ -212,11 +218,23 @@ class AccessLog:
             path = escaped(path)
             query = escaped(query)
         second = int(exchange.started + self._offset)
+        if second != self._second:
+            self._stamped = self._seconds.get(second) or self._stamp(second)
+            self._second = second
+        number = router = server = took = space = b""
+        end = b"\n"
+        if not self._is_generic:
+            space = b" "
+            number = _number(count)
+            router = self._quoted.get(exchange.router) or self._quote(exchange.router)
+            server = self._quoted.get(exchange.server) or self._quote(exchange.server)
+            took = _number(int(seconds * 1000))
+            end = b"ms\n"
         # Joined, not formatted: that takes a third of the time.
-        line = joined(
+        return joined(
             (
                 self._client_and_user(exchange),
-                self._seconds.get(second) or self._stamp(second),
+                self._stamped,
                 request.method,
                 b" ",
                 path,
@@ -227,21 +245,13 @@ class AccessLog:
                 b" ",
                 _number(exchange.sent),
                 self._headers_of(request) if self._has_headers else _NO_HEADERS,
-            )
-        )
-        if self._is_generic:
-            return line + b"\n"
-        quoted = self._quoted
-        return joined(
-            (
-                line,
-                b" ",
-                _number(count),
-                quoted.get(exchange.router) or self._quote(exchange.router),
-                quoted.get(exchange.server) or self._quote(exchange.server),
-                b" ",
-                _number(int(seconds * 1000)),
-                b"ms\n",
+                space,
+                number,
+                router,
+                server,
+                space,
+                took,
+                end,
             )
         )
 

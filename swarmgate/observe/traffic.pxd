@@ -2,6 +2,7 @@ cimport cython
 
 from swarmgate.http.exchange cimport Exchange
 from swarmgate.http.message cimport Request
+from swarmgate.http.moment cimport moment
 
 
 cdef class Tally:

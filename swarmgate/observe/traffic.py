@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from time import perf_counter
 from typing import NamedTuple
 
 from swarmgate.http.exchange import NOT_COUNTED, Exchange
+from swarmgate.http.moment import moment
 
 #: What stands for a client that has gone before an answer was begun.
 _CLIENT_GONE = 499
@@ -77,13 +77,13 @@ class Traffic:
         self,
         buckets: Sequence[float],
         internals: bool = False,
-        now: Callable[[], float] = perf_counter,
+        now: Callable[[], float] | None = None,
         finer: Iterable[float] = (),
     ) -> None:
         """
         :param buckets: upper bounds in seconds that are told to Prometheus, ascending.
         :param internals: whether the gate's own answers count.
-        :param now: the clock that :attr:`.Exchange.started` is by.
+        :param now: the clock that :attr:`.Exchange.started` is by, if that is another one than usual.
         :param finer: bounds beside those, for quantiles.
         """
         self.buckets = tuple(buckets)
@@ -116,7 +116,7 @@ class Traffic:
             if known is None:
                 return
             tally = known
-        seconds = self._now() - exchange.started
+        seconds = (moment() if self._now is None else self._now()) - exchange.started
         tally.counts[_place(self.bounds, seconds)] += 1
         tally.seconds += seconds
         tally.received += exchange.received

@@ -1,3 +1,4 @@
+from swarmgate.http.exchange cimport Exchange
 from swarmgate.resources.leaf cimport LeafResource
 
 
@@ -8,8 +9,8 @@ cdef class EntryPointRoot(LeafResource):
     cdef object _finder
     cdef object _chains
 
-    cpdef serve(self, exchange)
+    cpdef serve(self, Exchange exchange)
 
 
 cdef class SecureEntryPointRoot(EntryPointRoot):
-    cpdef serve(self, exchange)
+    cpdef serve(self, Exchange exchange)
