@@ -1,13 +1,14 @@
 """The gate's image, built from the project's recipe in a laboratory that reaches no registry, and one to be routed to.
 
 What takes long to get is kept in ``$XDG_CACHE_HOME/swarmgate``, else ``~/.cache/swarmgate``: the base, made of Debian's
-packages by debootstrap, and the wheels, which come from wherever pip is told to look. Both are got by the machine;
-the engines, whose namespaces reach nothing, only build.
+packages by debootstrap, the wheels, which come from wherever pip is told to look, and the images built of them. Base
+and wheels are got by the machine; the engines, whose namespaces reach nothing, only build.
 """
 
 from __future__ import annotations
 
 import configparser
+import fcntl
 import hashlib
 import os
 import platform
@@ -78,6 +79,14 @@ def cache() -> Path:
     return folder
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let nobody else make what is kept meanwhile: of two suites that begin together, one makes it and one waits."""
+    with open(cache() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def debian() -> tuple[str, list[str]]:
     """Return this machine's release of Debian, and debootstrap's argument for the mirror that its apt uses.
 
@@ -145,50 +154,51 @@ def wheels(python: str) -> Path:
     return folder
 
 
-def gate_wheel(context: Path) -> Path:
-    """Return the wheel of the gate whose sources are in *context*; it is made anew when those change."""
-    digest = hashlib.sha256(sys.version.encode())
+def gather(context: Path) -> None:
+    """Copy what the gate's image is made of to *context*."""
+    for name in ("LICENSE", "MANIFEST.in", "README.rst", "pyproject.toml", "setup.cfg", "setup.py"):
+        shutil.copy(ROOT / name, context)
+    for name in ("swarmgate", "twisted", "deploy"):
+        shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__", "*.cache", "*.so"))
+
+
+def digest(context: Path) -> str:
+    """Return what changes with anything that the images are made of."""
+    found = hashlib.sha256("\n".join([sys.version, *debian()[0:1], *requirements()]).encode() + APP.read_bytes())
     for path in sorted(context.rglob("*")):
         if path.is_file():
-            digest.update(f"{path.relative_to(context)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    folder = cache() / f"gate-{digest.hexdigest()[:12]}"
-    if not folder.exists():
-        for outdated in cache().glob("gate-*"):
-            shutil.rmtree(outdated, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".gate-", dir=cache()) as parent, told("the gate's wheel"):
-            # Compiled in half the time that it takes by default, to something that is nearly as fast.
-            command = ["env", "CFLAGS=-O1", sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel"]
-            command += ["--quiet", "--no-deps", "--wheel-dir", f"{parent}/wheel", str(context)]
-            run_telling(*command, seconds=600)
-            Path(parent, "wheel").rename(folder)
-    return next(folder.glob("*.whl"))
+            found.update(f"{path.relative_to(context)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
-def build_gate(engine: Engine) -> None:
+def make_gate_wheel(context: Path, folder: Path) -> None:
+    """Leave the wheel of the gate whose sources are in *context* in *folder*."""
+    # What "make install" has compiled is not compiled again, unless it has changed since.
+    compiled = context / "build"
+    if (ROOT / "build").exists() and not os.environ.get("PURE_PYTHON"):
+        shutil.copytree(ROOT / "build", compiled, ignore=shutil.ignore_patterns("temp.*", "*.py"))
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel"]
+    command += ["--quiet", "--no-deps", "--wheel-dir", str(folder), str(context)]
+    with told("the gate's wheel"):
+        run_telling(*command, seconds=600)
+    shutil.rmtree(compiled, ignore_errors=True)
+
+
+def build_gate(engine: Engine, context: Path) -> None:
     """Build the image of the gate, as ``deploy/README.rst`` has it for machines without a registry."""
     version = "import sys; print(*sys.version_info[:2], sep='.')"
     python = engine.docker("run", "--rm", "--network", "none", BASE, "python3", "-c", version).strip()
-    with tempfile.TemporaryDirectory(prefix="sgl-context-") as parent:
-        context = Path(parent)
-        for name in ("LICENSE", "MANIFEST.in", "README.rst", "pyproject.toml", "setup.cfg", "setup.py"):
-            shutil.copy(ROOT / name, context)
-        for name in ("swarmgate", "twisted", "deploy"):
-            shutil.copytree(
-                ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__", "*.cache", "*.so")
-            )
-        # The base has no compiler: what it would compile is compiled here, if this is a Python like its own.
-        is_like_this = python == "{}.{}".format(*sys.version_info)
-        wheel = gate_wheel(context) if is_like_this else None
-        shutil.copytree(wheels(python), context / "deploy" / "wheels", dirs_exist_ok=True)
-        if wheel is not None:
-            shutil.copy(wheel, context / "deploy" / "wheels")
-        with told("the image of the gate"):
-            options = ["--build-arg", f"BASE={BASE}"]
-            options += ["--build-arg", "PIP_ARGS=--no-index --find-links=deploy/wheels"]
-            if is_like_this:
-                options += ["--build-arg", "SWARMGATE=swarmgate"]
-            options += ["--tag", GATE, "--file", str(context / "deploy" / "Dockerfile")]
-            run_telling("docker", "--host", engine.endpoint, "build", *options, str(context), seconds=300)
+    found = context / "deploy" / "wheels"
+    shutil.copytree(wheels(python), found, dirs_exist_ok=True)
+    options = ["--build-arg", f"BASE={BASE}"]
+    options += ["--build-arg", "PIP_ARGS=--no-index --find-links=deploy/wheels"]
+    # The base has no compiler: what it would compile is compiled here, if this is a Python like its own.
+    if python == "{}.{}".format(*sys.version_info):
+        make_gate_wheel(context, found)
+        options += ["--build-arg", "SWARMGATE=swarmgate"]
+    options += ["--tag", GATE, "--file", str(context / "deploy" / "Dockerfile")]
+    with told("the image of the gate"):
+        run_telling("docker", "--host", engine.endpoint, "build", *options, str(context), seconds=300)
 
 
 def build_example(engine: Engine) -> None:
@@ -200,19 +210,35 @@ def build_example(engine: Engine) -> None:
         engine.docker("build", "--quiet", "--tag", EXAMPLE, parent, timeout=120)
 
 
+def images(engine: Engine) -> Path:
+    """Return an archive of all images; they are built on *engine* if there is none yet of what they are made of."""
+    with tempfile.TemporaryDirectory(prefix="sgl-context-") as parent, alone():
+        context = Path(parent)
+        gather(context)
+        archive = cache() / f"images-{digest(context)}.tar"
+        if archive.exists():
+            return archive
+        for outdated in cache().glob("images-*"):
+            outdated.unlink()
+        engine.docker("import", str(base_archive()), BASE, timeout=300)
+        build_gate(engine, context)
+        build_example(engine)
+        unfinished = archive.with_suffix(".part")
+        engine.docker("save", "--output", str(unfinished), GATE, EXAMPLE, BASE, timeout=300)
+        unfinished.rename(archive)
+    return archive
+
+
 def build(lab: Lab) -> None:
-    """Build both images and give them to every node.
+    """Build the images, unless they have been, and give them to every node.
 
     :raises LabError: one can't be built; the message has the end of what was said about it.
     """
-    first, *others = lab.engines
-    archive = base_archive()
-    first.docker("import", str(archive), BASE, timeout=300)
-    build_gate(first)
-    build_example(first)
-    with tempfile.NamedTemporaryFile(prefix="sgl-images-") as saved, told("the images on all nodes"):
-        first.docker("save", "--output", saved.name, GATE, EXAMPLE, timeout=300)
-        for engine in others:
-            engine.docker("load", "--quiet", "--input", saved.name, timeout=300)
+    first = lab.engines[0]
+    archive = images(first)
+    with told("the images on all nodes"):
+        for engine in lab.engines:
+            if not engine.docker("image", "ls", "--quiet", GATE):
+                engine.docker("load", "--quiet", "--input", str(archive), timeout=300)
     sizes = [int(first.docker("image", "inspect", "--format", "{{.Size}}", name)) / 1e6 for name in (GATE, BASE)]
     print(f"measured: the image has {sizes[0]:.0f} MB, {sizes[0] - sizes[1]:.0f} MB of them on top of its base")

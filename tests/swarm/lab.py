@@ -26,16 +26,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import io
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -116,6 +119,19 @@ def _set_namespace(file: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
+class _Local(http.client.HTTPConnection):
+    """A connection to a server on a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 class Engine(Namespace):
     """One node: its namespace and the Docker engine in it.
 
@@ -174,6 +190,25 @@ class Engine(Namespace):
     def docker(self, *arguments: str, data: bytes | None = None, timeout: float = 60.0) -> str:
         """Run the docker command on this node's engine and return what it wrote, without the last line's end."""
         return run("docker", "--host", self.endpoint, *arguments, data=data, timeout=timeout).rstrip("\n")
+
+    def ask(self, path: str, **filters: Sequence[str]) -> Any:
+        """Return what this node's engine answers to GET: for what is asked many times, a process each would be dear.
+
+        :raises LabError: it does not answer, or with another status than 200.
+        """
+        query = urllib.parse.urlencode({"filters": json.dumps(filters)})
+        connection = _Local(str(self.socket))
+        try:
+            connection.request("GET", f"{path}?{query}")
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise LabError(f"{self.host}: GET {path}: {error!r}") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise LabError(f"{self.host}: GET {path}: {answer.status}: {text.decode(errors='replace')}")
+        return json.loads(text)
 
     def pid(self) -> int:
         """Return the engine's process id, 0 when there is none."""
@@ -352,8 +387,12 @@ class Lab:
 
     def running(self, service: str) -> list[Any]:
         """Return the inspected tasks of a service whose state and desired state are both running."""
-        ids = self.docker("service", "ps", "--quiet", "--filter", "desired-state=running", service).split()
-        return [task for task in self.inspect(*ids) if task["Status"]["State"] == "running"] if ids else []
+        first = self.engines[0]
+        # By its id: the filter takes names that only begin like this one, too.
+        id_ = first.ask(f"/services/{service}")["ID"]
+        tasks = first.ask("/tasks", **{"service": [id_], "desired-state": ["running"]})
+        found = [task for task in tasks if task["Status"]["State"] == "running"]
+        return sorted(found, key=lambda task: (task.get("Slot", 0), task["ID"]))
 
     def await_running(self, service: str, count: int = 1, seconds: float = 60.0) -> None:
         """Block until exactly ``count`` tasks of a service run."""
