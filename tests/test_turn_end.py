@@ -119,6 +119,24 @@ class GatheringTests(SynchronousTestCase):
         self.gate.turn.end()
         self.assertEqual(written, [])
 
+    def test_fills_the_transport(self) -> None:
+        """A long answer that fills the transport, of which the kernel takes a part, is no fault of the client's."""
+        write = self.transport.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            if len(data) > 60_000:
+                self.transport.producer.pauseProducing()
+
+        self.transport.write = fill  # type: ignore[method-assign]
+        self._answer(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000)
+        self.gate.turn.end()
+        self.assertFalse(self.transport.closed)
+        self.assertEqual(self.gate.refusals, [])
+        self.transport.producer.resumeProducing()
+        self.client.read()
+        self.assertEqual(len(self.client.bodies[1]), 65_535)
+
     def test_reads_nothing(self) -> None:
         """What is gathered for a client that reads nothing counts as what was written to it, before the turn ends."""
         answers = [b"HTTP/1.1 204 None\r\nX-A: %d%b\r\n\r\n" % (number, b"x" * 1000) for number in range(80)]

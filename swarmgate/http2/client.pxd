@@ -66,7 +66,7 @@ cdef class Http2Connection(Connection):
     cdef answered(self, ClientStream stream)
     cdef discard(self, ClientStream stream)
     cdef _stream_gone(self)
-    cpdef wrote(self, Py_ssize_t size)
+    cpdef wrote_beyond(self, Py_ssize_t size)
     cdef announce_end_if_worn(self)
 
 

@@ -470,11 +470,10 @@ class Http2Connection(Connection):
             self._idle_until = self._in(self.settings.idle_timeout)
             self._set_deadline()
 
-    def wrote(self, size: int) -> None:
-        if self.is_full:
-            self._unread += size
-            if self._unread > _UNREAD_AT_MOST and not self._closing:
-                self._fail(ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
+    def wrote_beyond(self, size: int) -> None:
+        self._unread += size
+        if self._unread > _UNREAD_AT_MOST and not self._closing:
+            self._fail(ENHANCE_YOUR_CALM, "http2: acknowledgements not read")
 
     # As a producer of the transport.
 

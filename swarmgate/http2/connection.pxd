@@ -116,4 +116,4 @@ cdef class Connection:
     cpdef forget(self)
     @cython.locals(out=list, data=bytes)
     cpdef flush_now(self)
-    cpdef wrote(self, Py_ssize_t size)
+    cpdef wrote_beyond(self, Py_ssize_t size)

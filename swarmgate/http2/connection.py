@@ -656,11 +656,14 @@ class Connection:
             self._out = []
             self._gathered = 0
             data = b"".join(out)
+            was_full = self.is_full
             self.transport.write(data)
-            self.wrote(len(data))
+            if was_full:
+                # What fills the transport is an answer that was let go while there was room, however long.
+                self.wrote_beyond(len(data))
 
-    def wrote(self, size: int) -> None:
-        """*size* octets were written."""
+    def wrote_beyond(self, size: int) -> None:
+        """*size* octets were written though the peer reads too slowly: what is no body is not held back."""
 
     # As a producer of the transport.
 
