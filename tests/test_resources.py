@@ -231,9 +231,9 @@ class GateTests(SynchronousTestCase):
             b"X-Content-Type-Options: nosniff\r\nContent-Length: 19\r\n\r\n404 page not found\n",
         )
 
-    def test_limits(self) -> None:
-        """What a limit keeps stays with it from table to table, and its Redis is left when the limit is gone."""
-        gate = Gate(
+    def gate_that_connects(self) -> Gate:
+        """A gate whose middlewares can connect."""
+        return Gate(
             ("web",),
             self.network,
             self.memory.clock,
@@ -242,6 +242,10 @@ class GateTests(SynchronousTestCase):
             {},
             functools.partial(Context, network=self.network),
         )
+
+    def test_limits(self) -> None:
+        """What a limit keeps stays with it from table to table, and its Redis is left when the limit is gone."""
+        gate = self.gate_that_connects()
         tree = {"average": "1", "redis": {"endpoints": "redis:6379"}}
         limit = structure(rate_limit.Settings, tree, "rateLimit")
         limited = Configuration(
@@ -265,15 +269,7 @@ class GateTests(SynchronousTestCase):
 
     def test_shared_limit(self) -> None:
         """What a limit keeps stays for as long as one of its routers is there, whichever change, go and come."""
-        gate = Gate(
-            ("web",),
-            self.network,
-            self.memory.clock,
-            self.memory.deadlines,
-            UpstreamSettings(),
-            {},
-            functools.partial(Context, network=self.network),
-        )
+        gate = self.gate_that_connects()
         limit = structure(rate_limit.Settings, {"average": "1", "redis": {"endpoints": "redis:6379"}}, "rateLimit")
         compiler = Compiler()
 

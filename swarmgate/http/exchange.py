@@ -156,7 +156,7 @@ class Exchange:
     :ivar sent: octets of the answer's body so far.
     :ivar origin_sent: octets of the server's answer's body so far.
     :ivar started: when the head was complete, and :ivar origin_started: when a server was asked, both in seconds of
-        :func:`time.perf_counter`; :ivar origin_seconds: how long the server took to begin its answer.
+        :func:`~swarmgate.http.moment.moment`; :ivar origin_seconds: how long the server took to begin its answer.
     :ivar body_done: the request's body has been received.
     :ivar pending: what is there of it and was not taken yet; :ivar taken: whether somebody takes it as it comes.
     :ivar ended: the answer has been sent, or the exchange broken off.

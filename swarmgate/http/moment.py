@@ -9,4 +9,4 @@ from __future__ import annotations
 from time import perf_counter
 
 moment = perf_counter
-"""The moment, in seconds of :func:`time.perf_counter`."""
+"""The moment, in seconds; what is measured is told by it alone, as the compiled one may begin elsewhere."""

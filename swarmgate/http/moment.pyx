@@ -1,4 +1,4 @@
-"""What ``moment.py`` says: the clock of :func:`time.perf_counter`, asked by itself."""
+"""What ``moment.py`` says: the clock of Linux's :func:`time.perf_counter`, asked without it."""
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 

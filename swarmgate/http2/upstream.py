@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.exchange import Exchange
+from swarmgate.http.moment import moment
 from swarmgate.http.tries import Chooser, status_of
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from swarmgate.http2.codec import PREFACE
@@ -34,7 +34,7 @@ class Http2Upstream(Upstream):
         if self.watch is not None:
             chooser = self.watch(exchange, chooser, self)
         exchange.server = self.url
-        exchange.origin_started = perf_counter()
+        exchange.origin_started = moment()
         self.in_flight += 1
         if self.failures:
             self._begin_trial()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import attrs
@@ -27,6 +26,7 @@ from swarmgate.structure import Duration, at_least, option
 if TYPE_CHECKING:
     from swarmgate.http.exchange import Exchange
     from swarmgate.http.message import Response
+from swarmgate.http.moment import moment
 
 KIND = "circuitBreaker"
 
@@ -222,7 +222,7 @@ class CircuitBreaker(Middleware):
     def response(self, exchange: Exchange, response: Response) -> None:
         # A server that could not be reached, or broke off, has not answered: the status is the gate's own.
         is_network_error = not exchange.origin_status and response.status in (502, 504)
-        milliseconds = 1000 * (perf_counter() - exchange.started)
+        milliseconds = 1000 * (moment() - exchange.started)
         self._circuit.count(self._now(), response.status, is_network_error, milliseconds)
 
 

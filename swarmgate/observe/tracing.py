@@ -40,6 +40,7 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from swarmgate.http.exchange import CLIENT_CLOSED_REQUEST, NOT_TRACED, Exchange
 from swarmgate.http.message import Fields, Request, Response, field, field_values
+from swarmgate.http.moment import moment
 from swarmgate.http.refused import RefusedRequest
 from swarmgate.http.tries import Chooser
 from swarmgate.http.upstream import Upstream
@@ -359,7 +360,7 @@ class Tracing:
         settings: TracingSettings,
         take: Callable[[Recording], object],
         wall: Callable[[], int] = time.time_ns,
-        now: Callable[[], float] = time.perf_counter,
+        now: Callable[[], float] = moment,
     ) -> None:
         """
         :param wall: the time of day, in nanoseconds since the epoch.
