@@ -7,7 +7,7 @@ import { put } from "./history";
 import type { Overview, Swarm, Traffic } from "./told";
 import { follow } from "./updates";
 
-const AGAIN = 2; // Seconds until what is shown is asked for anew: a task that fails is no change of a route.
+const AGAIN = 1; // Seconds until what is shown is asked for anew: a task that starts, or fails, is no change of a route.
 const DEAR = 5; // An answer is asked for anew after so many times what it took, if that is later,
 const SELDOM = 30; // but after so many seconds at the latest.
 const OLD = 5; // Seconds without a word after which what is shown is called old.

@@ -318,6 +318,8 @@ class DashboardTests(GateCase):
         """Scaled and rolled back from the page, the Swarm does so, and the audit log says who did it."""
         self.opened("shop")
         self.click("Scale")
+        focused = "return document.activeElement.matches('dialog input')"
+        self.soon(lambda: bool(self.run_script(focused)), "the field to write to")
         field = self.browser.switch_to.active_element
         field.clear()
         field.send_keys("4")
