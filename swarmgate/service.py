@@ -45,6 +45,7 @@ from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
 from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration
+from swarmgate.healthcheck import leave_note, ping_url
 from swarmgate.http.errors import BadRequest
 from swarmgate.internal import ACME_HTTP, API, DASHBOARD, NOOP, PING, PROMETHEUS, internal
 from swarmgate.middlewares import KINDS
@@ -797,6 +798,7 @@ def run(
         _log.critical("{reason}", reason=failure.getErrorMessage())
         reactor.stop()
 
+    leave_note(ping_url(configuration))
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())
