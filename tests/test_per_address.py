@@ -75,6 +75,17 @@ class PerAddressTests(SynchronousTestCase):
         self.limit.closed(http)
         self.assertEqual(len(self.counts), 0)
 
+    def test_handed_over_to_tls(self) -> None:
+        """What is spoken over TLS is on the connection that the handshake was on."""
+        self.limit = ConnectionsPerAddress(self.counts, 1)
+        greeting, http = Connection("192.0.2.1"), Connection(None)
+        http.transport = Connection("192.0.2.1", transport=greeting)
+        self.assertTrue(self.limit.opened(greeting))
+        self.assertTrue(self.limit.opened(http))
+        self.limit.closed(greeting)
+        self.limit.closed(http)
+        self.assertEqual(len(self.counts), 0)
+
     def test_ipv6(self) -> None:
         """Who has a network of IPv6 has one address; IPv4 addresses in IPv6 are what they are."""
         self.assertEqual([self.open(f"2001:db8::{number}") is None for number in range(3)], [False, False, True])
