@@ -30,9 +30,9 @@ from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.exchange import NOT_COUNTED, NOT_LOGGED, NOT_TRACED, Exchange
-from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.forwarded import ForwardedPolicy, Networks
 from swarmgate.http.paths import PathPolicy
-from swarmgate.http.per_address import per_address
+from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
@@ -206,8 +206,14 @@ class Serving:
         if connections.amount:
             counts = self._limits.counts(f"inFlightConn {name}")
             entry_point.limit_connections(
-                per_address(counts, connections.amount, connections.ipv6_subnet, settings.forwarded)
+                ConnectionsPerAddress(counts, connections.amount, connections.ipv6_subnet, _proxies(options))
             )
+        if options.proxy_protocol is not None:
+            # Few need it.
+            from swarmgate.http.proxied import Proxies
+
+            proxies = Proxies(options.proxy_protocol.insecure, options.proxy_protocol.trusted_ips)
+            entry_point.proxied = proxies.connection
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
@@ -463,6 +469,12 @@ def _flags(observed: Observed) -> int:
 def _life_cycle(options: EntryPointOptions) -> LifeCycle:
     life_cycle = options.transport.life_cycle
     return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
+
+
+def _proxies(options: EntryPointOptions) -> Networks:
+    """Who is named as one that connects to an entry point for many clients."""
+    proxied = options.proxy_protocol
+    return options.forwarded_headers.trusted_ips + (() if proxied is None else proxied.trusted_ips)
 
 
 def path_policy(options: EntryPointOptions) -> PathPolicy:

@@ -57,7 +57,7 @@ _BY_OPTION = {
     "twisted.web.server": "--api",
     "urllib3": "--providers.swarm.endpoint=unix:///nowhere.sock",
 }
-#: What only a part of the dynamic configuration needs, or another command.
+#: What only a part of the dynamic configuration needs, an option of who serves, or another command.
 _LATER = {
     "acme",
     "brotli",
@@ -69,11 +69,13 @@ _LATER = {
     "swarmgate.acme.resolvers",
     "swarmgate.demo",
     "swarmgate.health.ask",
+    "swarmgate.http.proxied",
     "swarmgate.limits.redis",
     "swarmgate.middlewares.basic_auth",
     "swarmgate.middlewares.compress",
     "swarmgate.middlewares.pass_tls_client_cert",
     "swarmgate.transport.classic",
+    "swarmgate.transport.proxy_protocol",
     "swarmgate.usage.watch",
     "swarmgate.why.services",
     "txredisapi",
