@@ -233,6 +233,7 @@ class GateService(Service):
             watch=options.watch,
             refresh=options.refresh_seconds,
             apart=self._in_thread,
+            changed=self.feed.swarm_changed,
         )
 
     def _providers(self, configuration: StaticConfiguration) -> list[Any]:

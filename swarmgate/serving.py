@@ -388,10 +388,7 @@ class Serving:
                 yield entry_point.listen((sockets or {}).get(name, handed))
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
-        # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 20)
+        spare_collector()
 
     def drain(self) -> Deferred[Any]:
         """Accept nobody any more; the Deferred fires when the last client has gone, or been sent away."""
@@ -421,6 +418,14 @@ class Serving:
         yield DeferredList([sent, too_late], fireOnOneCallback=True)
         too_late.addErrback(lambda failure: None).cancel()
         self._sending.give_up()
+
+
+def spare_collector() -> None:
+    """Have the garbage collector look at what comes from now on, and seldom: what is there now stays."""
+    # Exchanges leave no cycles behind.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def network_of(reactor: Any) -> Network:

@@ -45,6 +45,7 @@ _BY_OPTION = {
     "requests": "--providers.swarm.endpoint=unix:///nowhere.sock",
     "swarmgate.api.resource": "--api",
     "swarmgate.dashboard.resource": "--api",
+    "swarmgate.observe.exposition": "--metrics.prometheus",
     "swarmgate.observe.prometheus": "--metrics.prometheus",
     "swarmgate.providers.file": "--providers.file.filename=routes.yml",
     "swarmgate.providers.swarm.watcher": "--providers.swarm.endpoint=unix:///nowhere.sock",

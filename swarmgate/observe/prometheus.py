@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -20,6 +19,7 @@ from twisted.python.failure import Failure
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange
+from swarmgate.observe.exposition import exposition
 from swarmgate.observe.traffic import Kind, Tally, Traffic
 
 _log = Logger()
@@ -214,13 +214,6 @@ def _labels_of(certificate: Certificate) -> tuple[str, str, str]:
     return str(names[0].value) if names else "", str(read.serial_number), ",".join(certificate.names)
 
 
-class _Now:
-    """A collector of prometheus_client for what is told at one moment."""
-
-    def __init__(self, told: Callable[[], Iterable[Metric]]) -> None:
-        self.collect = told
-
-
 class MetricsLeaf:
     """Answers with all metrics, to GET and HEAD (``prometheus@internal``).
 
@@ -262,10 +255,7 @@ class MetricsLeaf:
             written.addErrback(lambda failure: _log.failure("metrics can't be written", failure))
 
     def _write(self, tell: Callable[[], Iterable[Metric]]) -> bytes:
-        registry = CollectorRegistry()
-        registry.register(_Now(tell))
-        written: bytes = generate_latest(registry) + generate_latest(self._process)
-        return written
+        return exposition(itertools.chain(tell(), self._process.collect()))
 
     def _arrived(self, written: bytes) -> None:
         self._written = written

@@ -28,7 +28,7 @@ from swarmgate.http.deadlines import Deadlines
 from swarmgate.limits.shared import SharedLimits
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.resources.gate import leaf_of
-from swarmgate.serving import Report, traffic_of
+from swarmgate.serving import Report, spare_collector, traffic_of
 from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
@@ -212,6 +212,8 @@ class Workers:
             failure: Any = getattr(error, "subFailure", None)
             raise OSError(failure.getErrorMessage() if failure is not None else str(error)) from None
         self._tending.start(_TEND_EVERY, now=False)
+        # To look at all there is takes it longer than a request does, and workers may have to share a core with it.
+        spare_collector()
         for name, options in self._configuration.entry_points.items():
             number = self._sockets[name][0].getsockname()[1]
             _log.info(
