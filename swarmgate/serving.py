@@ -61,7 +61,7 @@ from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.resources.tree import NotFound, Untold, untold
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.challenges import Challenges, Shown
-from swarmgate.tls.contexts import ServerContexts, Staples
+from swarmgate.tls.contexts import ServerContexts, Staples, check_authorities
 from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
@@ -599,8 +599,6 @@ def servers_transport(configuration: StaticConfiguration) -> ServersTransport:
     authorities = []
     for written in options.root_cas:
         text = written if is_pem(written) else Path(written).read_text("utf-8", "replace")
-        from swarmgate.tls.certificates import read_chain  # with cryptography, where there is something to be read
-
-        read_chain(text, "the text given" if is_pem(written) else written)
+        check_authorities(text, "the text given" if is_pem(written) else written)
         authorities.append(text)
     return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))

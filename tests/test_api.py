@@ -47,7 +47,7 @@ from tests.pki import START, authority
 def certificate(name: str, days: int) -> Certificate:
     """A certificate that ends *days* after START."""
     pair = authority().issue(name, f"www.{name}", days=90, start=START)
-    read = read_certificate(pair.chain, pair.key, f"{name}.crt")
+    read = Certificate(*read_certificate(pair.chain, pair.key, f"{name}.crt"))
     return attrs.evolve(read, not_after=START.timestamp() + days * 86400)
 
 

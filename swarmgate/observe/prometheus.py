@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -88,7 +87,8 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
         labels=("cn", "serial", "sans"),
     )
     for certificate in state.certificates:
-        family.add_metric(_labels_of(certificate), certificate.not_after)
+        sans = ",".join(certificate.names)
+        family.add_metric((certificate.common_name, certificate.serial, sans), certificate.not_after)
     yield family
     yield from _traffic(prefix, labels, traffic)
     if labels.services:
@@ -200,18 +200,6 @@ def _parts(
         received.add_metric(labels, tally.received)
         sent.add_metric(labels, tally.sent)
     yield from (requests, durations, received, sent)
-
-
-@functools.lru_cache(maxsize=4096)
-def _labels_of(certificate: Certificate) -> tuple[str, str, str]:
-    """Common name, serial number and other names of a certificate."""
-    # With what certificates are read by, which a gate without any has no use for.
-    from cryptography.x509 import load_pem_x509_certificate
-    from cryptography.x509.oid import NameOID
-
-    read = load_pem_x509_certificate(certificate.chain.encode())
-    names = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else "", str(read.serial_number), ",".join(certificate.names)
 
 
 class MetricsLeaf:
