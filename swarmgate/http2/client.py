@@ -457,7 +457,8 @@ class Http2Connection(Connection):
     def discard(self, stream: ClientStream) -> None:
         """*stream* is over."""
         if self.streams.pop(stream.id, None) is not None:
-            self._waiting.pop(stream, None)
+            if self._waiting:
+                self._waiting.pop(stream, None)
             self._stream_gone()
 
     def _stream_gone(self) -> None:

@@ -83,24 +83,27 @@ def huffman_decoded(data: bytes) -> bytes:
 
     :raises HPACKDecodingError: it is not coded so, or is padded with other than the fewest ones.
     """
-    out = bytearray()
-    state = 0
+    # The shortest codes have five bits.
+    out = bytearray(len(data) * 8 // 5)
+    length = state = 0
     for at in range(len(data)):
         octet = data[at]
         step = state << 4 | octet >> 4
         kind = _KINDS[step]
         if kind == 1:
-            out.append(_COMPLETE[step])
+            out[length] = _COMPLETE[step]
+            length += 1
         next_step = _NEXT[step] << 4 | octet & 0x0F
         next_kind = _KINDS[next_step]
         if next_kind == 1:
-            out.append(_COMPLETE[next_step])
+            out[length] = _COMPLETE[next_step]
+            length += 1
         if kind == 2 or next_kind == 2:
             raise HPACKDecodingError("the end of a Huffman-coded string in its middle")
         state = _NEXT[next_step]
     if not _MAY_END[state]:
         raise HPACKDecodingError("Huffman-coded string without its end")
-    return bytes(out)
+    return bytes(out[:length])
 
 
 class Decoder:
