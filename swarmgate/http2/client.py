@@ -606,7 +606,7 @@ class ClientStream(Stream):
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        Stream.__init__(self, connection, stream_id)
+        self.open(connection, stream_id)
         self._has_head = True
         self._accepted: Request | None = None
         self._exchange: Exchange | None = None

@@ -1,5 +1,7 @@
 cimport cython
 
+from swarmgate.http2.octets cimport symbols
+
 cdef bytes _NEXT
 cdef bytes _KINDS
 cdef bytes _COMPLETE
@@ -10,7 +12,7 @@ cdef dict _FIELDS
 cdef dict _NAMES
 
 
-@cython.locals(at=Py_ssize_t, length=Py_ssize_t, out=bytearray, state=int, octet=int, step=int, next_step=int, kind=int, next_kind=int)
+@cython.locals(decoded=bytes)
 cpdef bytes huffman_decoded(bytes data)
 
 

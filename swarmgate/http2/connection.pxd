@@ -27,6 +27,7 @@ cdef class Stream:
     cdef list _trailers
     cdef long long _unopened
 
+    cdef open(self, Connection connection, long long stream_id)
     @cython.locals(was_held=Py_ssize_t)
     cpdef put(self, bytes data)
     cpdef put_end(self, list trailers)

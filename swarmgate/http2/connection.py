@@ -92,13 +92,17 @@ class Stream:
     )
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
+        self.open(connection, stream_id)
+
+    def open(self, connection: Connection, stream_id: int) -> None:
+        """The stream is *connection*'s, and has the number *stream_id*."""
         self.id = stream_id
         self.deadline = NEVER
         self.held = 0
         self.has_ended = False
         self.has_sent_all = False
         self._connection: Any = connection
-        self.window = self._connection.first_window
+        self.window = connection.first_window
         #: A request's, or an answer's, field section has come.
         self._has_head = False
         #: Octets that the peer may send.
