@@ -45,7 +45,7 @@ class NativeTransport:
         self._producer: IPushProducer | None = None
         self._socket: Any = None
         self.disconnecting = False
-        self.data_received: Callable[[bytes], None] | None = protocol.dataReceived
+        self.data_received = protocol.dataReceived
 
     # What the loop calls.
 
@@ -57,7 +57,7 @@ class NativeTransport:
     def connection_lost(self, error: Exception | None) -> None:
         protocol, self._protocol, self._producer = self._protocol, None, None
         self.disconnecting = True
-        self.data_received = None
+        del self.data_received
         if protocol is not None:
             protocol.connectionLost(_DONE if error is None else Failure(ConnectionLost(str(error))))
 
