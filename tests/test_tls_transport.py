@@ -200,6 +200,27 @@ class TransportTests(SynchronousTestCase):
         self.wire.settle()
         self.assertIsInstance(self.protocol.lost, ConnectionDone)
 
+    def test_last_words(self) -> None:
+        """What is written last goes out with the end, as one piece."""
+        peer = self.connected()
+        self.protocol.transport.write_last(b"bye")
+        self.assertEqual(self.wire.writes, [])
+        self.protocol.transport.loseConnection()
+        self.protocol.transport.write_last(b"too late")
+        self.assertEqual((len(self.wire.writes), peer.read(), self.wire.closed), (1, b"bye<end>", "lost"))
+
+    def test_broken_at_the_end(self) -> None:
+        """A connection that breaks as it is closed harms nobody else: it is about to be told of."""
+
+        def write(data: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+        self.connected()
+        self.wire.write = write  # type: ignore[method-assign]
+        self.protocol.transport.write_last(b"bye")
+        self.protocol.transport.loseConnection()
+        self.assertEqual(self.wire.closed, "lost")
+
     def test_flood_of_key_updates(self) -> None:
         """Who updates keys again and again and sends nothing is cut off; who does so now and then is not."""
         peer = self.connected()
@@ -312,6 +333,17 @@ class EntryPointTests(SynchronousTestCase):
         table = TLSTable((CERTIFICATE,), CERTIFICATE, {}, {"web": {}})
         self.point.acceptor = self.acceptors.of(table)["web"]
         Peer(self.client(), "nowhere.example").shake_hands()
+
+    def test_one_piece(self) -> None:
+        """A connection's last answer and its end are one write, which is all that is sent for it."""
+        wire = self.client()
+        peer = Peer(wire)
+        peer.shake_hands()
+        wire.take()
+        peer.send(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+        self.assertEqual((len(wire.writes), wire.closed), (1, "lost"))
+        answer = peer.read()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"<end>"), answer)
 
     def test_misdirected(self) -> None:
         """A host of other options than the connection's is answered 421, and reaches nobody."""

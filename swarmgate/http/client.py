@@ -32,6 +32,7 @@ from swarmgate.http.refused import refused_head
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestFields, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
 from swarmgate.transport.network import hand_over
+from swarmgate.transport.tls import TLSTransport
 
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0
@@ -508,11 +509,10 @@ class ClientConnection:
         if data and self._chunked:
             data = chunk(data)
         head = write_response(status, response.reason, response.lines(), end, data)
-        try:
-            self.transport.write(head)
-        except RuntimeError:
-            # It broke this very moment, and connectionLost is about to be called.
-            self._keep_alive = False
+        if done and not keep_alive and isinstance(self.transport, TLSTransport):
+            self.transport.write_last(head)
+        else:
+            self._write(head)
         if done:
             self._answered(exchange)
         elif self._answer_timeout:

@@ -45,16 +45,16 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     message = b""
     at = 0
     for _ in range(_RECORDS_AT_MOST):
-        header = data[at : at + 5]
-        if header[:1] not in (b"", b"\x16") or (len(header) > 1 and header[1] != 3) or len(data) > 2 * LONGEST_HELLO:
+        have = len(data) - at
+        if (have > 0 and data[at] != HANDSHAKE) or (have > 1 and data[at + 1] != 3) or len(data) > 2 * LONGEST_HELLO:
             raise NotTLS
-        if len(header) < 5:
+        if have < 5:
             return None
-        size = header[3] << 8 | header[4]
+        size = data[at + 3] << 8 | data[at + 4]
         if not size or size > LONGEST_HELLO:
             raise NotTLS
         message += data[at + 5 : at + 5 + size]
-        if message[0:1] not in (b"", b"\x01"):
+        if message and message[0] != _CLIENT_HELLO:
             raise NotTLS
         if len(message) >= 4:
             length = message[1] << 16 | message[2] << 8 | message[3]
@@ -68,81 +68,84 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     raise NotTLS
 
 
-class _Octets:
-    """Takes a message apart, front to back."""
-
-    __slots__ = ("_at", "_data")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        taken = self._data[self._at : self._at + count]
-        if len(taken) < count:
-            raise NotTLS
-        self._at += count
-        return taken
-
-    def number(self, count: int) -> int:
-        return int.from_bytes(self.take(count), "big")
-
-    def vector(self, count: int) -> bytes:
-        """What a length of *count* octets stands before."""
-        return self.take(self.number(count))
-
-    def __bool__(self) -> bool:
-        return self._at < len(self._data)
-
-
 def _read(body: bytes) -> ClientHello:
-    try:
-        at = 2 + 32  # The version, and what is random.
-        at += 1 + body[at]  # The session's name,
-        at += 2 + (body[at] << 8 | body[at + 1])  # ciphers,
-        at += 1 + body[at]  # compression methods.
-        if at == len(body):
-            return ClientHello()
-        size = body[at] << 8 | body[at + 1]
-    except IndexError:
-        raise NotTLS from None
-    extensions = body[at + 2 : at + 2 + size]
-    if len(extensions) < size:
+    # Octet by octet, for this is a handshake's largest part in Python. Compiled, nothing keeps an index within the
+    # message but what is said here.
+    octets, end = body, len(body)
+    at = 2 + 32  # The version, and what is random.
+    if at + 1 > end:
         raise NotTLS
+    at += 1 + octets[at]  # The session's name,
+    if at + 2 > end:
+        raise NotTLS
+    at += 2 + (octets[at] << 8 | octets[at + 1])  # ciphers,
+    if at + 1 > end:
+        raise NotTLS
+    at += 1 + octets[at]  # compression methods.
+    if at == end:
+        return ClientHello()
+    if at + 2 > end:
+        raise NotTLS
+    size = octets[at] << 8 | octets[at + 1]
+    at += 2
+    if at + size > end:
+        raise NotTLS
+    end = at + size
     server_name = ""
     protocols: tuple[bytes, ...] = ()
-    at, end = 0, len(extensions)
-    # Twenty of them or so, of which two are wanted: by hand, for this is a handshake's largest part in Python.
+    # Twenty of them or so, of which two are wanted.
     while at < end:
         if at + 4 > end:
             raise NotTLS
-        kind = extensions[at] << 8 | extensions[at + 1]
+        kind = octets[at] << 8 | octets[at + 1]
         start = at + 4
-        at = start + (extensions[at + 2] << 8 | extensions[at + 3])
+        at = start + (octets[at + 2] << 8 | octets[at + 3])
         if at > end:
             raise NotTLS
         if kind == _SERVER_NAME:
-            server_name = _server_name(extensions[start:at])
+            server_name = _server_name(body[start:at])
         elif kind == _ALPN:
-            protocols = _protocols(extensions[start:at])
+            protocols = _protocols(body[start:at])
     return ClientHello(server_name, protocols)
 
 
 def _server_name(value: bytes) -> str:
-    names = _Octets(_Octets(value).vector(2))
-    while names:
-        kind, name = names.number(1), names.vector(2)
+    octets, end = value, _end_of_list(value)
+    at = 2
+    while at < end:
+        if at + 3 > end:
+            raise NotTLS
+        kind = octets[at]
+        start = at + 3
+        at = start + (octets[at + 1] << 8 | octets[at + 2])
+        if at > end:
+            raise NotTLS
         if kind == 0:
             try:
-                return name.decode("ascii").lower().rstrip(".")
+                return value[start:at].decode("ascii").lower().rstrip(".")
             except UnicodeDecodeError:
                 raise NotTLS from None
     return ""
 
 
 def _protocols(value: bytes) -> tuple[bytes, ...]:
-    names = _Octets(_Octets(value).vector(2))
+    octets, end = value, _end_of_list(value)
     protocols = []
-    while names:
-        protocols.append(names.vector(1))
+    at = 2
+    while at < end:
+        start = at + 1
+        at = start + octets[at]
+        if at > end:
+            raise NotTLS
+        protocols.append(value[start:at])
     return tuple(protocols)
+
+
+def _end_of_list(value: bytes) -> int:
+    """Where a list ends whose length in two octets *value* begins with."""
+    if len(value) < 2:
+        raise NotTLS
+    end = 2 + (value[0] << 8 | value[1])
+    if end > len(value):
+        raise NotTLS
+    return end

@@ -21,8 +21,11 @@ cdef class TLSTransport:
     @cython.locals(begins=bint, ended=bint, received=bytes, piece=bytes, pieces=list, size=Py_ssize_t)
     cpdef dataReceived(self, bytes data)
     cpdef write(self, bytes data)
+    cpdef write_last(self, bytes data)
+    cdef _encrypt(self, bytes data)
     cdef bint _shake_hands(self) except -1
     cdef _give_up(self, object error)
     cdef _break(self, object error)
     cdef _flush(self)
     cdef _end(self)
+    cdef _announce_end(self)

@@ -13,7 +13,6 @@ What must hold:
 
 from __future__ import annotations
 
-import contextlib
 import re
 import ssl
 from collections.abc import Callable
@@ -88,7 +87,7 @@ class TLSTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_name)
-        # What is called for each request: without the methods in Python around it, where CPython has them.
+        # What is called again and again: without the methods in Python around it, where CPython has them.
         self._inner: Any = getattr(self._tls, "_sslobj", self._tls)
         self._secured: Callable[[TLSTransport], IProtocol] | None = secured
         self._failed = failed
@@ -190,7 +189,7 @@ class TLSTransport:
     def _shake_hands(self) -> bool:
         """Go on with the handshake. Returns whether it is over."""
         try:
-            self._tls.do_handshake()
+            self._inner.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return False
@@ -199,10 +198,10 @@ class TLSTransport:
             self._give_up(HandshakeError(_reason(error)))
             self._below.loseConnection()
             return False
-        if not self._server_side or self._tls.version() != "TLSv1.3":
+        if not self._server_side or self._inner.version() != "TLSv1.3":
             self._flush()
         # Else all that is left are tickets, which go with the answer.
-        protocol: str | None = self._tls.selected_alpn_protocol()
+        protocol: str | None = self._inner.selected_alpn_protocol()
         self.negotiatedProtocol = protocol.encode("ascii") if protocol is not None else None
         secured, self._secured = self._secured, None
         assert secured is not None
@@ -233,6 +232,15 @@ class TLSTransport:
     def write(self, data: bytes) -> None:
         if self.disconnecting:
             return
+        self._encrypt(data)
+        self._flush()
+
+    def write_last(self, data: bytes) -> None:
+        """Write what loseConnection() or loseWriteConnection() follows at once: it goes with the end, in one piece."""
+        if not self.disconnecting:
+            self._encrypt(data)
+
+    def _encrypt(self, data: bytes) -> None:
         try:
             if len(data) <= _AT_ONCE:
                 if data:
@@ -243,7 +251,6 @@ class TLSTransport:
         except ssl.SSLError:
             # loseWriteConnection() has ended it: as on a socket, what is written after that is lost.
             return
-        self._below.write(self._outgoing.read())
 
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
@@ -262,10 +269,19 @@ class TLSTransport:
     def _end(self) -> None:
         """Say that nothing will follow."""
         if self._protocol is not None:
+            self._announce_end()
+        try:
+            self._flush()
+        except RuntimeError:
+            # It broke this very moment, and connectionLost is about to be called.
+            return
+
+    def _announce_end(self) -> None:
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLError, ValueError):
             # It wants the peer's answer, which nobody waits for.
-            with contextlib.suppress(ssl.SSLError, ValueError):
-                self._tls.unwrap()
-        self._flush()
+            return
 
     def abortConnection(self) -> None:
         self.disconnecting = True
