@@ -171,6 +171,15 @@ def children_of(composition: Composition) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name in composition.references))
 
 
+def answering_children(composition: Composition) -> tuple[str, ...]:
+    """The names of the children of which clients get answers, each once."""
+    if isinstance(composition, Failover):
+        return children_of(composition)
+    if isinstance(composition, Mirroring):
+        return (composition.service,) if composition.service else ()
+    return tuple(dict.fromkeys(child.name for child in composition.children if child.weight > 0))
+
+
 def children_first(children: Mapping[str, Collection[str]]) -> tuple[list[str], list[tuple[str, ...]]]:
     """An order in which each name comes after its children, and the circles of those that lead back to themselves.
 

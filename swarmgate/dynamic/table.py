@@ -393,6 +393,7 @@ class _World:
             if depths[name] > _DEEPEST:
                 self._is_unreachable(name, f"it is made of services that are made of others, more than {_DEEPEST} deep")
                 self._put(name, (), before)
+                depths[name] = 0
                 continue
             lack = self._put(name, self._children(name), before).lack
             if lack:
