@@ -403,6 +403,14 @@ class FailoverTests(ComposedTests):
             self.assertEqual(self.ask(request), "")
             self.assertIn(b" 413 ", client.take())
 
+    def test_down_meanwhile(self) -> None:
+        """A service that goes down while the body is waited for is not asked."""
+        self.apply(self.ERRORS % "")
+        self.client.receive(POST[:-3])
+        self.assertEqual(self.network.servers, [])
+        self.judge(a=False)
+        self.assertEqual(self.ask(b"llo"), "10.0.0.2")
+
     def test_tunnel(self) -> None:
         """WebSockets pass."""
         self.apply(self.ERRORS % "")

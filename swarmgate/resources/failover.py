@@ -46,28 +46,36 @@ class FailoverResource:
 
     def serve(self, exchange: Exchange) -> None:
         """Hand it to the first child that is up, else to the first that may answer all the same."""
-        child = next((one for one in self._both if one.is_up()), None)
-        if child is None:
-            child = next((one for one in self._both if one.may_answer()), None)
-        if child is None:
-            exchange.service = self.service
-            answer_no_server(exchange, b"Service Unavailable\n")
-        elif child is not self._main or self.fallback is None:
-            child.serve(exchange)
-        elif not self.statuses or exchange.request.upgrade:
-            exchange.retrying = _Guarded(self, exchange, self.fallback)
-            child.serve(exchange)
-        else:
+        if (
+            self.statuses
+            and not exchange.request.upgrade
+            and self.fallback is not None
+            and self._choose() is self._main
+        ):
             at_most = self._at_most if self._at_most >= 0 else 2**62
-            gather(exchange, at_most).addCallback(self._gathered, exchange, child).addErrback(_failed, exchange)
+            gather(exchange, at_most).addCallback(self._gathered, exchange).addErrback(_failed, exchange)
+        else:
+            self._hand(exchange)
 
-    def _gathered(self, whole: bool, exchange: Exchange, child: ServiceLeaf) -> None:
-        assert self.fallback is not None
+    def _choose(self) -> ServiceLeaf | None:
+        up = (child for child in self._both if child.is_up())
+        return next(up, None) or next((child for child in self._both if child.may_answer()), None)
+
+    def _gathered(self, whole: bool, exchange: Exchange) -> None:
         if not whole and 0 <= self._at_most < max(exchange.request.length, len(exchange.pending)):
             exchange.service = self.service
             exchange.answer(413, reason_of(413))
+        else:
+            self._hand(exchange, exchange.pending if whole else None)
+
+    def _hand(self, exchange: Exchange, body: bytes | None = None) -> None:
+        child = self._choose()
+        if child is None:
+            exchange.service = self.service
+            answer_no_server(exchange, b"Service Unavailable\n")
             return
-        exchange.retrying = _Guarded(self, exchange, self.fallback, exchange.pending if whole else None)
+        if child is not self.fallback and self.fallback is not None:
+            exchange.retrying = _Guarded(self, exchange, self.fallback, body)
         child.serve(exchange)
 
 
