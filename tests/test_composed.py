@@ -13,6 +13,7 @@ from swarmgate.dynamic.table import Compiler, EntryPointFacts
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.middlewares import KINDS
 from swarmgate.resources import mirroring
+from swarmgate.resources.composed import Handed
 from swarmgate.resources.gate import Gate
 from tests.memory_network import GET, OK, MemoryGate, MemoryNetwork, MemoryTransport
 
@@ -170,6 +171,18 @@ class WeightedTests(ComposedTests):
         (exchange,) = self.memory.finished_exchanges
         self.assertEqual((exchange.service, exchange.retries), ("b@swarm", 1))
 
+    def test_many_unreachable(self) -> None:
+        """However many servers of one child were tried, of another one as many are."""
+        self.apply(HALVES, a="10.0.1.1 10.0.1.2", b="10.0.2.1 10.0.2.2")
+        self.network.accepts = False
+        self.client.receive(GET)
+        hosts = []
+        for _ in range(4):
+            hosts.append(self.network.connecting[0][0])
+            self.network.refuse()
+        self.assertEqual(sorted(hosts), ["10.0.1.1", "10.0.1.2", "10.0.2.1", "10.0.2.2"])
+        self.assertIn(b"502 Bad Gateway", self.client.take())
+
     def test_all_unreachable(self) -> None:
         """When nobody can be reached each child is asked once, and the answer is the gate's."""
         self.apply(HALVES)
@@ -265,6 +278,9 @@ class WeightedTests(ComposedTests):
             server.receive(answer(503))
             self.clock.advance(0)
         (server,) = self.asked()
+        # What stands behind the attempts before is let go of.
+        exchange: Any = self.client.protocol._exchange
+        self.assertNotIsInstance(exchange.retrying._outer, Handed)
         server.receive(OK)
         self.assertEqual(self.client.take(), OK)
 
@@ -331,6 +347,19 @@ class FailoverTests(ComposedTests):
         server = self.network.accept()
         self.assertEqual(server.getPeer().host, "10.0.0.2")
         self.assertTrue(server.take().endswith(b"\r\n\r\nhello"))
+
+    def test_refused_and_failing(self) -> None:
+        """What the fallback answers is final, also when the service was not reached."""
+        self.apply(self.ERRORS % "")
+        self.network.accepts = False
+        self.client.receive(POST)
+        self.network.refuse()
+        server = self.network.accept()
+        server.take()
+        server.receive(answer(503))
+        self.clock.advance(0)
+        self.assertIn(b" 503 ", self.client.take())
+        self.assertEqual(server.take(), b"")
 
     def test_both_down(self) -> None:
         """With both down the answer is Traefik's."""
@@ -583,6 +612,18 @@ class MirroringTests(ComposedTests):
                 refused += 1
             self.client.receive(GET)
         self.assertEqual(refused, 1)
+        leaf: Any = self.gate._leaves["all@file"].leaf
+        self.assertEqual(leaf._copies.under_way, {"b@swarm": 0})
+
+    def test_mirror_changes(self) -> None:
+        """Copies don't wait for a mirror whose servers are changing: clients may need the room."""
+        self.mirrored()
+        changed = "mirroring: {service: a@swarm, mirrors: [{name: b@swarm, percent: 100}]}"
+        self.apply(changed, b="10.0.0.9")
+        self.ask()
+        self.network.accepts = False
+        self.clock.advance(0)
+        self.network.refuse()
         leaf: Any = self.gate._leaves["all@file"].leaf
         self.assertEqual(leaf._copies.under_way, {"b@swarm": 0})
 

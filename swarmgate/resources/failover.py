@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -11,7 +11,6 @@ from twisted.logger import Logger
 from swarmgate.dynamic.composition import Failover
 from swarmgate.http.exchange import Exchange, reason_of
 from swarmgate.http.gathering import gather
-from swarmgate.middlewares.again import copied
 from swarmgate.resources.composed import Handed, ServiceLeaf
 from swarmgate.resources.waiting import answer_no_server
 
@@ -46,12 +45,8 @@ class FailoverResource:
 
     def serve(self, exchange: Exchange) -> None:
         """Hand it to the first child that is up, else to the first that may answer all the same."""
-        if (
-            self.statuses
-            and not exchange.request.upgrade
-            and self.fallback is not None
-            and self._choose() is self._main
-        ):
+        may_fall_over = self.statuses and self.fallback is not None and not exchange.request.upgrade
+        if may_fall_over and self._main is not None and self._choose() is self._main:
             at_most = self._at_most if self._at_most >= 0 else 2**62
             gather(exchange, at_most).addCallback(self._gathered, exchange).addErrback(_failed, exchange)
         else:
@@ -90,7 +85,7 @@ class _Guarded(Handed):
     :param body: of the request, None if it can't be sent twice.
     """
 
-    __slots__ = ("_body", "_call", "_fallback", "_request", "_service")
+    __slots__ = ("_body", "_fallback", "_service")
 
     def __init__(
         self, service: FailoverResource, exchange: Exchange, fallback: ServiceLeaf, body: bytes | None = None
@@ -99,8 +94,6 @@ class _Guarded(Handed):
         self._service = service
         self._fallback = fallback
         self._body = body
-        self._request = None if body is None else copied(exchange.request)
-        self._call: Any = None
 
     def takes_unreached(self, exchange: Exchange) -> bool:
         if not self._fallback.is_up():
@@ -115,25 +108,19 @@ class _Guarded(Handed):
             return Handed.takes(self, exchange, status)
         exchange.cancel_server()
         # Not from within whoever tells of the answer.
-        self._call = self._service.clock.callLater(0, self._ask, exchange)
+        self._service.clock.callLater(0, self._ask, exchange)
         exchange.connection = self
         return True
 
     def cancel(self) -> None:
-        """The client has left."""
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
+        """The client has left; nobody has been asked yet."""
 
     def _ask(self, exchange: Exchange) -> None:
-        self._call = None
         if exchange.ended or exchange.status or exchange.connection is not self:
             return
         assert self._body is not None
-        assert self._request is not None
         exchange.connection = None
         exchange.taken = False
         exchange.pending = self._body
-        exchange.request = self._request
         exchange.retrying = self._outer
         self.hand(exchange, self._fallback)

@@ -310,9 +310,6 @@ class Gate:
                 leaf = self._leaf_of_children(name, compositions[name], children)
                 served = _Served(service, leaf, kept, {}, children)
                 self._kept.hold(kept)
-            elif served.service is not service:
-                served = attrs.evolve(served, service=service)
-                self._kept.hold(served.kept)
             leaves[name] = served
         return moved
 
