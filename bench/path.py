@@ -3,16 +3,18 @@
 ``python -m bench.path`` serves the same request again and again with all that a gate does in production: strict heads,
 routes, balancing, the access log's line, metrics. Client, server and the log's file are left out. With ``--tls`` the
 client's requests come encrypted, which is done before time is measured, and the answers are. With ``--http2`` the
-client speaks HTTP/2, and each request is a stream of its own.
+client speaks HTTP/2, and each request is a stream of its own; with ``--together`` so many come in one turn of the loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import ssl
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -27,6 +29,7 @@ from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.middlewares import KINDS
 from swarmgate.serving import Serving
+from swarmgate.transport.turn_end import TurnEnd
 
 REQUEST = (
     b"GET /things/%d?colour=blue HTTP/1.1\r\nHost: app.example\r\nUser-Agent: wrk/4.1.0\r\nAccept: */*\r\n"
@@ -81,17 +84,42 @@ class _Transport:
     getHost = getPeer
 
 
-class _Network:
-    """Connects at once, and remembers who it was."""
+class _Server(_Transport):
+    """The loop's end of a connection to a server: who is asked is remembered.
 
-    turn_end = None
+    :ivar answer: gives the gate an answer.
+    """
+
+    def __init__(self, protocol: Any, asked: list[Callable[[bytes], None]]) -> None:
+        self.answer = protocol.dataReceived
+        self._asked = asked
+
+    def write(self, data: bytes) -> None:
+        self._asked.append(self.answer)
+
+
+class _Network:
+    """Connects at once.
+
+    :ivar asked: of those who were asked and have not answered yet, what gives the gate their answers.
+    """
 
     def __init__(self) -> None:
-        self.newest: Any = None
+        self.asked: list[Callable[[bytes], None]] = []
+        self._calls: list[Callable[[], object]] = []
+        self.turn_end = TurnEnd(self._calls.append)
 
     def connect(self, host: str, port: int, timeout: float, protocol: Any, failed: Any) -> None:
-        protocol.makeConnection(_Transport())
-        self.newest = protocol
+        protocol.makeConnection(_Server(protocol, self.asked))
+
+    def answer(self, answer: bytes) -> None:
+        """Everybody answers, and the loop's turn ends."""
+        for give in self.asked:
+            give(answer)
+        self.asked.clear()
+        for call in self._calls:
+            call()
+        self._calls.clear()
 
 
 class _Secured:
@@ -139,10 +167,12 @@ class _Http1:
 
     begin = b""
 
+    def __init__(self) -> None:
+        self._heads = itertools.cycle([REQUEST % number for number in range(256)])
+
     def requests(self, count: int) -> list[bytes]:
         """The next so many."""
-        heads = [REQUEST % number for number in range(256)]
-        return [heads[number & 255] for number in range(count)]
+        return list(itertools.islice(self._heads, count))
 
 
 class _Http2:
@@ -156,7 +186,7 @@ class _Http2:
 
     def requests(self, count: int) -> list[bytes]:
         """The next so many."""
-        return [self._request(number & 255) for number in range(count)]
+        return [self._request(self._stream >> 1 & 255) for _ in range(count)]
 
     def _request(self, number: int) -> bytes:
         section = self._encoder.encode(
@@ -174,12 +204,15 @@ class _Http2:
         return len(section).to_bytes(3, "big") + b"\x01\x05" + stream.to_bytes(4, "big") + section
 
 
-def measure(requests: int, rounds: int, secure: bool = False, size: int = 60, http2: bool = False) -> list[float]:
+def measure(
+    requests: int, rounds: int, secure: bool = False, size: int = 60, http2: bool = False, together: int = 1
+) -> list[float]:
     """CPU microseconds of a request, in each round.
 
     :param secure: over TLS.
     :param http2: in HTTP/2.
     :param size: of an answer's body, in octets.
+    :param together: requests that come, and are answered, in one turn of the loop.
     """
     clock, network = Clock(), _Network()
     answer = ANSWER % size + b"x" * size
@@ -192,26 +225,23 @@ def measure(requests: int, rounds: int, secure: bool = False, size: int = 60, ht
         sealed = _Secured(transport, http2).sealed if secure else bytes
         if wire.begin:
             transport.protocol.dataReceived(sealed(wire.begin))
-        servers = []
-        for request in wire.requests(2):
-            transport.protocol.dataReceived(sealed(request))
-            servers.append(network.newest)
-            network.newest.dataReceived(answer)
-        turns = len(servers)
+        for _ in range(2):
+            transport.protocol.dataReceived(sealed(b"".join(wire.requests(together))))
+            network.answer(answer)
         results = []
-        ask, answers = transport.protocol.dataReceived, [server.dataReceived for server in servers]
+        ask = transport.protocol.dataReceived
         transport.writes = 0
+        turns = requests // together
         for _ in range(rounds):
-            sent = [sealed(request) for request in wire.requests(requests)]
+            sent = [sealed(b"".join(wire.requests(together))) for _ in range(turns)]
             begun = process_time()
-            for number, request in enumerate(sent):
-                ask(request)
-                answers[number % turns](answer)
-            results.append((process_time() - begun) / requests * 1e6)
+            for asked in sent:
+                ask(asked)
+                network.answer(answer)
+            results.append((process_time() - begun) / (turns * together) * 1e6)
             clock.advance(1)
-        expected = requests * rounds
-        if transport.writes != expected:
-            raise SystemExit(f"{transport.writes} answers to {expected} requests")
+        if transport.writes != turns * rounds:
+            raise SystemExit(f"{transport.writes} writes in {turns * rounds} turns")
     return results
 
 
@@ -223,8 +253,11 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true", help="the client speaks TLS")
     parser.add_argument("--http2", action="store_true", help="the client speaks HTTP/2")
     parser.add_argument("--size", type=int, default=60, help="of an answer's body, in octets")
+    parser.add_argument("--together", type=int, default=1, help="with --http2: requests in one turn of the loop")
     options = parser.parse_args()
-    results = measure(options.requests, options.rounds, options.tls, options.size, options.http2)
+    if options.together != 1 and not options.http2:
+        parser.error("--together is for --http2: a client that speaks HTTP/1.1 waits for each answer")
+    results = measure(options.requests, options.rounds, options.tls, options.size, options.http2, options.together)
     print(
         f"{statistics.median(results):.2f} µs a request ({min(results):.2f} - {max(results):.2f}), "
         f"{options.rounds} rounds of {options.requests:,}"

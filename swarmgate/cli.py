@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from swarmgate.config.agent import AgentConfiguration
 from swarmgate.config.load import ConfigurationError, load, load_agent
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.config.reference import help_text
-from swarmgate.structure import Address, nearest_of
+from swarmgate.healthcheck import NO_PING, ping_url, tell, url_of
+from swarmgate.structure import nearest_of
 from swarmgate.uncompiled import is_compiled
 
 USAGE = """\
@@ -48,7 +48,6 @@ with the label swarmgate.agent=true; gates that share a network with it find it 
 """
 
 _COMMANDS = ("run", "check", "healthcheck", "certs", "why", "lint", "agent", "demo", "version", "help")
-_HEALTHCHECK_TIMEOUT = 5.0  # Seconds; Docker's own default is longer, a ping takes none.
 
 _log = Logger("swarmgate")
 
@@ -208,9 +207,7 @@ def _healthcheck_of_agent(words: Sequence[str]) -> int:
     configuration = load_agent_or_complain(words, os.environ)
     if configuration is None:
         return 2
-    healthy, line = ask_ping(_ping_of(configuration.agent.address))
-    print(line, file=sys.stdout if healthy else sys.stderr)
-    return 0 if healthy else 1
+    return tell(url_of(configuration.agent.address))
 
 
 def _demo() -> int:
@@ -267,63 +264,7 @@ def _certs(configuration: StaticConfiguration, words: Sequence[str]) -> int:
 
 def _healthcheck(configuration: StaticConfiguration, in_container: bool) -> int:
     url = ping_url(configuration)
-    if not url and in_container:
-        # The image has a health check, and a gate without ping must not be killed for it.
-        print("the gate in this container has no ping, so there is nothing to ask: taken for healthy")
-        return 0
-    if not url:
+    if not url and not in_container:
         print("swarmgate: healthcheck: ping is off: expected --ping among the options", file=sys.stderr)
         return 1
-    healthy, line = ask_ping(url)
-    print(line, file=sys.stdout if healthy else sys.stderr)
-    return 0 if healthy else 1
-
-
-def ping_url(configuration: StaticConfiguration) -> str:
-    """Where the gate with this configuration answers a ping from its own machine; ``""`` if it doesn't."""
-    ping = configuration.ping
-    entry_point = configuration.entry_points.get(ping.entry_point) if ping is not None else None
-    if entry_point is None:
-        return ""
-    return _ping_of(entry_point.address)
-
-
-def _ping_of(address: Address) -> str:
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return f"http://{Address(host, address.port)}/ping"
-
-
-def get(host: str, port: int, path: str, timeout: float) -> int:
-    """The status of an answer.
-
-    A process of its own asks it, every few seconds, on a machine that may have little time to spare: nothing is loaded
-    for it that the standard library doesn't have.
-
-    :param timeout: seconds.
-    :raises OSError: there is none.
-    :raises http.client.HTTPException: it is no answer.
-    """
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
-def ask_ping(url: str, get: Callable[[str, int, str, float], int] = get) -> tuple[bool, str]:
-    """Is the gate at *url* well, and a line that says so?
-
-    :param get: asks with host, port, path and seconds that it may take, and returns the status.
-    """
-    authority, _, path = url.partition("://")[2].partition("/")
-    host, _, port = authority.rpartition(":")
-    try:
-        status = get(host.strip("[]"), int(port), f"/{path}", _HEALTHCHECK_TIMEOUT)
-    except TimeoutError:
-        return False, f"unhealthy: {url}: no answer within {_HEALTHCHECK_TIMEOUT:g} s"
-    except (OSError, http.client.HTTPException) as error:
-        return False, f"unhealthy: {url}: {error or type(error).__name__}"
-    if status != 200:
-        return False, f"unhealthy: {url}: status {status}, expected 200"
-    return True, f"healthy: {url}"
+    return tell(url or NO_PING)

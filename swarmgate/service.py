@@ -28,6 +28,7 @@ from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from swarmgate import __version__
 from swarmgate.acme.answers import ChallengeLeaf
@@ -43,8 +44,9 @@ from swarmgate.config.sources import unusable
 from swarmgate.dynamic.model import Configuration, HealthCheck
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable
+from swarmgate.dynamic.tls import DEFAULT_NAME, ServersTransport, TLSConfiguration
 from swarmgate.dynamic.tls import Certificate as ServedCertificate
-from swarmgate.dynamic.tls import ServersTransport, TLSConfiguration
+from swarmgate.healthcheck import leave_note, ping_url
 from swarmgate.http.errors import BadRequest
 from swarmgate.internal import ACME_HTTP, API, DASHBOARD, NOOP, PING, PROMETHEUS, internal
 from swarmgate.middlewares import KINDS
@@ -119,6 +121,8 @@ class GateService(Service):
         self._reactor = reactor
         self.is_terminating = False
         self._obtained: dict[Certificate, ServedCertificate] = {}
+        self._made_default: ServedCertificate | None = None
+        self._making_default = False
         self._reloads, self._last_reload = 0, 0.0
         self._replicas: Replicas | None = None
         self.feed = Feed(reactor)
@@ -204,7 +208,7 @@ class GateService(Service):
         return resources
 
     def _apply(self, table: RoutingTable) -> None:
-        self.serving.apply(table)
+        self._serve(table)
         checks = checks_of(table)
         if checks and self._checks is None:
             self._checks = _Checks(self._reactor, servers_transport(self._configuration), self.serving.judge)
@@ -216,6 +220,40 @@ class GateService(Service):
         self._reloads, self._last_reload = self._reloads + 1, time.time()
         if self.resolvers is not None:
             self.resolvers.want(wishes_of(route for routes in table.routes.values() for route in routes))
+
+    def _serve(self, table: RoutingTable) -> None:
+        """Serve by *table*, with a certificate of the gate's own where TLS clients have no other."""
+        tls, options = table.tls, self._configuration.entry_points.values()
+        if tls.default is None and (tls.hosts or any(one.http.tls is not None for one in options)):
+            if self._made_default is None:
+                self._make_default()
+            table = attrs.evolve(table, tls=attrs.evolve(tls, default=self._made_default))
+        self.serving.apply(table)
+
+    def _make_default(self) -> None:
+        """Until it is made, hosts that no certificate is for are refused; nobody comes before the first look."""
+        if self._making_default:
+            return
+        self._making_default = True
+        from swarmgate.tls.reading import own_certificate
+
+        making = self._in_thread(own_certificate)
+        making.addBoth(self._default_made)
+        making.addErrback(lambda failure: _log.failure("no default certificate could be made", failure=failure))
+
+    def _default_made(self, made: ServedCertificate | Failure) -> Failure | None:
+        self._making_default = False
+        if isinstance(made, Failure):
+            return made
+        self._made_default = made
+        _log.info(
+            "no default certificate is configured (tls.stores.default.defaultCertificate): clients of hosts that no "
+            "certificate is for get one that the gate has made itself, {name}",
+            name=DEFAULT_NAME,
+        )
+        if not self.is_terminating:
+            self._serve(self._aggregator.table)
+        return None
 
     def _swarm_provider_of(self, configuration: StaticConfiguration, swarm: ISwarm | None) -> SwarmProvider | None:
         options = configuration.providers.swarm
@@ -232,6 +270,7 @@ class GateService(Service):
             watch=options.watch,
             refresh=options.refresh_seconds,
             apart=self._in_thread,
+            changed=self.feed.swarm_changed,
         )
 
     def _providers(self, configuration: StaticConfiguration) -> list[Any]:
@@ -286,16 +325,7 @@ class GateService(Service):
         self.serving.show(challenges)
         before, self._obtained = self._obtained, {}
         for one in certificates:
-            # Checked when it was read from the store, in a thread: to load a large key takes its time.
-            self._obtained[one] = before.get(one) or ServedCertificate(
-                one.chain_pem.decode("ascii"),
-                one.key_pem.decode("ascii"),
-                one.names,
-                one.not_before,
-                one.not_after,
-                one.kind,
-                one.origin,
-            )
+            self._obtained[one] = before.get(one) or _served(one)
         self._aggregator.publish("acme", Configuration(tls=TLSConfiguration(tuple(self._obtained.values()))))
 
     def _in_thread(self, call: Any, *given: Any, **options: Any) -> Deferred[Any]:
@@ -464,7 +494,7 @@ class GateService(Service):
     def _first_looks(self) -> Any:
         """Wait, for a while, until routes are known: whoever comes before that would be told that there are none."""
         until = self._reactor.seconds() + _FIRST_LOOKS_WITHIN
-        while self.running and not self._is_ready() and self._reactor.seconds() < until:
+        while self.running and (not self._is_ready() or self._making_default) and self._reactor.seconds() < until:
             yield deferLater(self._reactor, 0.02)
 
     def _is_ready(self) -> bool:
@@ -562,6 +592,23 @@ class _Checks:
             for server in service.servers
         }
         self.checker.watch(checks)
+
+
+def _served(one: Certificate) -> ServedCertificate:
+    """A certificate that was obtained. It was checked in a thread: to load a large key takes its time."""
+    from swarmgate.tls.certificates import identity_of, read_chain  # What obtains certificates has it all.
+
+    chain = one.chain_pem.decode("ascii")
+    return ServedCertificate(
+        chain,
+        one.key_pem.decode("ascii"),
+        one.names,
+        one.not_before,
+        one.not_after,
+        one.kind,
+        one.origin,
+        *identity_of(read_chain(chain, one.origin)[0]),
+    )
 
 
 def _deferred(result: Any) -> Deferred[Any]:
@@ -797,6 +844,7 @@ def run(
         _log.critical("{reason}", reason=failure.getErrorMessage())
         reactor.stop()
 
+    leave_note(ping_url(configuration))
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(lambda: service.start().addErrback(cannot_start))
     _log.info("swarmgate {version}, process {pid}", version=__version__, pid=os.getpid())

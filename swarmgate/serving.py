@@ -30,9 +30,9 @@ from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint, LifeCycle
 from swarmgate.http.exchange import NOT_COUNTED, NOT_LOGGED, NOT_TRACED, Exchange
-from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.forwarded import ForwardedPolicy, Networks
 from swarmgate.http.paths import PathPolicy
-from swarmgate.http.per_address import per_address
+from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.http.request_head import HeadLimits
 from swarmgate.http.upstream import UpstreamSettings
 from swarmgate.http2.client import Http2Settings
@@ -61,7 +61,7 @@ from swarmgate.resources.reach import Reaching, idle_connections
 from swarmgate.resources.tree import NotFound, Untold, untold
 from swarmgate.tls.acceptor import Acceptors
 from swarmgate.tls.challenges import Challenges, Shown
-from swarmgate.tls.contexts import ServerContexts, Staples
+from swarmgate.tls.contexts import ServerContexts, Staples, check_authorities
 from swarmgate.tls.tickets import TicketKeys
 from swarmgate.transport.native import NativeNetwork
 from swarmgate.transport.network import Network
@@ -206,8 +206,14 @@ class Serving:
         if connections.amount:
             counts = self._limits.counts(f"inFlightConn {name}")
             entry_point.limit_connections(
-                per_address(counts, connections.amount, connections.ipv6_subnet, settings.forwarded)
+                ConnectionsPerAddress(counts, connections.amount, connections.ipv6_subnet, _proxies(options))
             )
+        if options.proxy_protocol is not None:
+            # Few need it.
+            from swarmgate.http.proxied import Proxies
+
+            proxies = Proxies(options.proxy_protocol.insecure, options.proxy_protocol.trusted_ips)
+            entry_point.proxied = proxies.connection
         if settings.http2 is not None:
             entry_point.protocols[b"h2"] = settings.http2
         return entry_point
@@ -382,10 +388,7 @@ class Serving:
                 yield entry_point.listen((sockets or {}).get(name, handed))
             except OSError as error:
                 raise OSError(f"entry point {name}: {error.strerror or error}") from error
-        # Exchanges leave no cycles behind. What is there now stays, so the collector need not look at it each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 20)
+        spare_collector()
 
     def drain(self) -> Deferred[Any]:
         """Accept nobody any more; the Deferred fires when the last client has gone, or been sent away."""
@@ -415,6 +418,14 @@ class Serving:
         yield DeferredList([sent, too_late], fireOnOneCallback=True)
         too_late.addErrback(lambda failure: None).cancel()
         self._sending.give_up()
+
+
+def spare_collector() -> None:
+    """Have the garbage collector look at what comes from now on, and seldom: what is there now stays."""
+    # Exchanges leave no cycles behind.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def network_of(reactor: Any) -> Network:
@@ -463,6 +474,12 @@ def _flags(observed: Observed) -> int:
 def _life_cycle(options: EntryPointOptions) -> LifeCycle:
     life_cycle = options.transport.life_cycle
     return LifeCycle(life_cycle.request_accept_grace_timeout, life_cycle.grace_time_out)
+
+
+def _proxies(options: EntryPointOptions) -> Networks:
+    """Who is named as one that connects to an entry point for many clients."""
+    proxied = options.proxy_protocol
+    return options.forwarded_headers.trusted_ips + (() if proxied is None else proxied.trusted_ips)
 
 
 def path_policy(options: EntryPointOptions) -> PathPolicy:
@@ -582,8 +599,6 @@ def servers_transport(configuration: StaticConfiguration) -> ServersTransport:
     authorities = []
     for written in options.root_cas:
         text = written if is_pem(written) else Path(written).read_text("utf-8", "replace")
-        from swarmgate.tls.certificates import read_chain  # with cryptography, where there is something to be read
-
-        read_chain(text, "the text given" if is_pem(written) else written)
+        check_authorities(text, "the text given" if is_pem(written) else written)
         authorities.append(text)
     return ServersTransport(insecure_skip_verify=options.insecure_skip_verify, root_cas=tuple(authorities))

@@ -48,7 +48,7 @@ from tests.pki import START, authority
 def certificate(name: str, days: int) -> Certificate:
     """A certificate that ends *days* after START."""
     pair = authority().issue(name, f"www.{name}", days=90, start=START)
-    read = read_certificate(pair.chain, pair.key, f"{name}.crt")
+    read = Certificate(*read_certificate(pair.chain, pair.key, f"{name}.crt"))
     return attrs.evolve(read, not_after=START.timestamp() + days * 86400)
 
 
@@ -655,6 +655,33 @@ class FeedTests(SynchronousTestCase):
         request.viewer.resumeProducing()
         self.assertIn(b'"one"', request.written[-1])
 
+    def test_swarm(self) -> None:
+        """Viewers that ask for it are told at once that the Swarm has changed, of many changes not at each."""
+        other, request = self.view(), self.view(swarm=True)
+        times: list[float] = []
+        request.write = lambda data: times.append(round(self.clock.seconds(), 1))
+        for _ in range(20):
+            self.feed.swarm_changed()
+            self.clock.advance(0.1)
+        self.assertEqual(times, [0.1, 0.8, 1.5])
+        self.assertNotIn(b"event:", b"".join(other.written))
+        self.clock.advance(0.5)
+        self.assertEqual(len(times), 4)
+        self.clock.advance(10)
+        self.assertEqual(len(times), 4)
+
+    def test_slow_swarm(self) -> None:
+        """However often the Swarm changes, one event waits for a viewer that does not read."""
+        request = self.view(swarm=True)
+        before = list(request.written)
+        request.viewer.pauseProducing()
+        for _ in range(100):
+            self.feed.swarm_changed()
+            self.clock.advance(1)
+        self.assertEqual(request.written, before)
+        request.viewer.resumeProducing()
+        self.assertEqual(request.written, [*before, b"event: swarm\ndata: {}\n\n"])
+
     def test_traffic(self) -> None:
         """Viewers that ask for it are told of traffic each second; it is measured once, and not at all without them."""
         asked: list[str] = []
@@ -695,7 +722,10 @@ class FeedTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """Once the last viewer is gone nothing is left to do."""
-        self.view().processingFailed(Exception())
+        self.feed.swarm_changed()
+        request = self.view(swarm=True)
+        self.feed.swarm_changed()
+        request.processingFailed(Exception())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

@@ -60,10 +60,11 @@ ALLOWED = {
     "uncompiled": {"http"},
     "upgrade": set(),
     "fetch": set(),
-    "agent": {"config", "fetch", "observe"},
+    "agent": {"config", "fetch", "healthcheck", "observe"},
     "usage": {"agent", "fetch", "providers"},
     "replicas": {"fetch", "observe", "providers"},
     "service": {
+        "healthcheck",
         "acme",
         "agent",
         "api",
@@ -95,8 +96,9 @@ ALLOWED = {
     "dashboard": set(),
     "api": {"config", "dynamic", "observe", "providers", "structure", "why"},
     "tap": {"cli", "config", "service"},
-    "cli": {"acme", "agent", "config", "demo", "service", "structure", "transport", "uncompiled", "why"},
-    "__main__": {"cli"},
+    "healthcheck": set(),
+    "cli": {"acme", "agent", "config", "demo", "healthcheck", "service", "structure", "transport", "uncompiled", "why"},
+    "__main__": {"cli", "healthcheck"},
     "__init__": {"uncompiled"},
 }
 

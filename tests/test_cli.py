@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import subprocess
 import sys
-from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -203,54 +201,12 @@ class HealthTests(SynchronousTestCase):
         """In an agent's container the health check asks the agent, and not for the ping of a gate."""
         asked: list[str] = []
         self.patch(sys, "stdout", io.StringIO())
-        self.patch(cli, "ask_ping", lambda url: (not asked.append(url), "well"))
+        self.patch(cli, "tell", lambda url: asked.append(url) or 0)
         words = ["/usr/bin/python3", "/opt/swarmgate/bin/swarmgate", "agent", "--agent.address=:9999"]
         self.patch(cli, "_command_line_of_first_process", lambda: words)
         self.assertEqual(cli.main(["healthcheck"]), 0)
         self.assertEqual(asked, ["http://127.0.0.1:9999/ping"])
         self.assertIsNone(cli.options_of_gate(words))
-
-    def url(self, *argv: str) -> str:
-        """Where a gate with these options is asked."""
-        return cli.ping_url(load(argv, {}))
-
-    def test_url(self) -> None:
-        """The gate is asked where it listens; on all addresses means on this machine."""
-        web = "--ping.entrypoint=web"
-        self.assertEqual(self.url("--ping"), "http://127.0.0.1:8080/ping")
-        self.assertEqual(self.url(web, "--entrypoints.web.address=:81"), "http://127.0.0.1:81/ping")
-        self.assertEqual(self.url(web, "--entrypoints.web.address=0.0.0.0:81"), "http://127.0.0.1:81/ping")
-        self.assertEqual(self.url(web, "--entrypoints.web.address=[::]:81"), "http://[::1]:81/ping")
-        self.assertEqual(self.url(web, "--entrypoints.web.address=10.0.0.7:81"), "http://10.0.0.7:81/ping")
-        self.assertEqual(self.url(), "")
-
-    def asked(self, answer: Any) -> tuple[bool, str]:
-        """What the health check of a gate comes to that answers so."""
-
-        def get(*given: Any) -> int:
-            self.assertEqual(given, ("127.0.0.1", 8080, "/ping", 5.0))
-            if isinstance(answer, Exception):
-                raise answer
-            return int(answer)
-
-        return cli.ask_ping("http://127.0.0.1:8080/ping", get)
-
-    def test_outcomes(self) -> None:
-        """A gate whose ping says 200 is well; one that is ending, is not there, is silent or talks nonsense is not."""
-        self.assertEqual(self.asked(200), (True, "healthy: http://127.0.0.1:8080/ping"))
-        for answer, told in (
-            (503, "status 503, expected 200"),
-            (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
-            (TimeoutError(), "no answer within 5 s"),
-            (BadStatusLine("SSH-2.0"), "SSH-2.0"),
-        ):
-            self.assertEqual(self.asked(answer), (False, f"unhealthy: http://127.0.0.1:8080/ping: {told}"))
-
-    def test_starts_quickly(self) -> None:
-        """A health check loads neither a reactor nor what talks TLS: it is started every few seconds."""
-        script = "import sys, swarmgate.cli as cli; cli.ask_ping('http://127.0.0.1:9/ping'); print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-        self.assertEqual({"twisted.internet.tcp", "OpenSSL", "treq", "docker"} & set(done.stdout.split()), set())
 
 
 class ReactorTests(CommandCase):

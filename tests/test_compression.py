@@ -76,6 +76,14 @@ class CompressionTests(SynchronousTestCase):
         coded = hpack.Encoder().huffman_coder.encode(text)
         self.assertEqual(huffman_decoded(coded), text)
 
+    def test_long_huffman(self) -> None:
+        """So are long ones: of symbols with the shortest codes, and with the longest; or they are refused."""
+        for text in (b"a" * 4000, bytes(range(256)) * 8):
+            coded = hpack.Encoder().huffman_coder.encode(text)
+            self.assertEqual(huffman_decoded(coded), text)
+            for malformed in (coded + b"\x00", coded + b"\xff\xff", b"\xff\xff\xff\xff" + coded):
+                self.assertRaises(hpack.HPACKDecodingError, huffman_decoded, malformed)
+
     def test_malformed_huffman(self) -> None:
         """A coded string that is padded with zeros, with too many ones, or that ends within, is refused."""
         for coded in (b"\x00", b"\xff", b"\x1f\xff", b"\xff\xff\xff\xfc", b"\xff\xff\xff\xff"):

@@ -79,6 +79,7 @@ class SourceTests(SynchronousTestCase):
               web:
                 address: ":8080"
                 forwardedHeaders: {trustedIPs: [10.0.0.0/8, 192.168.1.1]}
+                proxyProtocol: {trustedIPs: [10.0.0.5, "2001:db8::/64"]}
             ping: {entryPoint: web}
             accessLog: {}
             """
@@ -86,6 +87,7 @@ class SourceTests(SynchronousTestCase):
             [entryPoints.web]
             address = ":8080"
             forwardedHeaders.trustedIPs = ["10.0.0.0/8", "192.168.1.1"]
+            proxyProtocol.trustedIPs = ["10.0.0.5", "2001:db8::/64"]
             [ping]
             entryPoint = "web"
             [accessLog]
@@ -93,18 +95,23 @@ class SourceTests(SynchronousTestCase):
         environ = {
             "SWARMGATE_ENTRYPOINTS_WEB_ADDRESS": ":8080",
             "SWARMGATE_ENTRYPOINTS_WEB_FORWARDEDHEADERS_TRUSTEDIPS": "10.0.0.0/8, 192.168.1.1",
+            "SWARMGATE_ENTRYPOINTS_WEB_PROXYPROTOCOL_TRUSTEDIPS": "10.0.0.5,2001:db8::/64",
             "SWARMGATE_PING_ENTRYPOINT": "web",
             "SWARMGATE_ACCESSLOG": "true",
         }
         options = (
             "--entrypoints.web.address :8080 --entrypoints.web.forwardedheaders.trustedips=10.0.0.0/8 "
-            "--entryPoints.web.forwardedHeaders.trustedIPs=192.168.1.1 -ping.entryPoint web --accesslog"
+            "--entryPoints.web.forwardedHeaders.trustedIPs=192.168.1.1 -ping.entryPoint web --accesslog "
+            "--entryPoints.web.proxyProtocol.trustedIPs=10.0.0.5,2001:db8::/64"
         )
         expected = loaded(gate_yml=yaml)
         self.assertEqual(
             expected.entry_points["web"].forwarded_headers.trusted_ips,
             (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("192.168.1.1/32")),
         )
+        proxied = expected.entry_points["web"].proxy_protocol
+        assert proxied is not None
+        self.assertEqual([str(one) for one in proxied.trusted_ips], ["10.0.0.5/32", "2001:db8::/64"])
         self.assertEqual(loaded(gate_toml=toml), expected)
         self.assertEqual(loaded((), environ), expected)
         self.assertEqual(loaded(options), expected)
@@ -287,13 +294,26 @@ class FaultTests(SynchronousTestCase):
                 told([*with_address, f"--{option}"]), [f'{key}: "{value}" from option --{key}: expected {expected}']
             )
 
+    def test_nobody_believed(self) -> None:
+        """The PROXY protocol without anybody who is believed is a mistake; with everybody, a risk that is told of."""
+        key = "entryPoints.web.proxyProtocol"
+        for option in (f"--{key}", f"--{key}.insecure=false"):
+            (line,) = told(["--entryPoints.web.address=:80", option])
+            self.assertEqual(
+                line,
+                f"{key}: expected trustedIPs, or insecure=true: else no PROXY header would be believed, "
+                f"from option --{key}" + (".insecure" if "insecure" in option else ""),
+            )
+        configuration = load(["--entryPoints.web.address=:80", f"--{key}.insecure", "--providers.swarm"], {})
+        (notice,) = configuration.notices
+        self.assertIn(f"{key}.insecure: ", notice)
+
     def test_not_there(self) -> None:
         """Traefik's options that swarmgate doesn't have are refused by name, never swallowed."""
         refused = "an option of Traefik's that swarmgate does not have yet"
         for key in (
             "entryPoints.web.http3",
             "entryPoints.web.udp.timeout",
-            "entryPoints.web.proxyProtocol.insecure",
             "entryPoints.web.forwardedHeaders.connection",
             "serversTransport.spiffe",
             "providers.swarm.username",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.pki import authority
+
 _GATE = """
 import sys
 from swarmgate.transport.reactor import install_reactor
@@ -28,11 +30,16 @@ print(*sorted(sys.modules))
 """
 
 _FILE = """
-import sys
+import sys, time
 from types import SimpleNamespace
 from swarmgate.middlewares import KINDS
 from swarmgate.providers.file import look
-assert look(SimpleNamespace(filename=sys.argv[1], directory=""), KINDS, None).files
+from swarmgate.tls.reading import own_certificate
+configuration = look(SimpleNamespace(filename=sys.argv[1], directory=""), KINDS, None, time.time()).configuration
+assert not configuration.problems, configuration.problems
+(read,), own = configuration.tls.certificates, own_certificate()
+assert (read.names, read.common_name, read.issuer) == (("a.example",), "a.example", "test root"), read
+assert own.common_name == "SWARMGATE DEFAULT CERT" and "PRIVATE KEY" in own.key
 print(*sorted(sys.modules))
 """
 
@@ -45,6 +52,7 @@ _BY_OPTION = {
     "requests": "--providers.swarm.endpoint=unix:///nowhere.sock",
     "swarmgate.api.resource": "--api",
     "swarmgate.dashboard.resource": "--api",
+    "swarmgate.observe.exposition": "--metrics.prometheus",
     "swarmgate.observe.prometheus": "--metrics.prometheus",
     "swarmgate.providers.file": "--providers.file.filename=routes.yml",
     "swarmgate.providers.swarm.watcher": "--providers.swarm.endpoint=unix:///nowhere.sock",
@@ -57,7 +65,7 @@ _BY_OPTION = {
     "twisted.web.server": "--api",
     "urllib3": "--providers.swarm.endpoint=unix:///nowhere.sock",
 }
-#: What only a part of the dynamic configuration needs, or another command.
+#: What only a part of the dynamic configuration needs, an option of who serves, or another command.
 _LATER = {
     "acme",
     "brotli",
@@ -69,6 +77,7 @@ _LATER = {
     "swarmgate.acme.resolvers",
     "swarmgate.demo",
     "swarmgate.health.ask",
+    "swarmgate.http.proxied",
     "swarmgate.limits.redis",
     "swarmgate.middlewares.basic_auth",
     "swarmgate.middlewares.compress",
@@ -79,6 +88,7 @@ _LATER = {
     "swarmgate.resources.mirroring",
     "swarmgate.resources.weighted",
     "swarmgate.transport.classic",
+    "swarmgate.transport.proxy_protocol",
     "swarmgate.usage.watch",
     "swarmgate.why.services",
     "txredisapi",
@@ -119,12 +129,14 @@ class FootprintTests(SynchronousTestCase):
         parents = {"swarmgate.service", "swarmgate.config.load", "swarmgate.providers", "swarmgate.documents", "yaml"}
         self.assertEqual(modules & (_BY_OPTION.keys() | _LATER | parents), set())
 
-    def test_file(self) -> None:
-        """What certificates are read with is there once a file has something to say of TLS."""
-        path = Path(self.mktemp()).absolute().with_suffix(".yml")
+    def test_certificates(self) -> None:
+        """What certificates are read and made with is in memory for no longer than that takes."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        authority().issue("a.example").write(folder, "a")
+        path = folder / "routes.yml"
         path.write_text(
-            "http:\n  services:\n    a:\n      loadBalancer:\n        servers: [{url: 'http://10.0.0.1'}]\n"
+            f"tls:\n  certificates: [{{certFile: {folder}/a.crt, keyFile: {folder}/a.key}}]\n"
+            f"  options: {{m: {{clientAuth: {{caFiles: [{folder}/a.crt], clientAuthType: RequestClientCert}}}}}}\n"
         )
-        self.assertNotIn("cryptography", imported(_FILE, str(path)))
-        path.write_text("tls:\n  options:\n    default:\n      sniStrict: true\n")
-        self.assertIn("cryptography", imported(_FILE, str(path)))
+        self.assertEqual(imported(_FILE, str(path)) & {"cryptography", "OpenSSL"}, set())

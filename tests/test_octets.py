@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.http.octets import decimal, has_either, joined
+from swarmgate.http2.octets import frame_head
 
 
 class OctetsTests(SynchronousTestCase):
@@ -32,3 +33,9 @@ class OctetsTests(SynchronousTestCase):
     def test_has_either(self, octets: bytes, one: int, other: int) -> None:
         """Either is looked for in all of it, behind a NUL as well."""
         self.assertEqual(has_either(octets, one, other), one in octets or other in octets)
+
+    @given(st.integers(0, 2**24 - 1), st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**32 - 1))
+    def test_frame_head(self, size: int, kind: int, flags: int, stream_id: int) -> None:
+        """A frame's head has its numbers at their widths, the highest octet first."""
+        parts = (size.to_bytes(3, "big"), bytes((kind, flags)), stream_id.to_bytes(4, "big"))
+        self.assertEqual(frame_head(size, kind, flags, stream_id), b"".join(parts))

@@ -8,8 +8,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.http.forwarded import ForwardedPolicy
-from swarmgate.http.per_address import ConnectionsPerAddress, per_address
+from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.limits.local import LocalCounts
 
 
@@ -57,7 +56,7 @@ class PerAddressTests(SynchronousTestCase):
         for connection in connections:
             if connection is not None:
                 self.limit.closed(connection)
-        self.assertEqual((len(self.counts), self.limit._held, self.limit._peers), (0, {}, {}))
+        self.assertEqual((len(self.counts), self.limit._held, self.limit._below), (0, {}, {}))
 
     def test_handed_over(self) -> None:
         """A connection that is handed from protocol to protocol stays one."""
@@ -76,6 +75,17 @@ class PerAddressTests(SynchronousTestCase):
         self.limit.closed(http)
         self.assertEqual(len(self.counts), 0)
 
+    def test_handed_over_to_tls(self) -> None:
+        """What is spoken over TLS is on the connection that the handshake was on."""
+        self.limit = ConnectionsPerAddress(self.counts, 1)
+        greeting, http = Connection("192.0.2.1"), Connection(None)
+        http.transport = Connection("192.0.2.1", transport=greeting)
+        self.assertTrue(self.limit.opened(greeting))
+        self.assertTrue(self.limit.opened(http))
+        self.limit.closed(greeting)
+        self.limit.closed(http)
+        self.assertEqual(len(self.counts), 0)
+
     def test_ipv6(self) -> None:
         """Who has a network of IPv6 has one address; IPv4 addresses in IPv6 are what they are."""
         self.assertEqual([self.open(f"2001:db8::{number}") is None for number in range(3)], [False, False, True])
@@ -85,15 +95,16 @@ class PerAddressTests(SynchronousTestCase):
         self.assertIsNone(self.open("::ffff:192.0.2.1"))
         self.assertIsNotNone(self.open("::ffff:192.0.2.2"))
 
-    def test_trusted(self) -> None:
-        """A load balancer may have as many as it has clients; but trusting everybody is no reason to count nobody."""
-        networks = (ipaddress.ip_network("10.0.0.0/8"),)
-        self.limit = per_address(self.counts, 1, 64, ForwardedPolicy(b"gate", trusted=networks))
+    def test_same_port(self) -> None:
+        """Connections that balancers make for a client are as many as they are, whatever port it is said to have."""
+        self.assertEqual([self.limit.opened(Connection("192.0.2.1", 0)) for _ in range(3)], [True, True, False])
+
+    def test_proxies(self) -> None:
+        """A load balancer may have as many as it has clients."""
+        self.limit = ConnectionsPerAddress(self.counts, 1, proxies=(ipaddress.ip_network("10.0.0.0/8"),))
         self.assertNotIn(None, [self.open("10.1.2.3") for _ in range(5)])
         self.assertNotIn(None, [self.open("::ffff:10.1.2.3") for _ in range(5)])
         self.assertEqual([self.open("192.0.2.1") is None for _ in range(2)], [False, True])
-        self.limit = per_address(self.counts, 1, 64, ForwardedPolicy(b"gate", insecure=True))
-        self.assertEqual([self.open("192.0.2.2") is None for _ in range(2)], [False, True])
 
     def test_many_addresses(self) -> None:
         """What is remembered of addresses is bounded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ class ResourceLeafTests(SynchronousTestCase):
         client.receive(GET)
         client.reset()
         self.assertEqual(len(told), 1)
+
+    def test_nothing_for_the_collector(self) -> None:
+        """A request that is done with is let go at once: a hundred viewers' questions are no work for the collector."""
+
+        class Slow(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> Any:
+                request.notifyFinish().addErrback(lambda _: None)
+                requests.append(request)
+                return NOT_DONE_YET
+
+        requests: list[Any] = []
+        client, slow, leaving = leaf_gate(Form()).client(), leaf_gate(Slow()).client(), leaf_gate(Slow()).client()
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na")
+        slow.receive(GET)
+        requests.pop().finish()
+        leaving.receive(GET)
+        requests.pop()
+        leaving.reset()
+        self.assertEqual(gc.collect(), 0)
 
     def test_endless_body(self) -> None:
         """A body that is too long for an ordinary resource is refused, and what is still under way is let go."""

@@ -148,6 +148,24 @@ class FollowingTests(WatcherCase):
         self.pass_time(1.01)
         self.assertNotIn("http://10.9.9.9:80", self.urls())
 
+    def test_told_of_each_change(self) -> None:
+        """Who wants to know hears of a Swarm that has changed though no route has, and of no other look."""
+        self.swarm.add_service("web", LABELS)
+        told: list[int] = []
+        self.follow(changed=lambda: told.append(len(self.published)))
+        self.pass_time(30)
+        self.assertEqual(told, [1])
+        started = self.swarm.start_task("web", "10.9.9.9", state="preparing")
+        self.pass_time(1.0)
+        told.clear()
+        published = len(self.published)
+        self.swarm.set_task(started, state="starting")
+        self.pass_time(1.0)
+        self.assertEqual(told, [published])
+        self.swarm.set_task(started, state="running")
+        self.pass_time(1.0)
+        self.assertEqual(told, [published, published + 1])
+
     def test_no_change(self) -> None:
         """While nothing changes nothing is published, and tasks are looked at once per interval."""
         self.swarm.add_service("web", LABELS)

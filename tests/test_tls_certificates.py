@@ -9,11 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.dynamic.tls import Certificate
+from swarmgate.dynamic.tls import DEFAULT_NAME, Certificate, doubts_about
 from swarmgate.tls.certificates import (
-    DEFAULT_NAME,
     CertificateError,
-    doubts_about,
     make_default_certificate,
     read_certificate,
     read_chain,
@@ -25,7 +23,7 @@ from tests.pki import NOW, START, Authority, authority, key_pem
 
 def read(*names: str, **issue: object) -> Certificate:
     pair = authority().issue(*names, **issue)  # type: ignore[arg-type]
-    return read_certificate(pair.chain, pair.key, "a.crt", "a.key")
+    return Certificate(*read_certificate(pair.chain, pair.key, "a.crt", "a.key"))
 
 
 class CertificateTests(SynchronousTestCase):
@@ -36,6 +34,8 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(certificate.not_after - certificate.not_before, 10 * 86400)
         self.assertEqual((certificate.kind, certificate.origin), ("EC", "a.crt"))
         self.assertEqual(read("a.example", kind="RSA").kind, "RSA")
+        identity = (certificate.common_name, certificate.serial.isdigit(), certificate.issuer)
+        self.assertEqual(identity, ("A.example", True, "test root"))
 
     def test_order(self) -> None:
         """Whatever its order in the file, the certificate is served first, then its issuers, without the root."""
@@ -44,7 +44,7 @@ class CertificateTests(SynchronousTestCase):
         leaf, issuer = pair.chain.split("-----END CERTIFICATE-----\n")[:2]
         end = "-----END CERTIFICATE-----\n"
         mixed = authority().pem + issuer + end + leaf + end
-        self.assertEqual(read_certificate(mixed, pair.key, "a.crt").chain, pair.chain)
+        self.assertEqual(read_certificate(mixed, pair.key, "a.crt")[0], pair.chain)
 
     def test_faults(self) -> None:
         """What is wrong is told with the file in which it is."""
@@ -78,7 +78,7 @@ class CertificateTests(SynchronousTestCase):
 
     def test_default(self) -> None:
         """The gate's own certificate is marked as such, and OpenSSL takes it."""
-        certificate = make_default_certificate(NOW)
+        certificate = Certificate(*make_default_certificate(NOW, DEFAULT_NAME))
         self.assertEqual((certificate.kind, doubts_about(certificate, NOW)), ("EC", ""))
         subject = read_chain(certificate.chain, "")[0].subject.rfc4514_string()
         self.assertEqual(subject, f"CN={DEFAULT_NAME}")

@@ -36,7 +36,7 @@ def certificate(
     name: str = "a.example", responder: str = URL, issuer: Authority = ISSUER, kind: str = "EC"
 ) -> Certificate:
     pair = issuer.issue(name, responder=responder, kind=kind)
-    return read_certificate(pair.chain, pair.key, f"{name}.crt")
+    return Certificate(*read_certificate(pair.chain, pair.key, f"{name}.crt"))
 
 
 def question(one: Certificate) -> Question:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.table import TLSTable
-from swarmgate.dynamic.tls import CIPHER_SUITES, ServersTransport, TLSOptions
+from swarmgate.dynamic.tls import CIPHER_SUITES, Certificate, ServersTransport, TLSOptions
 from swarmgate.http.client import ClientSettings
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.entry_point import EntryPoint
@@ -30,7 +30,7 @@ from tests.memory_network import MemoryNetwork, MemoryTransport
 from tests.pki import NOW, Pair, authority
 
 PAIR = authority().issue("a.example", "10.0.0.1")
-CERTIFICATE = read_certificate(PAIR.chain, PAIR.key, "a.crt")
+CERTIFICATE = Certificate(*read_certificate(PAIR.chain, PAIR.key, "a.crt"))
 
 
 class Recorder:
@@ -305,6 +305,14 @@ class EntryPointTests(SynchronousTestCase):
         self.assertEqual(self.served, [("plain", False), ("secure", True)])
         self.assertEqual(len(self.point), 2)
 
+    def test_no_default(self) -> None:
+        """Without a default certificate hosts that none is for are refused, and served as soon as there is one."""
+        self.assertRaises(ssl.SSLError, Peer(self.client(), "nowhere.example").shake_hands)
+        Peer(self.client()).shake_hands()
+        table = TLSTable((CERTIFICATE,), CERTIFICATE, {}, {"web": {}})
+        self.point.acceptor = self.acceptors.of(table)["web"]
+        Peer(self.client(), "nowhere.example").shake_hands()
+
     def test_misdirected(self) -> None:
         """A host of other options than the connection's is answered 421, and reaches nobody."""
         peer = Peer(self.client())
@@ -364,7 +372,7 @@ class ContextTests(SynchronousTestCase):
         """The contexts of certificates that are gone are dropped."""
         contexts = ServerContexts(("http/1.1",), TicketKeys(b"s" * 32))
         other_pair = authority().issue("b.example")
-        other = read_certificate(other_pair.chain, other_pair.key, "b.crt")
+        other = Certificate(*read_certificate(other_pair.chain, other_pair.key, "b.crt"))
         first, second = (contexts.get(TLSOptions(), (one,), NOW) for one in (CERTIFICATE, other))
         contexts.forget_others((other,))
         self.assertIsNot(contexts.get(TLSOptions(), (CERTIFICATE,), NOW), first)
@@ -389,7 +397,7 @@ class ContextTests(SynchronousTestCase):
     def test_faults(self) -> None:
         """What OpenSSL does not take is told with the file it is from, and without the key."""
         other = authority().issue("b.example")
-        broken = read_certificate(PAIR.chain, PAIR.key, "a.crt")
+        broken = Certificate(*read_certificate(PAIR.chain, PAIR.key, "a.crt"))
         object.__setattr__(broken, "key", other.key)
         error = self.assertRaises(ContextError, server_context, TLSOptions(), (broken,), (), b"k" * 80)
         self.assertIn("a.crt", str(error))
@@ -409,7 +417,7 @@ class SecureNetworkTests(SynchronousTestCase):
         """Connect to 10.0.0.1, which shows *pair*, and go through the handshake."""
         secure = SecureNetwork(self.network, client_context(transport), transport.server_name, self.deadlines)
         secure.connect("10.0.0.1", 443, 3.0, self.protocol, self.failures.append)  # type: ignore[arg-type]
-        certificate = read_certificate(pair.chain, pair.key, "x")
+        certificate = Certificate(*read_certificate(pair.chain, pair.key, "x"))
         context = server_context(TLSOptions(), (certificate,), ("http/1.1",), b"k" * 80)
         server = TLSTransport(context, lambda tls: Recorder(), lambda error: None)  # type: ignore[arg-type, return-value]
         wire = self.network.servers[-1]

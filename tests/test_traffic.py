@@ -13,6 +13,9 @@ from typing import Any
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -20,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import Exchange
+from swarmgate.observe.exposition import exposition
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.observe.prometheus import Labels, MetricsLeaf, State, families
 from swarmgate.observe.summary import BOUNDS as FINE
@@ -331,6 +335,31 @@ class FamiliesTests(TrafficCase):
         self.assertEqual(told["traefik_swarm_convergence_seconds_sum", ()], 7.5)
         ((labels, value),) = [(key[1], value) for key, value in told.items() if key[0] == "traefik_tls_certs_not_after"]
         self.assertEqual((dict(labels)["sans"], value), ("a.example", 1234.0))
+
+
+class ExpositionTests(TrafficCase):
+    @given(
+        st.lists(st.text('nN \\\n"{}=,\xe9'), min_size=2, max_size=2),
+        st.text('nN \\\n"'),
+        st.floats() | st.integers(-(10**12), 10**12),
+    )
+    def test_as_others_write_it(self, texts: list[str], help_: str, value: float) -> None:
+        """Whatever labels, help and numbers there are, each octet is as prometheus_client writes it."""
+        counter = CounterMetricFamily("requests", help_, labels=("url", "by"))
+        counter.add_metric(texts, value)
+        gauge = GaugeMetricFamily("up", help_, value)
+        histogram = HistogramMetricFamily("seconds", help_, labels=("url", "by"))
+        histogram.add_metric(texts, [("0.1", 1), ("+Inf", 2)], value)
+        empty = GaugeMetricFamily("nothing", help_, labels=("url",))
+        made = [counter, gauge, histogram, empty]
+
+        class Made:
+            def collect(self) -> Any:
+                return made
+
+        registry = CollectorRegistry()
+        registry.register(Made())
+        self.assertEqual(exposition(made), generate_latest(registry))
 
 
 class LagTests(SynchronousTestCase):

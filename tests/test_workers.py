@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import pickle
 import socket
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import succeed
 from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,7 +31,7 @@ from swarmgate.transport.sockets import bind, dealt, handed_over, take
 from swarmgate.upgrade import started_with
 from swarmgate.workers import messages
 from swarmgate.workers.cores import quota_of, usable_cores
-from swarmgate.workers.parent import how, sum_of
+from swarmgate.workers.parent import Workers, how, sum_of
 from swarmgate.workers.restarts import Restarts
 
 ENTRY_POINTS = {"web": EntryPointFacts(), "other": EntryPointFacts()}
@@ -238,3 +242,22 @@ class SumTests(SynchronousTestCase):
             self.assertEqual(worker.take(), {})
         ((_, total),) = parent.kinds()
         self.assertEqual((total.requests, total.seconds), (4, 1.0))
+
+
+class ParentTests(SynchronousTestCase):
+    def test_collector_is_spared(self) -> None:
+        """Once workers serve, the collector takes the parent no time for what is there already."""
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        self.addCleanup(gc.unfreeze)
+        gc.unfreeze()
+        workers = Workers(
+            load(["--entryPoints.web.address=127.0.0.1:0"], {}), Clock(), loop, 2, {}, lambda: True, lambda: True, b""
+        )
+        self.addCleanup(workers._close, workers._sockets.values())
+        for worker in workers._workers:
+            self.patch(worker, "start", lambda sockets: succeed(None))
+        self.successResultOf(workers.listen())
+        self.assertGreater(gc.get_freeze_count(), 10_000)
+        self.assertGreaterEqual(gc.get_threshold()[0], 10_000)

@@ -553,6 +553,8 @@ async def viewers(over: Until, port: int, own: int, count: int, asks: float, scr
         writer.close()
 
     async def read_slowly(made: socket.socket) -> None:
+        # Not all at the same moment: on the core that they share with the honest it would be these who wait for it.
+        await asyncio.wait([ended], timeout=random.random())
         while not ended.done():
             await asyncio.wait([ended], timeout=1.0)
             with contextlib.suppress(BlockingIOError):

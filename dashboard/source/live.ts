@@ -7,12 +7,13 @@ import { put } from "./history";
 import type { Overview, Swarm, Traffic } from "./told";
 import { follow } from "./updates";
 
-const AGAIN = 1; // Seconds until what is shown is asked for anew: a task that starts, or fails, is no change of a route.
+const AGAIN = 5; // Seconds until what is shown is asked for anew: numbers change, and checks fail, without an event.
 const DEAR = 5; // An answer is asked for anew after so many times what it took, if that is later,
 const SELDOM = 30; // but after so many seconds at the latest.
 const OLD = 5; // Seconds without a word after which what is shown is called old.
 const KEPT = 1000; // Changes.
-const SOON = 150; // Milliseconds in which many changes are taken for one.
+const SOON = 100; // Milliseconds in which many changes are taken for one,
+const SPREAD = 200; // and more, by chance: all open pages are told at the same moment.
 
 export interface Change {
   at: number;
@@ -35,12 +36,14 @@ document.addEventListener("visibilitychange", () => { shown.value = !document.hi
 
 let due = 0;
 function soon(): void {
-  clearTimeout(due);
-  due = setTimeout(() => { changed.value += 1; }, SOON);
+  due ||= setTimeout(() => {
+    due = 0;
+    changed.value += 1;
+  }, SOON + Math.random() * SPREAD);
 }
 
 export function listen(past = true): void {
-  const events = new EventSource(address("events", { traffic: "true", ...(past ? { past: "true" } : {}) }));
+  const events = new EventSource(address("events", { swarm: "true", traffic: "true", ...(past ? { past: "true" } : {}) }));
   let waiting: Change[] = [];
   const take = () => {
     changes.value = [...waiting.reverse(), ...changes.peek()].slice(0, KEPT);
@@ -57,6 +60,7 @@ export function listen(past = true): void {
     heard.value = Date.now();
     put(JSON.parse(event.data) as Traffic);
   });
+  events.addEventListener("swarm", soon);
   events.addEventListener("reset", soon);
   events.addEventListener("open", soon);
   events.addEventListener("error", () => {

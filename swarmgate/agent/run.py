@@ -19,6 +19,7 @@ from swarmgate.agent.server import AgentResource, Sampler, read_token
 from swarmgate.config.agent import Agent, AgentConfiguration
 from swarmgate.config.sources import unusable
 from swarmgate.fetch import Fetch
+from swarmgate.healthcheck import leave_note, url_of
 from swarmgate.observe.logs import start_logging
 
 _log = Logger("swarmgate")
@@ -97,6 +98,7 @@ def run(configuration: AgentConfiguration, reactor: Any) -> int:
         port=listening.getHost().port,
         how="" if token else " and answers whoever reaches it: agent.tokenFile is not set",
     )
+    leave_note(url_of(options.address))
     reactor.run()
     logging.stop()
     return 0

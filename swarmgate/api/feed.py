@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
@@ -17,6 +17,8 @@ _KEPT = 1000  # Events that a viewer may be behind.
 _HEARTBEAT = 15.0  # Seconds; proxies close what is silent for a minute.
 _MOST_VIEWERS = 500
 _TRAFFIC_EVERY = 1.0  # Seconds.
+_SWARM_EVERY = 0.7  # Seconds from one event to the next: a rollout changes the Swarm all the time.
+_SWARM = b"event: swarm\ndata: {}\n\n"
 
 
 class Traffic(Protocol):
@@ -43,6 +45,8 @@ class Feed:
         self._viewers: set[_Viewer] = set()
         self._pulses: dict[bytes, _Pulse] = {}  # By what is asked for as ?replica.
         self._clock = clock
+        self._swarm_told = -_SWARM_EVERY
+        self._swarm_due: IDelayedCall | None = None
         self._heart = LoopingCall(self._beat)
         self._heart.clock = clock
 
@@ -67,6 +71,18 @@ class Feed:
             self._events.append((self._last, b"id: %d\nevent: change\ndata: %s\n\n" % (self._last, data)))
         for viewer in list(self._viewers):
             viewer.read_on()
+
+    def swarm_changed(self) -> None:
+        """Tell viewers that ask for it (``?swarm=true``) that the Swarm is another one, of many changes together."""
+        if self._swarm_due is None and any(viewer.of_swarm for viewer in self._viewers):
+            wait = max(0.0, self._swarm_told + _SWARM_EVERY - self._clock.seconds())
+            self._swarm_due = self._clock.callLater(wait, self._tell_of_swarm)
+
+    def _tell_of_swarm(self) -> None:
+        self._swarm_due = None
+        self._swarm_told = self._clock.seconds()
+        for viewer in list(self._viewers):
+            viewer.tell_of_swarm()
 
     def after(self, seen: int) -> tuple[bytes, int]:
         """What has happened after event *seen*, and the last event's number.
@@ -95,7 +111,7 @@ class Feed:
             seen = self._events[0][0] - 1
         request.setHeader(b"Content-Type", b"text/event-stream")
         request.setHeader(b"Cache-Control", b"no-store")
-        viewer = _Viewer(self, request, seen)
+        viewer = _Viewer(self, request, seen, arguments.get(b"swarm") == [b"true"])
         self._viewers.add(viewer)
         pulse = self._pulses.get(arguments.get(b"replica", [b""])[-1])
         if pulse is not None and arguments.get(b"traffic") == [b"true"]:
@@ -112,6 +128,9 @@ class Feed:
         self._viewers.discard(viewer)
         if not self._viewers and self._heart.running:
             self._heart.stop()
+        if not self._viewers and self._swarm_due is not None:
+            self._swarm_due.cancel()
+            self._swarm_due = None
         for pulse in self._pulses.values():
             pulse.discard(viewer)
 
@@ -152,16 +171,29 @@ class _Pulse:
 
 @implementer(IPushProducer)
 class _Viewer:
-    def __init__(self, feed: Feed, request: Any, seen: int) -> None:
+    """
+    :ivar of_swarm: whether it asks for changes of the Swarm.
+    """
+
+    def __init__(self, feed: Feed, request: Any, seen: int, of_swarm: bool) -> None:
+        self.of_swarm = of_swarm
         self._feed = feed
         self._request = request
         self._seen = seen
+        self._swarm_changed = False
         self._paused = False
+
+    def tell_of_swarm(self) -> None:
+        self._swarm_changed = self.of_swarm
+        self.read_on()
 
     def read_on(self) -> None:
         """Write what has happened since, unless the connection is full."""
         if not self._paused:
             text, self._seen = self._feed.after(self._seen)
+            if self._swarm_changed:
+                self._swarm_changed = False
+                text += _SWARM
             if text:
                 self._request.write(text)
 

@@ -366,6 +366,7 @@ def openapi() -> JSON:
             "summary": "Changes as they happen",
             "parameters": [
                 _query("traffic", "true: traffic, too, each second"),
+                _query("swarm", "true: when the Swarm has changed, too, but not what has"),
                 _query("past", "true: the last 1000 changes, too, for who does not come with Last-Event-ID"),
                 _REPLICA,
             ],

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import attrs
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from swarmgate.dynamic.composition import (
     Composition,
@@ -332,7 +330,7 @@ def _certificate(certificate: Certificate, is_default: bool, now: float) -> dict
     item: dict[str, JSON] = {
         "name": certificate.names[0] if certificate.names else certificate.origin,
         "names": list(certificate.names),
-        "issuer": _issuer(certificate.chain),
+        "issuer": certificate.issuer,
         "notBefore": certificate.not_before,
         "notAfter": certificate.not_after,
         "kind": certificate.kind,
@@ -345,19 +343,6 @@ def _certificate(certificate: Certificate, is_default: bool, now: float) -> dict
 
 def _day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
-
-
-@functools.lru_cache(10_000)
-def _issuer(chain: str) -> str:
-    """Who has issued the first certificate of *chain*: its common name, else its organisation, or "" for neither."""
-    try:
-        issuer = x509.load_pem_x509_certificate(chain.encode()).issuer
-    except ValueError:
-        return ""
-    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
-        for one in issuer.get_attributes_for_oid(kind):
-            return str(one.value)
-    return ""
 
 
 def entry_points(known: Known) -> list[dict[str, JSON]]:

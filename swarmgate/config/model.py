@@ -209,7 +209,23 @@ class InFlightConn:
     )
 
 
-@not_yet("proxyProtocol", "http3", "udp", "allowACMEByPass")
+@attrs.frozen
+class ProxyProtocol:
+    """Whose PROXY headers are believed: they come before all else of a connection, and say who its client is."""
+
+    insecure: bool = option(default=False, doc="Believe the PROXY headers of everybody.")
+    trusted_ips: tuple[IPNetwork, ...] = option(
+        default=(),
+        doc="Addresses and networks whose PROXY headers are believed; those of others are taken off and ignored.",
+        key="trustedIPs",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.insecure and not self.trusted_ips:
+            raise ValueError("expected trustedIPs, or insecure=true: else no PROXY header would be believed")
+
+
+@not_yet("http3", "udp", "allowACMEByPass")
 @attrs.frozen
 class EntryPoint:
     """A listening address, with its own limits and deadlines."""
@@ -220,6 +236,9 @@ class EntryPoint:
     )
     reuse_port: bool = option(default=False, doc="Let several processes listen on one port (SO_REUSEPORT).")
     transport: Transport = option(factory=Transport, doc="Connections.")
+    proxy_protocol: ProxyProtocol | None = option(
+        default=None, doc="The PROXY protocol, versions 1 and 2, of load balancers before the gate."
+    )
     forwarded_headers: ForwardedHeaders = option(factory=ForwardedHeaders, doc="X-Forwarded-* headers.")
     http: EntryPointHTTP = option(factory=EntryPointHTTP, doc="Requests.")
     http2: HTTP2 = option(factory=HTTP2, doc="HTTP/2.")
@@ -228,7 +247,8 @@ class EntryPoint:
     )
     in_flight_conn: InFlightConn = option(
         factory=InFlightConn,
-        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` are not limited. swarmgate's own.",
+        doc="Connections of one address. Those of ``forwardedHeaders.trustedIPs`` and ``proxyProtocol.trustedIPs`` are "
+        "not limited. swarmgate's own.",
     )
 
 
@@ -778,6 +798,11 @@ class StaticConfiguration:
         notices = []
         if self.api is not None and self.api.insecure:
             notices.append("api.insecure: whoever reaches the entry point traefik can read all routes and tasks")
+        for name, entry_point in self.entry_points.items():
+            if entry_point.proxy_protocol is not None and entry_point.proxy_protocol.insecure:
+                notices.append(
+                    f"entryPoints.{name}.proxyProtocol.insecure: whoever reaches the entry point can claim any address"
+                )
         if self.providers.swarm is None and self.providers.file is None:
             notices.append(
                 "providers: there is none, so every request is answered with 404; "

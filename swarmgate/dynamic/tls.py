@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Literal
 
@@ -40,6 +41,9 @@ CIPHER_SUITES: Mapping[str, str] = {
     "TLS_CHACHA20_POLY1305_SHA256": "",
 }
 """Cipher suites by Go's names, with OpenSSL's."""
+
+DEFAULT_NAME = "SWARMGATE DEFAULT CERT"
+"""The common name of the certificate that the gate makes itself."""
 
 INTERMEDIATE = tuple(dict.fromkeys(list(CIPHER_SUITES.values())[:6]))
 """The cipher suites of Mozilla's intermediate profile for TLS 1.2, by OpenSSL's names."""
@@ -207,6 +211,9 @@ class Certificate:
     :ivar not_before: when it begins to be valid, and :ivar not_after: when it ends; seconds since 1970.
     :ivar kind: of key: ``EC``, ``RSA`` or ``Ed25519``.
     :ivar origin: where it was read, for messages.
+    :ivar common_name: of its subject; ``""`` for none.
+    :ivar serial: its number, as its issuer has given it.
+    :ivar issuer: who has issued it: the common name, else the organisation, ``""`` for neither.
     """
 
     chain: str = attrs.field(repr=False)
@@ -216,6 +223,9 @@ class Certificate:
     not_after: float = 0.0
     kind: str = "EC"
     origin: str = ""
+    common_name: str = ""
+    serial: str = ""
+    issuer: str = ""
 
 
 @attrs.frozen
@@ -234,3 +244,21 @@ class TLSConfiguration:
 def is_pem(text: str) -> bool:
     """Whether *text* is the thing itself, not the path of a file."""
     return "-----BEGIN" in text
+
+
+def doubts_about(certificate: Certificate, now: float) -> str:
+    """What is wrong with a certificate that is served all the same, ``""`` for nothing.
+
+    :param now: seconds since 1970.
+    """
+    if now > certificate.not_after:
+        return f"the certificate expired on {_day(certificate.not_after)}"
+    if now < certificate.not_before:
+        return f"the certificate is not valid before {_day(certificate.not_before)}"
+    if not certificate.names:
+        return "the certificate names no host: no client asks for it"
+    return ""
+
+
+def _day(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import Service
@@ -22,6 +22,9 @@ from swarmgate.http.exchange import Exchange
 from swarmgate.http.greeting import Acceptor, Greeting, SecureSite
 from swarmgate.http.per_address import ConnectionsPerAddress
 from swarmgate.transport.network import ListeningSocket, Network
+
+if TYPE_CHECKING:
+    from swarmgate.http.proxied import Proxied
 
 _log = Logger()
 #: Seconds in which connections that are half made are made.
@@ -50,6 +53,7 @@ class EntryPoint(Service):
     :ivar draining: it is being stopped; clients are told to come back elsewhere.
     :ivar refusals: how many requests were refused, by reason.
     :ivar turns_away: new connections are answered with 503, or, if they begin with TLS, closed.
+    :ivar proxied: makes the protocol for connections that may begin with a PROXY header; None: none does.
     :ivar acceptor: decides what TLS clients get, None if TLS is not spoken; for clients that are yet to come.
     :ivar protocols: what makes the protocol for clients with which ALPN has agreed on a name; all others speak
         HTTP/1.1.
@@ -95,6 +99,7 @@ class EntryPoint(Service):
             admission.add(self)
         # Per process.
         self.turns_away = False
+        self.proxied: Callable[[EntryPoint, Deadlines, float], Proxied] | None = None
         self.acceptor: Acceptor | None = None
         self.protocols: dict[bytes | None, Callable[[SecureSite, ClientSettings, Deadlines], Any]] = {}
         self._secure_settings = attrs.evolve(settings, secure=True)
@@ -102,7 +107,7 @@ class EntryPoint(Service):
         self.draining = False
         self.refusals: Counter[str] = Counter()
         self._listening: list[ListeningSocket] = []
-        self._connections: set[ClientConnection | Greeting] = set()
+        self._connections: set[ClientConnection | Greeting | Proxied] = set()
         self._empty: Deferred[None] | None = None
         self._too_late: Any = None
 
@@ -126,13 +131,13 @@ class EntryPoint(Service):
     def limit_connections(self, limit: ConnectionsPerAddress) -> None:
         """Let *limit* decide which connections may be there, from now on."""
 
-        def opened(connection: ClientConnection | Greeting) -> None:
+        def opened(connection: ClientConnection | Greeting | Proxied) -> None:
             self._connections.add(connection)
             if not limit.opened(connection):
                 self.refusals["too many connections of one address"] += 1
                 connection.abort()
 
-        def closed(connection: ClientConnection | Greeting) -> None:
+        def closed(connection: ClientConnection | Greeting | Proxied) -> None:
             limit.closed(connection)
             EntryPoint.closed(self, connection)
 
@@ -145,10 +150,10 @@ class EntryPoint(Service):
     def finished(self, exchange: Exchange) -> None:
         """Nobody wants to know. If somebody does, *record* takes this method's place."""
 
-    def opened(self, connection: ClientConnection | Greeting) -> None:
+    def opened(self, connection: ClientConnection | Greeting | Proxied) -> None:
         self._connections.add(connection)
 
-    def closed(self, connection: ClientConnection | Greeting) -> None:
+    def closed(self, connection: ClientConnection | Greeting | Proxied) -> None:
         self._connections.discard(connection)
         if self._admission is not None and self._admission.is_full:
             self._admission.left()
@@ -195,12 +200,9 @@ class EntryPoint(Service):
     def _connection(self) -> Any:
         if self._admission is not None:
             self._admission.arrived()
-        if self.turns_away:
-            self.refusals["overload: connection"] += 1
-            return TurnedAway(self._deadlines)
-        if self.acceptor is not None:
-            return Greeting(self, self.acceptor, self._deadlines, self._settings.head_timeout)
-        return self.plain()
+        if self.proxied is not None:
+            return self.proxied(self, self._deadlines, self._settings.head_timeout)
+        return self.greeting()
 
     # What an Admission tells.
 
@@ -217,6 +219,21 @@ class EntryPoint(Service):
     def idle(self) -> list[Any]:
         """The connections that wait for a request of which nothing has come."""
         return [connection for connection in self._connections if getattr(connection, "is_idle", bool)()]
+
+    # proxied's Door.
+
+    def announced(self, connection: Proxied) -> None:
+        """*connection* has been accepted, and its peer is about to say whose it is: until then it is nobody's."""
+        self._connections.add(connection)
+
+    def greeting(self) -> Any:
+        """The protocol for a client that has said nothing yet."""
+        if self.turns_away:
+            self.refusals["overload: connection"] += 1
+            return TurnedAway(self._deadlines)
+        if self.acceptor is not None:
+            return Greeting(self, self.acceptor, self._deadlines, self._settings.head_timeout)
+        return self.plain()
 
     # greeting's Door.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Protocol
 
-from swarmgate.http.forwarded import ForwardedPolicy
+from swarmgate.http.forwarded import Networks, is_within
 
 #: Addresses whose network is remembered.
 _REMEMBERED = 4096
@@ -29,50 +28,47 @@ class ConnectionsPerAddress:
 
     :param amount: so many connections each address may have.
     :param ipv6_subnet: IPv6 addresses whose first bits, so many, are the same are one.
-    :param trusted: whose peers are not counted, since they connect for many clients: proxies and load balancers.
+    :param proxies: the networks of those that are not counted, since they connect for many clients.
     """
 
-    def __init__(
-        self, counts: Counts, amount: int, ipv6_subnet: int = 64, trusted: Callable[[str], bool] | None = None
-    ) -> None:
+    def __init__(self, counts: Counts, amount: int, ipv6_subnet: int = 64, proxies: Networks = ()) -> None:
         self._counts = counts
         self._amount = amount
         self._shift = 128 - ipv6_subnet
-        self._trusted = trusted
-        #: By the address and port of the peer: the place, and how many protocols.
-        self._held: dict[tuple[str, int], list[Any]] = {}
-        self._peers: dict[Any, tuple[str, int]] = {}
+        self._proxies = proxies
+        #: By what is below all protocols of a connection: the place, and how many of them.
+        self._held: dict[Any, list[Any]] = {}
+        self._below: dict[Any, Any] = {}
         self._sources: dict[str, str | None] = {}
 
     def opened(self, protocol: Any) -> bool:
         """*protocol* begins to serve its connection. Returns whether the connection may be there."""
         transport = protocol.transport
-        if transport is None or protocol in self._peers:
+        if transport is None or protocol in self._below:
             return True
-        peer = transport.getPeer()
-        key = (getattr(peer, "host", None) or "", getattr(peer, "port", 0))
-        held = self._held.get(key)
+        below = getattr(transport, "transport", transport)  # of TLS
+        held = self._held.get(below)
         if held is None:
-            source = self._source(key[0])
+            source = self._source(getattr(transport.getPeer(), "host", None) or "")
             if source is None:
                 return True
             place = self._counts.enter(source, self._amount)
             if place is None:
                 return False
-            held = self._held[key] = [place, 0]
+            held = self._held[below] = [place, 0]
         held[1] += 1
-        self._peers[protocol] = key
+        self._below[protocol] = below
         return True
 
     def closed(self, protocol: Any) -> None:
         """*protocol* does not serve its connection any more."""
-        key = self._peers.pop(protocol, None)
-        if key is None:
+        below = self._below.pop(protocol, None)
+        if below is None:
             return
-        held = self._held[key]
+        held = self._held[below]
         held[1] -= 1
         if not held[1]:
-            del self._held[key]
+            del self._held[below]
             self._counts.leave(held[0])
 
     def _source(self, host: str) -> str | None:
@@ -91,15 +87,9 @@ class ConnectionsPerAddress:
                 source = host = str(address.ipv4_mapped)
             else:
                 source = f"{int(address) >> self._shift:x}"
-        if self._trusted is not None and self._trusted(host):
+        if address is not None and is_within(host, self._proxies):
             source = None
         if len(self._sources) >= _REMEMBERED:
             self._sources.clear()
         self._sources[host] = source
         return source
-
-
-def per_address(counts: Counts, amount: int, ipv6_subnet: int, policy: ForwardedPolicy) -> ConnectionsPerAddress:
-    """Connections counted so, but for those of peers whose X-Forwarded-For is believed one by one."""
-    trusted = None if policy.insecure or not policy.trusted else policy.trusts
-    return ConnectionsPerAddress(counts, amount, ipv6_subnet, trusted)

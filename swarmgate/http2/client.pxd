@@ -7,6 +7,12 @@ from swarmgate.http2.compression cimport Encoder
 from swarmgate.http2.connection cimport Connection, Stream
 from swarmgate.http2.heads cimport Requests
 
+cdef double NEVER, _SECTION_OCTETS_COUNT
+cdef int CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE
+cdef int GOAWAY, ACK
+cdef long long HIGHEST_STREAM
+cdef Py_ssize_t _EARNS, _LONG, _LONG_EARNS, _FRAMES_A_TURN, _SECTION_COUNTS
+
 
 cdef class Http2Connection(Connection):
     cdef public object site

@@ -457,7 +457,8 @@ class Http2Connection(Connection):
     def discard(self, stream: ClientStream) -> None:
         """*stream* is over."""
         if self.streams.pop(stream.id, None) is not None:
-            self._waiting.pop(stream, None)
+            if self._waiting:
+                self._waiting.pop(stream, None)
             self._stream_gone()
 
     def _stream_gone(self) -> None:
@@ -605,7 +606,7 @@ class ClientStream(Stream):
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        Stream.__init__(self, connection, stream_id)
+        self.open(connection, stream_id)
         self._has_head = True
         self._accepted: Request | None = None
         self._exchange: Exchange | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from struct import Struct
+
+from swarmgate.http2.octets import frame_head
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = 0x1
@@ -41,15 +42,6 @@ class Fault(Exception):
         super().__init__(reason)
         self.error = error
         self.reason = reason
-
-
-#: Three octets of length with the one of the type, the flags, the stream.
-_pack_head = Struct(">IBI").pack
-
-
-def frame_head(size: int, kind: int, flags: int, stream_id: int) -> bytes:
-    """The first nine octets of a frame with *size* octets of payload (RFC 9113, 4.1)."""
-    return _pack_head(size << 8 | kind, flags, stream_id)
 
 
 def reset(stream_id: int, error: int) -> bytes:

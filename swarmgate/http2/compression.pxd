@@ -1,14 +1,18 @@
 cimport cython
 
+from swarmgate.http2.octets cimport symbols
+
 cdef bytes _NEXT
 cdef bytes _KINDS
 cdef bytes _COMPLETE
 cdef bytes _MAY_END
+cdef Py_ssize_t _FIRST_DYNAMIC
+cdef Py_ssize_t _OVERHEAD
 cdef dict _FIELDS
 cdef dict _NAMES
 
 
-@cython.locals(at=Py_ssize_t, out=bytearray, state=int, octet=int, step=int, next_step=int, kind=int, next_kind=int)
+@cython.locals(decoded=bytes)
 cpdef bytes huffman_decoded(bytes data)
 
 

@@ -13,6 +13,8 @@ from hpack import HPACKDecodingError, InvalidTableSizeError, OversizedHeaderList
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
+from swarmgate.http2.octets import symbols
+
 Field = tuple[bytes, bytes]
 
 #: By index, of which 0 stands for none (RFC 7541, Appendix A).
@@ -50,11 +52,11 @@ def _huffman_states() -> tuple[bytes, bytes, bytes, bytes]:
     A state is how much of a symbol's code was read; there are as many as symbols, 256. By state and four bits: the next
     state, whether something was complete, and which symbol. By state: whether a string may end in it.
     """
-    symbols = {
+    codes = {
         (length, bits): symbol
         for symbol, (bits, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True))
     }
-    starts = sorted({(short, bits >> length - short) for length, bits in symbols for short in range(length)})
+    starts = sorted({(short, bits >> length - short) for length, bits in codes for short in range(length)})
     numbers = {start: number for number, start in enumerate(starts)}
     following, kinds, complete = bytearray(), bytearray(), bytearray()
     for start in starts:
@@ -63,7 +65,7 @@ def _huffman_states() -> tuple[bytes, bytes, bytes, bytes]:
             kind = out = 0
             for place in (3, 2, 1, 0):
                 length, bits = length + 1, bits << 1 | four >> place & 1
-                symbol = symbols.get((length, bits))
+                symbol = codes.get((length, bits))
                 if symbol is not None:
                     # The sign for a string's end is in none. No code has less than five bits, so that this comes once.
                     kind, out = (_SYMBOL, symbol) if symbol < 256 else (_NO_CODE, 0)
@@ -83,24 +85,10 @@ def huffman_decoded(data: bytes) -> bytes:
 
     :raises HPACKDecodingError: it is not coded so, or is padded with other than the fewest ones.
     """
-    out = bytearray()
-    state = 0
-    for at in range(len(data)):
-        octet = data[at]
-        step = state << 4 | octet >> 4
-        kind = _KINDS[step]
-        if kind == 1:
-            out.append(_COMPLETE[step])
-        next_step = _NEXT[step] << 4 | octet & 0x0F
-        next_kind = _KINDS[next_step]
-        if next_kind == 1:
-            out.append(_COMPLETE[next_step])
-        if kind == 2 or next_kind == 2:
-            raise HPACKDecodingError("the end of a Huffman-coded string in its middle")
-        state = _NEXT[next_step]
-    if not _MAY_END[state]:
-        raise HPACKDecodingError("Huffman-coded string without its end")
-    return bytes(out)
+    decoded = symbols(data, _NEXT, _KINDS, _COMPLETE, _MAY_END)
+    if decoded is None:
+        raise HPACKDecodingError("Huffman-coded string with its end in the middle, or without it")
+    return decoded
 
 
 class Decoder:

@@ -1,8 +1,15 @@
 cimport cython
 
 from swarmgate.http.deadlines cimport Deadlines
-from swarmgate.http2.codec cimport frame_head
 from swarmgate.http2.compression cimport Decoder, Encoder
+from swarmgate.http2.octets cimport frame_head
+from swarmgate.transport.turn_end cimport TurnEnd
+
+cdef double NEVER
+cdef int CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE
+cdef int PING, WITH_PRIORITY
+cdef long long FRAME_AT_MOST, WINDOW_AT_MOST, STREAM_WINDOW, CONNECTION_WINDOW
+cdef long long _OPEN_STREAM_AT, _OPEN_CONNECTION_AT, _GATHERED_AT_MOST
 
 
 cdef class Stream:
@@ -20,6 +27,7 @@ cdef class Stream:
     cdef list _trailers
     cdef long long _unopened
 
+    cdef open(self, Connection connection, long long stream_id)
     @cython.locals(was_held=Py_ssize_t)
     cpdef put(self, bytes data)
     cpdef put_end(self, list trailers)
@@ -41,7 +49,7 @@ cdef class Stream:
 
 cdef class Connection:
     cdef public Deadlines deadlines
-    cdef object _turn_end
+    cdef TurnEnd _turn_end
     cdef public object transport
     cdef public bint is_full
     cdef public double full_since

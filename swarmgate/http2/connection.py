@@ -42,10 +42,10 @@ from swarmgate.http2.codec import (
     WINDOW_UPDATE,
     WITH_PRIORITY,
     Fault,
-    frame_head,
 )
 from swarmgate.http2.compression import Decoder, Encoder
 from swarmgate.http2.heads import lowered
+from swarmgate.http2.octets import frame_head
 
 #: Octets that a peer may send on a stream before the other side has taken them, and on the connection on the way.
 STREAM_WINDOW = 262144
@@ -92,13 +92,17 @@ class Stream:
     )
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
+        self.open(connection, stream_id)
+
+    def open(self, connection: Connection, stream_id: int) -> None:
+        """The stream is *connection*'s, and has the number *stream_id*."""
         self.id = stream_id
         self.deadline = NEVER
         self.held = 0
-        self.window = connection.first_window
         self.has_ended = False
         self.has_sent_all = False
         self._connection: Any = connection
+        self.window = connection.first_window
         #: A request's, or an answer's, field section has come.
         self._has_head = False
         #: Octets that the peer may send.
@@ -303,7 +307,8 @@ class Connection:
                 if not self.take(kind, flags, stream_id, data, begin, at):
                     break
         finally:
-            self._rest = data[at:]
+            if at < size:
+                self._rest = data[at:]
         return at > 0
 
     def take(self, kind: int, flags: int, stream_id: int, data: bytes, at: int, end: int) -> bool:

@@ -4,6 +4,9 @@ from swarmgate.http.message cimport FieldBlock, Request, Response
 from swarmgate.http.request_head cimport RequestHeads
 
 
+cdef int _COLON
+
+
 cdef class _Alike:
     cdef bytes method
     cdef bytes authority

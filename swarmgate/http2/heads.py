@@ -23,6 +23,7 @@ _BAD_VALUES = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\n[\t ]|[\t ]\n")
 #: Fields that belong to one connection, which HTTP/2 frames itself (RFC 9113, 8.2.2).
 _OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_COLON = 0x3A
 _SCHEMES = frozenset((b"http", b"https"))
 _REMEMBERED = 4096
 #: Octets of a path that is remembered.
@@ -183,7 +184,7 @@ def _place_of_path(fields: Fields) -> int:
     for place, (name, _) in enumerate(fields):
         if name == b":path":
             return place
-        if name[:1] != b":":
+        if not name or name[0] != _COLON:
             break
     return -1
 

@@ -268,7 +268,7 @@ class ServerStream(Stream):
     )
 
     def __init__(self, connection: Http2ServerConnection, stream_id: int, exchange: Exchange, chooser: Chooser) -> None:
-        Stream.__init__(self, connection, stream_id)
+        self.open(connection, stream_id)
         self._upstream = connection.upstream
         self._exchange: Exchange | None = exchange
         self._chooser = chooser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import attrs
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -20,6 +18,7 @@ from twisted.python.failure import Failure
 
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.exchange import PLAIN_TEXT, Exchange
+from swarmgate.observe.exposition import exposition
 from swarmgate.observe.traffic import Kind, Tally, Traffic
 
 _log = Logger()
@@ -88,7 +87,8 @@ def families(prefix: str, labels: Labels, traffic: Traffic, state: State, lag: f
         labels=("cn", "serial", "sans"),
     )
     for certificate in state.certificates:
-        family.add_metric(_labels_of(certificate), certificate.not_after)
+        sans = ",".join(certificate.names)
+        family.add_metric((certificate.common_name, certificate.serial, sans), certificate.not_after)
     yield family
     yield from _traffic(prefix, labels, traffic)
     if labels.services:
@@ -202,25 +202,6 @@ def _parts(
     yield from (requests, durations, received, sent)
 
 
-@functools.lru_cache(maxsize=4096)
-def _labels_of(certificate: Certificate) -> tuple[str, str, str]:
-    """Common name, serial number and other names of a certificate."""
-    # With what certificates are read by, which a gate without any has no use for.
-    from cryptography.x509 import load_pem_x509_certificate
-    from cryptography.x509.oid import NameOID
-
-    read = load_pem_x509_certificate(certificate.chain.encode())
-    names = read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else "", str(read.serial_number), ",".join(certificate.names)
-
-
-class _Now:
-    """A collector of prometheus_client for what is told at one moment."""
-
-    def __init__(self, told: Callable[[], Iterable[Metric]]) -> None:
-        self.collect = told
-
-
 class MetricsLeaf:
     """Answers with all metrics, to GET and HEAD (``prometheus@internal``).
 
@@ -262,10 +243,7 @@ class MetricsLeaf:
             written.addErrback(lambda failure: _log.failure("metrics can't be written", failure))
 
     def _write(self, tell: Callable[[], Iterable[Metric]]) -> bytes:
-        registry = CollectorRegistry()
-        registry.register(_Now(tell))
-        written: bytes = generate_latest(registry) + generate_latest(self._process)
-        return written
+        return exposition(itertools.chain(tell(), self._process.collect()))
 
     def _arrived(self, written: bytes) -> None:
         self._written = written

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import Service
@@ -23,10 +23,8 @@ from twisted.python.failure import Failure
 from swarmgate.documents import SUFFIXES
 from swarmgate.dynamic.file_format import decode_file, merge_files, problem_of
 from swarmgate.dynamic.model import Configuration, Problem
+from swarmgate.providers.material import Material, complete, look_at, read
 from swarmgate.structure import StructureError
-
-if TYPE_CHECKING:
-    from swarmgate.providers.material import Material
 
 LOOK_EVERY = 0.25
 """Seconds between two looks."""
@@ -139,15 +137,14 @@ def _with_material(files: Mapping[str, SeenFile], before: Seen, now: float) -> S
         good = file.good
         if good is None or good.tls_files is None:
             continue
-        from swarmgate.providers.material import Material, complete, look_at  # with cryptography, for who has TLS
-
         known = before.material.get(name, Material())
         paths = look_at(good.tls_files, good.servers_transports, known.paths)
         earlier = before.files.get(name)
         if name in before.completed and earlier is not None and earlier.good is good and paths == known.paths:
             material[name], completed[name] = known, before.completed[name]
         else:
-            completed[name], material[name] = complete(good, good.tls_files, paths, known, now)
+            readings = read(good.tls_files, good.servers_transports, paths, known)
+            completed[name], material[name] = complete(good, good.tls_files, paths, readings, known, now)
     return Seen(files, (), material, completed)
 
 
@@ -228,6 +225,7 @@ class FileProvider(Service):
         self.is_ready = False
         self._seen: Seen | None = None
         self._published: Configuration | None = None
+        self._took = 0.0
         self._waiting: IDelayedCall | None = None
         self._looking: Deferred[None] | None = None
 
@@ -246,12 +244,19 @@ class FileProvider(Service):
 
     def _look(self) -> None:
         self._waiting = None
-        started = self._clock.seconds()
-        looking = self._apart(look, self._options, self._kinds, self._seen, self._now())
+        looking = self._apart(self._look_now)
         looking.addCallback(self._looked)
         looking.addErrback(self._failed)
         self._looking = looking
-        looking.addCallback(lambda _: self._rest(self._clock.seconds() - started))
+        looking.addCallback(lambda _: self._rest())
+
+    def _look_now(self) -> Seen:
+        """In a thread of its own; what counts is what others could have used: not to wait for another process."""
+        started = time.thread_time()
+        try:
+            return look(self._options, self._kinds, self._seen, self._now())
+        finally:
+            self._took = time.thread_time() - started
 
     def _looked(self, seen: Seen) -> None:
         self._seen = seen
@@ -266,7 +271,7 @@ class FileProvider(Service):
     def _failed(self, failure: Failure) -> None:
         _log.failure("looking at files failed", failure=failure)
 
-    def _rest(self, took: float) -> None:
+    def _rest(self) -> None:
         self._looking = None
         if self.running and self._options.watch:
-            self._waiting = self._clock.callLater(max(LOOK_EVERY, took * _REST), self._look)
+            self._waiting = self._clock.callLater(max(LOOK_EVERY, self._took * _REST), self._look)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -19,9 +20,14 @@ from swarmgate.dynamic.tls import (
     TLSConfiguration,
     TLSFiles,
     TLSOptions,
+    doubts_about,
     is_pem,
 )
-from swarmgate.tls.certificates import CertificateError, doubts_about, read_certificate, read_chain
+from swarmgate.tls import reading
+from swarmgate.tls.contexts import ContextError, check_authorities
+
+if TYPE_CHECKING:
+    from swarmgate.tls.certificates import Written
 
 _LARGEST = 2**20  # Octets of a file: the authorities of a whole system have less than a quarter.
 
@@ -42,6 +48,10 @@ class SeenPath:
 
 
 Paths = Mapping[str, SeenPath]
+Pair = tuple[str, str]
+"""A certificate and a key as they are written: each a path, or the text itself."""
+Readings = Mapping[Pair, Certificate | str]
+"""The certificate of each pair, or why there is none."""
 
 
 @attrs.frozen
@@ -49,12 +59,14 @@ class Material:
     """What was read, and what of it was good.
 
     :ivar paths: by path.
-    :ivar certificates: the last good one of each pair of a certificate and a key, as they are written.
+    :ivar readings: of these.
+    :ivar certificates: the last good one of each pair.
     :ivar authorities: the last good text of each.
     """
 
     paths: Paths = attrs.field(factory=dict)
-    certificates: Mapping[tuple[str, str], Certificate] = attrs.field(factory=dict)
+    readings: Readings = attrs.field(factory=dict)
+    certificates: Mapping[Pair, Certificate] = attrs.field(factory=dict)
     authorities: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -63,14 +75,17 @@ def look_at(files: TLSFiles, transports: Mapping[str, ServersTransport], before:
     return {path: _look_at(path, before.get(path)) for path in sorted(_paths(files, transports))}
 
 
-def _paths(files: TLSFiles, transports: Mapping[str, ServersTransport]) -> set[str]:
-    named: list[str] = []
-    for pair in (
+def _pairs(files: TLSFiles, transports: Mapping[str, ServersTransport]) -> list[Pair]:
+    written = (
         *files.certificates,
         *(store.default_certificate for store in files.stores.values() if store.default_certificate is not None),
         *(pair for transport in transports.values() for pair in transport.certificates),
-    ):
-        named += (pair.cert_file, pair.key_file)
+    )
+    return list(dict.fromkeys((pair.cert_file, pair.key_file) for pair in written))
+
+
+def _paths(files: TLSFiles, transports: Mapping[str, ServersTransport]) -> set[str]:
+    named = [path for pair in _pairs(files, transports) for path in pair]
     named += (path for options in files.options.values() for path in options.client_auth.ca_files)
     named += (path for transport in transports.values() for path in transport.root_cas)
     return {path for path in named if not is_pem(path)}
@@ -90,14 +105,39 @@ def _look_at(path: str, before: SeenPath | None) -> SeenPath:
         return SeenPath(None, "", f"can't be read: {error.strerror or error}")
 
 
+def read(files: TLSFiles, transports: Mapping[str, ServersTransport], paths: Paths, before: Material) -> Readings:
+    """The certificates that are named, read anew if their files have changed since *before*."""
+    readings: dict[Pair, Certificate | str] = {}
+    anew: dict[Pair, Written] = {}
+    for pair in _pairs(files, transports):
+        chain, key = pair
+        faults = [f"{path}: {paths[path].error}" for path in pair if not is_pem(path) and paths[path].error]
+        if faults:
+            readings[pair] = faults[0]
+        elif pair in before.readings and all(paths.get(path) == before.paths.get(path) for path in pair):
+            readings[pair] = before.readings[pair]
+        else:
+            anew[pair] = (_text(chain, paths), _text(key, paths), _origin(chain), _origin(key))
+    readings.update(zip(anew, reading.read(list(anew.values())), strict=True))
+    return readings
+
+
+def _text(written: str, paths: Paths) -> str:
+    return written if is_pem(written) else paths[written].text
+
+
+def _origin(written: str) -> str:
+    return "the text in the file" if is_pem(written) else written
+
+
 def complete(
-    configuration: Configuration, files: TLSFiles, paths: Paths, before: Material, now: float
+    configuration: Configuration, files: TLSFiles, paths: Paths, readings: Readings, before: Material, now: float
 ) -> tuple[Configuration, Material]:
     """*configuration* with what stands in the files that it names, and what was good of that.
 
     :param now: seconds since 1970.
     """
-    completion = _Completion(paths, before, now)
+    completion = _Completion(paths, readings, before, now)
     certificates = [
         one
         for index, pair in enumerate(files.certificates)
@@ -121,37 +161,35 @@ def complete(
             problems=(*configuration.problems, *completion.problems),
             tls_files=None,
         ),
-        Material(paths, completion.certificates, completion.authorities),
+        Material(paths, readings, completion.certificates, completion.authorities),
     )
 
 
 class _Completion:
     """What was found so far."""
 
-    def __init__(self, paths: Paths, before: Material, now: float) -> None:
+    def __init__(self, paths: Paths, readings: Readings, before: Material, now: float) -> None:
         self.problems: list[Problem] = []
-        self.certificates: dict[tuple[str, str], Certificate] = {}
+        self.certificates: dict[Pair, Certificate] = {}
         self.authorities: dict[str, str] = {}
         self._paths = paths
+        self._readings = readings
         self._before = before
         self._now = now
 
     def certificate(self, pair: CertificateFiles, key: str) -> Certificate | None:
         written = (pair.cert_file, pair.key_file)
         known = self._before.certificates.get(written)
-        origin = "the text in the file" if is_pem(pair.cert_file) else pair.cert_file
-        key_origin = "the text in the file" if is_pem(pair.key_file) else pair.key_file
-        try:
-            certificate = read_certificate(self._text(pair.cert_file), self._text(pair.key_file), origin, key_origin)
-        except CertificateError as error:
-            self._tell(f"certificate {key}", error, "the one before stays in force" if known else "")
+        certificate = self._readings[written]
+        if isinstance(certificate, str):
+            self._tell(f"certificate {key}", certificate, "the one before stays in force" if known else "")
             if known is None:
                 return None
             certificate = known
         else:
             doubts = doubts_about(certificate, self._now)
             if doubts:
-                self._tell(f"certificate {key}", f"{origin}: {doubts}", "it is served all the same")
+                self._tell(f"certificate {key}", f"{certificate.origin}: {doubts}", "it is served all the same")
         self.certificates[written] = certificate
         return certificate
 
@@ -182,9 +220,11 @@ class _Completion:
         for path in written:
             known = self._before.authorities.get(path)
             try:
-                text = self._text(path)
-                read_chain(text, "the text in the file" if is_pem(path) else path)
-            except CertificateError as error:
+                if not is_pem(path) and self._paths[path].error:
+                    raise ContextError(f"{path}: {self._paths[path].error}")
+                text = _text(path, self._paths)
+                check_authorities(text, _origin(path))
+            except ContextError as error:
                 self._tell(what, error, "what it said before stays in force" if known else effect)
                 if known is None:
                     return None
@@ -192,14 +232,6 @@ class _Completion:
             self.authorities[path] = text
             texts.append(text)
         return tuple(texts)
-
-    def _text(self, written: str) -> str:
-        if is_pem(written):
-            return written
-        seen = self._paths[written]
-        if seen.error:
-            raise CertificateError(f"{written}: {seen.error}")
-        return seen.text
 
     def _tell(self, subject: str, reason: object, effect: str) -> None:
         self.problems.append(Problem(subject, subject, f"{reason}{'; ' if effect else ''}{effect}"))

@@ -57,7 +57,6 @@ class _Channel:
 
     def __init__(self, exchange: Exchange, site: Site) -> None:
         self.site = site
-        self.transport = self
         self.disconnecting = False
         self._exchange = exchange
         self._chunked = False
@@ -75,6 +74,11 @@ class _Channel:
             request.requestHeaders.setRawHeaders(b"Content-Length", [b"%d" % source.length])
         request.parseCookies()
         request.gotLength(source.length if source.length >= 0 else None)
+
+    @property
+    def transport(self) -> _Channel:
+        # Not an attribute: what is done with needs no collector.
+        return self
 
     # From the exchange.
 
@@ -95,7 +99,8 @@ class _Channel:
 
     def cancel(self) -> None:
         self.disconnecting = True
-        self._request.connectionLost(Failure(ConnectionLost()))
+        request, self._request = self._request, None
+        request.connectionLost(Failure(ConnectionLost()))
 
     # From the request.
 
@@ -145,7 +150,7 @@ class _Channel:
 
     def requestDone(self, request: Any) -> None:
         exchange = self._exchange
-        exchange.connection = None
+        exchange.connection = self._request = None
         head, self._head = self._head, None
         if head is not None:
             exchange.respond(head, b"", True)

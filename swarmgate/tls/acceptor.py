@@ -9,7 +9,7 @@ import attrs
 from twisted.logger import Logger
 
 from swarmgate.dynamic.table import TLSTable
-from swarmgate.dynamic.tls import Certificate, TLSOptions
+from swarmgate.dynamic.tls import TLSOptions
 from swarmgate.tls.contexts import ContextError, ServerContexts
 from swarmgate.tls.store import Certificates, CertificateStore
 from swarmgate.transport.client_hello import ClientHello
@@ -90,7 +90,7 @@ class Acceptor:
         options = self._options[name]
         certificates = self._store.find(hello.server_name)
         if certificates is None:
-            if options.sni_strict:
+            if options.sni_strict or not self._store.default:
                 return None
             certificates = self._store.default
         context = self._context(options, certificates)
@@ -128,16 +128,15 @@ class Acceptors:
         self._challenge = challenge
         self._always = frozenset(always)
         self._clock = clock
-        self._made: Certificate | None = None
 
     def of(self, table: TLSTable) -> Mapping[str, Acceptor]:
         """The acceptor of each entry point that speaks TLS under *table*, by its name."""
         names = {*table.hosts, *self._always}
         if not names:
             return {}
-        default = table.default or self._default()
-        self._contexts.forget_others((*table.certificates, default))
-        store = CertificateStore(table.certificates, default, self._clock())
+        default = () if table.default is None else (table.default,)
+        self._contexts.forget_others((*table.certificates, *default))
+        store = CertificateStore(table.certificates, table.default, self._clock())
         options = {DEFAULT: TLSOptions(), **table.options}
         return {
             name: Acceptor(
@@ -145,16 +144,3 @@ class Acceptors:
             )
             for name in names
         }
-
-    def _default(self) -> Certificate:
-        if self._made is None:
-            # A worker is given one by its parent, and does without what makes it.
-            from swarmgate.tls.certificates import DEFAULT_NAME, make_default_certificate
-
-            self._made = make_default_certificate(self._clock())
-            _log.info(
-                "no default certificate is configured (tls.stores.default.defaultCertificate): clients of hosts that "
-                "no certificate is for get one that the gate has made itself, {name}",
-                name=DEFAULT_NAME,
-            )
-        return self._made

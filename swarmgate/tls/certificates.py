@@ -1,9 +1,15 @@
-"""Certificates and keys: read from PEM, checked, and told what is wrong with them."""
+"""Certificates and keys: read from PEM, checked, and told what is wrong with them.
+
+What this imports takes 12 MB, so that :mod:`swarmgate.tls.reading` has it done in another process; and nothing of ours
+is imported, so that this one soon has its answer.
+"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import pickle
+import sys
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,17 +17,31 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from swarmgate.dynamic.tls import Certificate
-
-DEFAULT_NAME = "SWARMGATE DEFAULT CERT"
-"""The common name of the certificate that the gate makes itself."""
+Written = tuple[str, str, str, str]
+"""A chain and its key, PEM; where the chain was written, and where the key was."""
+Fields = tuple[str, str, tuple[str, ...], float, float, str, str, str, str, str]
+"""Those of a :class:`swarmgate.dynamic.tls.Certificate`, in their order."""
+Answer = tuple[list[Fields | str], Fields]
+"""What was read, or what is wrong with it; and a certificate of the gate's own."""
 
 
 class CertificateError(ValueError):
     """A certificate or key that can't be used; says which and why, for people."""
 
 
-def read_certificate(chain: str, key: str, origin: str, key_origin: str = "") -> Certificate:
+def answer(many: Iterable[Written], now: float, common_name: str) -> Answer:
+    """Each of *many* as :func:`read_certificate` reads it, and what :func:`make_default_certificate` makes."""
+
+    def read(written: Written) -> Fields | str:
+        try:
+            return read_certificate(*written)
+        except CertificateError as error:
+            return str(error)
+
+    return [read(written) for written in many], make_default_certificate(now, common_name)
+
+
+def read_certificate(chain: str, key: str, origin: str, key_origin: str = "") -> Fields:
     """The certificate of *chain*, which is put in order, with its *key*.
 
     :param chain: PEM; the certificate and those of the authorities between it and the root, in any order.
@@ -52,7 +72,7 @@ def read_certificate(chain: str, key: str, origin: str, key_origin: str = "") ->
     if leaf is None:
         raise CertificateError(f"{key_origin}: the key does not fit the certificate of {origin}")
     ordered = _in_order(leaf, certificates)
-    return Certificate(
+    return (
         "".join(one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in ordered),
         private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -62,6 +82,7 @@ def read_certificate(chain: str, key: str, origin: str, key_origin: str = "") ->
         leaf.not_valid_after_utc.timestamp(),
         kind,
         origin,
+        *identity_of(leaf),
     )
 
 
@@ -77,27 +98,27 @@ def read_chain(text: str, origin: str) -> list[x509.Certificate]:
         raise CertificateError(f"{origin}: no certificate in PEM{held}") from None
 
 
-def doubts_about(certificate: Certificate, now: float) -> str:
-    """What is wrong with a certificate that is served all the same, ``""`` for nothing.
-
-    :param now: seconds since 1970.
-    """
-    if now > certificate.not_after:
-        return f"the certificate expired on {_day(certificate.not_after)}"
-    if now < certificate.not_before:
-        return f"the certificate is not valid before {_day(certificate.not_before)}"
-    if not certificate.names:
-        return "the certificate names no host: no client asks for it"
-    return ""
+def identity_of(leaf: x509.Certificate) -> tuple[str, str, str]:
+    """The common name of a certificate, its serial number, and its issuer's common name, else organisation."""
+    return (
+        _first(leaf.subject, NameOID.COMMON_NAME),
+        str(leaf.serial_number),
+        _first(leaf.issuer, NameOID.COMMON_NAME) or _first(leaf.issuer, NameOID.ORGANIZATION_NAME),
+    )
 
 
-def make_default_certificate(now: float) -> Certificate:
+def _first(name: x509.Name, kind: x509.ObjectIdentifier) -> str:
+    found = name.get_attributes_for_oid(kind)
+    return str(found[0].value) if found else ""
+
+
+def make_default_certificate(now: float, common_name: str) -> Fields:
     """A certificate that the gate makes itself, for clients that no other is for: ECDSA on P-256, of its own issue.
 
     :param now: seconds since 1970.
     """
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, DEFAULT_NAME)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     start = datetime.datetime.fromtimestamp(now, datetime.UTC).replace(microsecond=0)
     certificate = (
         x509.CertificateBuilder()
@@ -153,5 +174,10 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names))
 
 
-def _day(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
+def main() -> None:
+    """Answer what :mod:`swarmgate.tls.reading` asks on standard input."""
+    sys.stdout.buffer.write(pickle.dumps(answer(*pickle.load(sys.stdin.buffer))))  # noqa: S301 -- of our own other process
+
+
+if __name__ == "__main__":
+    main()

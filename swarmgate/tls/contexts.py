@@ -154,7 +154,7 @@ def _ask_for_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
     if mode == "NoClientCert":
         return
     for authority in options.client_auth.ca_files:
-        context.load_verify_locations(cadata=authority)
+        _trust(context, authority)
     if mode == "VerifyClientCertIfGiven":
         context.verify_mode = ssl.CERT_OPTIONAL
     elif mode == "RequireAndVerifyClientCert":
@@ -176,7 +176,7 @@ def client_context(transport: ServersTransport, protocols: Sequence[str] = ("htt
             context.verify_mode = ssl.CERT_NONE
         elif transport.root_cas:
             for authority in transport.root_cas:
-                context.load_verify_locations(cadata=authority)
+                _trust(context, authority)
         else:
             context.load_default_certs()
         if transport.certificates:
@@ -187,6 +187,24 @@ def client_context(transport: ServersTransport, protocols: Sequence[str] = ("htt
         reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
         raise ContextError(f"servers can't be reached so: {reason}") from None
     return context
+
+
+def check_authorities(text: str, origin: str) -> None:
+    """See whether *text*, PEM, has authorities.
+
+    :param origin: where it was written, for the message.
+    :raises ContextError: it has none, or they are broken.
+    """
+    try:
+        _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), text)
+    except (ssl.SSLError, ValueError):
+        held = " (it holds a private key)" if "PRIVATE KEY-----" in text else ""
+        raise ContextError(f"{origin}: no certificate in PEM{held}") from None
+
+
+def _trust(context: ssl.SSLContext, authorities: str) -> None:
+    # What is written between them may be in any language; ssl takes ASCII alone.
+    context.load_verify_locations(cadata=authorities.encode("ascii", "ignore").decode("ascii"))
 
 
 def load(context: ssl.SSLContext, chain: str, key: str) -> None:

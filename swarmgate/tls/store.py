@@ -13,11 +13,12 @@ Certificates = tuple[Certificate, ...]
 class CertificateStore:
     """Finds certificates by host.
 
+    :param default: for hosts that none of the others is for.
     :param now: seconds since 1970: of several for one name, those that are valid come before others, and then those
         that are valid longest.
     """
 
-    def __init__(self, certificates: Iterable[Certificate], default: Certificate, now: float) -> None:
+    def __init__(self, certificates: Iterable[Certificate], default: Certificate | None, now: float) -> None:
         exact: dict[str, list[Certificate]] = {}
         parents: dict[str, list[Certificate]] = {}
         for certificate in certificates:
@@ -26,7 +27,7 @@ class CertificateStore:
                     parents.setdefault(name[2:], []).append(certificate)
                 else:
                     exact.setdefault(name, []).append(certificate)
-        self.default: Certificates = (default,)
+        self.default: Certificates = () if default is None else (default,)
         self._exact = {name: _best(several, now) for name, several in exact.items()}
         self._parents = {name: _best(several, now) for name, several in parents.items()}
 

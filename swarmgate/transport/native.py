@@ -38,12 +38,13 @@ def _address(name: Any) -> IAddress:
 class NativeTransport:
     """An asyncio protocol to the loop, a Twisted transport to the protocol."""
 
-    __slots__ = ("_producer", "_protocol", "_socket", "data_received", "disconnecting", "write")
+    __slots__ = ("_peer", "_producer", "_protocol", "_socket", "data_received", "disconnecting", "write")
 
     def __init__(self, protocol: IProtocol) -> None:
         self._protocol: Any = protocol
         self._producer: IPushProducer | None = None
         self._socket: Any = None
+        self._peer: IAddress | None = None
         self.disconnecting = False
         self.data_received = protocol.dataReceived
 
@@ -86,6 +87,10 @@ class NativeTransport:
         # The loop looks a protocol's methods up when it is given one.
         self._socket.set_protocol(self)
 
+    def speaks_for(self, peer: IAddress) -> None:
+        """From now on it is *peer* that is at the other end, whoever the socket's is."""
+        self._peer = peer
+
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
 
@@ -103,7 +108,7 @@ class NativeTransport:
                 self._socket.write_eof()
 
     def getPeer(self) -> IAddress:
-        return _address(self._socket.get_extra_info("peername"))
+        return self._peer or _address(self._socket.get_extra_info("peername"))
 
     def getHost(self) -> IAddress:
         return _address(self._socket.get_extra_info("sockname"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IAddress, IProtocol
 
 from swarmgate.transport.turn_end import TurnEnd
 
@@ -78,3 +78,12 @@ def hand_over(transport: Any, protocol: IProtocol) -> None:
         switch(protocol)
     else:
         transport.protocol = protocol
+
+
+def speak_for(transport: Any, peer: IAddress) -> None:
+    """Let *transport* say from now on that it is *peer* that is at its other end."""
+    speaks_for = getattr(transport, "speaks_for", None)
+    if speaks_for is not None:
+        speaks_for(peer)
+    else:
+        transport.getPeer = lambda: peer

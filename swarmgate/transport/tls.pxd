@@ -1,5 +1,7 @@
 cimport cython
 
+cdef Py_ssize_t _RECORD, _AT_ONCE, _OWED_AT_MOST, _NOTHING_AT_MOST
+
 
 cdef class TLSTransport:
     cdef object _incoming

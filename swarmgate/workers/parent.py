@@ -7,11 +7,9 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
@@ -23,12 +21,11 @@ from swarmgate.acme.challenge import Challenge
 from swarmgate.config.model import StaticConfiguration
 from swarmgate.dynamic.difference import difference
 from swarmgate.dynamic.table import RoutingTable
-from swarmgate.dynamic.tls import Certificate
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.limits.shared import SharedLimits
 from swarmgate.observe.lag import ReactorLag
 from swarmgate.resources.gate import leaf_of
-from swarmgate.serving import Report, traffic_of
+from swarmgate.serving import Report, spare_collector, traffic_of
 from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
@@ -88,7 +85,6 @@ class Workers:
             reactor, loop, self.deadlines, {name: leaf_of(name, one) for name, one in resources.items()}
         )
         self._table = RoutingTable()
-        self._made_default: Certificate | None = None
         self._judged: dict[tuple[str, str], bool] = {}
         self._challenges: tuple[Challenge, ...] = ()
         self._stapled: dict[bytes, bytes | None] = {}
@@ -108,13 +104,6 @@ class Workers:
 
     def apply(self, table: RoutingTable) -> None:
         """Have all workers serve by *table*."""
-        tls = table.tls
-        if tls.default is None and (tls.hosts or self._always_tls()):
-            from swarmgate.tls.certificates import make_default_certificate  # with cryptography, where there is TLS
-
-            # All of them show the same one.
-            self._made_default = self._made_default or make_default_certificate(time.time())
-            table = attrs.evolve(table, tls=attrs.evolve(tls, default=self._made_default))
         changes = difference(self._table, table)
         self._table = table
         served = {(name, server.url) for name, service in table.services.items() for server in service.servers}
@@ -124,9 +113,6 @@ class Workers:
             routers = {route.name for routes in table.routes.values() for route in routes}
             servers = {name: {one.url for one in service.servers} for name, service in table.services.items()}
             self.traffic.keep(routers, servers)
-
-    def _always_tls(self) -> bool:
-        return any(options.http.tls is not None for options in self._configuration.entry_points.values())
 
     def judge(self, service: str, url: str, is_well: bool) -> None:
         """Take what a health check says of a server."""
@@ -212,6 +198,8 @@ class Workers:
             failure: Any = getattr(error, "subFailure", None)
             raise OSError(failure.getErrorMessage() if failure is not None else str(error)) from None
         self._tending.start(_TEND_EVERY, now=False)
+        # To look at all there is takes it longer than a request does, and workers may have to share a core with it.
+        spare_collector()
         for name, options in self._configuration.entry_points.items():
             number = self._sockets[name][0].getsockname()[1]
             _log.info(

@@ -19,7 +19,7 @@ import attrs
 from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 
-from swarmgate.tls.certificates import DEFAULT_NAME
+from swarmgate.dynamic.tls import DEFAULT_NAME
 from tests.e2e.gate import PATIENCE, Gate, free_port
 from tests.e2e.programs import needed
 from tests.pki import Authority, Pair, authority

@@ -22,6 +22,7 @@ with atheris.instrument_imports(
         "swarmgate.http2",
         "swarmgate.dynamic",
         "swarmgate.transport.client_hello",
+        "swarmgate.transport.proxy_protocol",
         "swarmgate.balancing",
         "swarmgate.middlewares",
     ]

@@ -10,6 +10,7 @@ import hpack
 from tests import corpus
 from tests.http2_peers import HEAD, POST, frame
 from tests.test_client_hello import hello
+from tests.test_proxy_protocol import GET, HEADERS, MALFORMED
 
 _RESPONSES = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nConnection: close, X-A\r\nX-A: y\r\n\r\n",
@@ -58,6 +59,8 @@ def of(target: str) -> Iterator[bytes]:
         yield frame(0, 1, 3, b"abc") + frame(1, 5, 5, encoder.encode(HEAD)) + frame(3, 0, 5, bytes(4))
     elif target == "client_hello":
         yield from (hello(), hello(None, ()), hello("x" * 60 + ".example"), b"GET / HTTP/1.1\r\n\r\n")
+    elif target == "proxy_header":
+        yield from (header + GET for header in (*HEADERS, *MALFORMED) if len(header) < 1000)
     elif target == "cookies":
         yield from (b"s=abc; t=d", b's="x"', b"=; s = y;;s=z")
     else:

@@ -26,6 +26,7 @@ from swarmgate.http.response_head import CHUNKED, parse_response, write_response
 from swarmgate.http2.compression import Decoder
 from swarmgate.middlewares import KINDS
 from swarmgate.transport.client_hello import NotTLS, read_client_hello
+from swarmgate.transport.proxy_protocol import LONGEST_HEADER, MalformedHeader, read_proxy_header
 from tests.http2_peers import HEAD, POST, frame, gate_of
 from tests.memory_network import OK, MemoryGate
 from tests.wire import Malformed, Message, read_request
@@ -243,6 +244,33 @@ def client_hello(data: bytes) -> None:
             raise AssertionError(f"{part!r} of {size} octets, {whole!r} of all {len(data)}")
 
 
+def proxy_header(data: bytes) -> None:
+    """What a proxy says of a client first; of any part of it the same is known, or not yet."""
+
+    def read(octets: bytes) -> object:
+        try:
+            return read_proxy_header(octets)
+        except MalformedHeader as error:
+            return str(error)
+
+    whole = read(data)
+    for size in range(0, len(data), max(1, len(data) // 64)):
+        part = read(data[:size])
+        if part is not None and part != whole:
+            raise AssertionError(f"{part!r} of {size} octets, {whole!r} of all {len(data)}")
+    if whole is None and len(data) >= LONGEST_HEADER:
+        raise AssertionError(f"{len(data)} octets, and more are waited for")
+    try:
+        header = read_proxy_header(data)
+    except MalformedHeader:
+        return
+    if header is not None and header.source is not None:
+        host, port = header.source
+        line = f"PROXY TCP{6 if ':' in host else 4} {host} {host} {port} 443\r\n".encode()
+        again = read_proxy_header(line + data)
+        _same(again and (again.size, again.source), (len(line), header.source), "the client, named again")
+
+
 def rule(data: bytes) -> None:
     """A rule, which is the same after it was written and read again."""
     text = data.decode("utf-8", "replace")
@@ -326,6 +354,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         hpack_section,
         http2_frames,
         client_hello,
+        proxy_header,
         rule,
         labels,
         cookies,

@@ -81,6 +81,7 @@ class SwarmProvider(Service):
     :param apart: runs a call away from the reactor's thread and gives its result as a Deferred; to decide about
         thousands of services takes longer than the traffic should wait. By default it is run at once.
     :param chance: gives numbers from 0 to 1, for the back-off's jitter.
+    :param changed: called when the Swarm is another one, after what it comes to is published where that is new, too.
     :ivar convergence: how long each change took from the first that was heard of it to its being in force. What is
         heard is an event, or the begin of a look that nobody had asked for; both are by this machine's own clock, so
         that clocks of other nodes don't matter.
@@ -100,9 +101,11 @@ class SwarmProvider(Service):
         refresh: float = 1.0,
         apart: Callable[..., Deferred[Any]] = maybeDeferred,
         chance: Callable[[], float] = random.random,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self._swarm = swarm
+        self._changed = changed
         self._publish = publish
         self._options = options
         self._watch = watch
@@ -294,6 +297,7 @@ class SwarmProvider(Service):
             self._publish(decision.configuration)
             if before is not None:
                 self.convergence.add(self._clock.seconds() - self._since)
+        self._changed()
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
