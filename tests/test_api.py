@@ -26,7 +26,8 @@ from swarmgate.api.operations import AUTHENTICATING, NotAllowed, Operations, aut
 from swarmgate.api.resource import DOCUMENTS, LISTS, ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
-from swarmgate.dynamic.table import EntryPointFacts
+from swarmgate.dynamic.file_format import decode_file
+from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.dynamic.tls import Certificate
 from swarmgate.middlewares import KINDS
 from swarmgate.observe.summary import BOUNDS, InFlight, Meter
@@ -307,6 +308,75 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(faults, [], path)
         schema = openapi()["paths"]["/api/swarm"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         self.assertFalse(Draft202012Validator(schema).is_valid({"nodes": [{}], "services": []}))
+
+
+#: Services that are made of others, as a file has them.
+COMPOSED = """
+http:
+  routers:
+    shop: {rule: Host(`shop.example`), service: shop}
+  services:
+    shop: {weighted: {services: [{name: web@swarm, weight: 9}, {name: next}], sticky: {cookie: {name: c}}}}
+    next: {failover: {service: nobody@swarm, fallback: web@swarm, errors: {status: ["500-599", 429]}}}
+    seen: {mirroring: {service: web@swarm, mirrors: [{name: empty, percent: 10}]}}
+    near: {highestRandomWeight: {services: [{name: empty}]}}
+    empty: {loadBalancer: {servers: []}}
+    turn: {weighted: {services: [{name: turn}]}}
+"""
+
+
+class ComposedTests(SynchronousTestCase):
+    """Services that are made of others."""
+
+    def setUp(self) -> None:
+        before = known()
+        configurations = {**before.configurations, "file": decode_file(COMPOSED, "routes.yml", KINDS)}
+        table = compile_table(configurations, {"web": EntryPointFacts()})
+        self.known = attrs.evolve(before, table=table, configurations=configurations, of_table={}, of_moment={})
+
+    def get(self, path: str, **query: list[str]) -> Any:
+        _, value, _ = answer(path, query, self.known)
+        return json.loads(json.dumps(value))
+
+    def test_kinds(self) -> None:
+        """Each kind is shown as it is configured and as Traefik shows it, with the states of its children."""
+        shown = {one["name"]: one for one in self.get("/api/http/services")}
+        shop = shown["shop@file"]
+        self.assertEqual((shop["type"], shop["status"]), ("weighted", "enabled"))
+        children = [{"name": "web@swarm", "weight": 9}, {"name": "next", "weight": 1}]
+        self.assertEqual(shop["weighted"]["services"], children)
+        self.assertEqual(shop["weighted"]["sticky"]["cookie"]["name"], "c")
+        self.assertEqual(shop["serverStatus"], {"web@swarm": "UP", "next@file": "UP"})
+        standby = shown["next@file"]
+        self.assertEqual((standby["type"], standby["status"]), ("failover", "warning"))
+        errors = {"status": ["500-599", "429"], "maxRequestBodyBytes": -1}
+        self.assertEqual(standby["failover"], {"service": "nobody@swarm", "fallback": "web@swarm", "errors": errors})
+        self.assertIn("there is no such service", standby["error"][0])
+        self.assertEqual(shown["seen@file"]["mirroring"]["mirrors"], [{"name": "empty", "percent": 10}])
+        self.assertEqual(shown["seen@file"]["serverStatus"], {"web@swarm": "UP", "empty@file": "DOWN"})
+        self.assertEqual(shown["near@file"]["type"], "highestrandomweight")
+        self.assertEqual(shown["turn@file"]["status"], "disabled")
+
+    def test_used_by(self) -> None:
+        """A service is used also by routers that lead to it by way of others."""
+        shown = {one["name"]: one["usedBy"] for one in self.get("/api/http/services")}
+        self.assertEqual(shown["web@swarm"], ["shop@file", "web@swarm"])
+        self.assertEqual((shown["next@file"], shown["empty@file"]), (["shop@file"], []))
+
+    def test_shape(self) -> None:
+        """They are of the shape that is documented."""
+        for path, query in (("/api/http/services", {}), ("/api/why", {"url": ["http://shop.example/"]})):
+            content = openapi()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+            faults = [str(one) for one in Draft202012Validator(content["schema"]).iter_errors(self.get(path, **query))]
+            self.assertEqual(faults, [], path)
+
+    def test_why(self) -> None:
+        """Who asks what becomes of a request is told what the service is made of, and of the servers behind."""
+        (told,) = self.get("/api/why", url=["http://shop.example/"])["answers"]
+        self.assertEqual(told["made_of"], "weighted: web@swarm (weight 9), next@file (weight 1)")
+        self.assertIn(f"  Service shop@file, {told['made_of']}.", told["sentences"])
+        reasons = [(one["url"], one["reason"]) for one in told["servers"]]
+        self.assertEqual(reasons, [("http://10.0.0.1:80", "its health check fails"), ("http://10.0.0.2:80", "")])
 
 
 class ResourceTests(SynchronousTestCase):

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.balancing.member import Member
 from swarmgate.balancing.sticky import Stickiness, cookie_name, value_of
 from swarmgate.balancing.strategies import STRATEGIES, PowerOfTwoChoices, Rotation
-from swarmgate.dynamic.model import Balancing, PassiveHealthCheck, Server, StickyCookie
+from swarmgate.dynamic.cookie import StickyCookie
+from swarmgate.dynamic.model import Balancing, PassiveHealthCheck, Server
 from swarmgate.http.deadlines import Deadlines
 from swarmgate.http.upstream import Upstream, UpstreamSettings
 from tests.exchanges import exchange_of

@@ -168,7 +168,7 @@ class ExampleTests(SynchronousTestCase):
                 seen += 1
                 configuration = decode_file(block.text, f"routes.{block.language}", KINDS)
                 self.assertEqual(configuration.problems, (), block)
-                self.assertTrue(configuration.middlewares or configuration.tls_files, block)
+                self.assertTrue(configuration.services or configuration.middlewares or configuration.tls_files, block)
         self.assertGreater(seen, 2)
 
     def test_yaml_and_toml_say_the_same(self) -> None:

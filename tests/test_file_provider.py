@@ -14,10 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.composition import Child, Failover, HighestRandomWeight, Mirror, Mirroring, Weighted
+from swarmgate.dynamic.cookie import StickyCookie
 from swarmgate.dynamic.file_format import decode_file
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Router, Server, Service
 from swarmgate.providers.file import FileProvider
-from swarmgate.structure import StructureError, option
+from swarmgate.structure import StatusRange, StructureError, option
 
 
 @attrs.frozen
@@ -111,6 +113,46 @@ class FormatTests(SynchronousTestCase):
         for text in ("", "# nothing yet\n", "http:\n", "http:\n  routers:\n"):
             self.assertEqual(decode_file(text, "gate.yml", KINDS), Configuration())
 
+    def test_services_made_of_others(self) -> None:
+        """What services are made of is read as Traefik reads it, with Traefik's defaults."""
+        text = """
+        [http.services.canary.weighted]
+        healthCheck = {}
+        services = [{name = "shop@swarm", weight = 9}, {name = "next"}]
+        [http.services.canary.weighted.sticky.cookie]
+        name = "c"
+        [http.services.near.highestRandomWeight]
+        services = [{name = "a", weight = 2}]
+        [http.services.standby.failover]
+        service = "a"
+        fallback = "b"
+        [http.services.strict.failover]
+        service = "a"
+        fallback = "b"
+        [http.services.strict.failover.errors]
+        status = ["500-504", "429"]
+        maxRequestBodyBytes = 1024
+        [http.services.seen.mirroring]
+        service = "a"
+        mirrors = [{name = "b", percent = 10}, {name = "c"}]
+        [http.services.blind.mirroring]
+        service = "a"
+        mirrorBody = false
+        maxBodySize = 7
+        """
+        found = decode_file(text, "gate.toml", KINDS)
+        self.assertEqual(found.problems, ())
+        statuses = (StatusRange(500, 504), StatusRange(429, 429))
+        expected = {
+            "canary": Weighted((Child("shop@swarm", 9), Child("next")), StickyCookie("c")),
+            "near": HighestRandomWeight((Child("a", 2),)),
+            "standby": Failover("a", "b"),
+            "strict": Failover("a", "b", statuses, 1024),
+            "seen": Mirroring("a", (Mirror("b", 10), Mirror("c"))),
+            "blind": Mirroring("a", (), False, 7),
+        }
+        self.assertEqual({name: one.composition for name, one in found.services.items()}, expected)
+
     def test_faults_have_line_and_key(self) -> None:
         """What is wrong is told with the line, the key, what was expected and the nearest right name."""
         cases = {
@@ -122,7 +164,15 @@ class FormatTests(SynchronousTestCase):
             "http:\n  services:\n    a:\n      loadBalancer:\n        servers: [{url: 'ftp://x'}]\n": (
                 "http.services.a.loadBalancer.servers[0].url", 5, ""
             ),
-            "http:\n  services:\n    a:\n      weighted: {}\n": ("http.services.a.weighted", 4, ""),
+            "http:\n  services:\n    a:\n      weighted: {services: [{wieght: 2}]}\n": (
+                "http.services.a.weighted.services[0].wieght", 4, "weight"
+            ),
+            "http:\n  services:\n    a:\n      failover: {service: x}\n": ("http.services.a.failover.fallback", 4, ""),
+            "http:\n  services:\n    a:\n      mirroring: {service: x, mirrors: [{name: b, percent: 101}]}\n": (
+                "http.services.a.mirroring.mirrors[0].percent", 4, ""
+            ),
+            "http:\n  services:\n    a:\n      weighted: {}\n      failover: {}\n": ("http.services.a", 4, ""),
+            "http:\n  services:\n    a: {}\n": ("http.services.a", 3, ""),
             "http:\n  midlewares: {}\n": ("http.midlewares", 2, "middlewares"),
             "htp: {}\n": ("htp", 1, "http"),
             "http:\n  middlewares:\n    a:\n      ratelimt: {}\n": ("http.middlewares.a.ratelimt", 4, "rateLimit"),

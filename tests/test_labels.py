@@ -303,6 +303,12 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual((problem.subject, problem.value), ("service s@swarm", value))
             self.assertIn(part, problem.reason)
 
+    def test_service_made_of_others(self) -> None:
+        """That a service is made of others can't be said in labels, and whoever does is told where it can."""
+        labelled = read("traefik.http.services.s.weighted.services[0].name=a")
+        self.assertIn("only files have", self.problem(labelled).reason)
+        self.assertEqual(labelled.dropped_services, ("s",))
+
     def test_url_and_port(self) -> None:
         """A server's URL excludes a port beside it."""
         labelled = read(

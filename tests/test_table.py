@@ -10,6 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.composition import (
+    Child,
+    Composition,
+    Failover,
+    HighestRandomWeight,
+    Mirror,
+    Mirroring,
+    Weighted,
+    children_first,
+)
 from swarmgate.dynamic.description import describe_changes
 from swarmgate.dynamic.model import Balancing, Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.observability import Observability
@@ -132,6 +142,19 @@ class ResolvingTests(SynchronousTestCase):
         self.assertNotEqual(tables[0], compile_table({"swarm": configuration(router(), Service("shop"))}, WEB))
 
 
+def compositions(references: st.SearchStrategy[str]) -> st.SearchStrategy[Composition | None]:
+    """What a service may be made of; mostly it has servers of its own."""
+    children = st.lists(st.builds(Child, references, st.integers(0, 2)), max_size=3).map(tuple)
+    mirrors = st.lists(st.builds(Mirror, references, st.just(50)), max_size=2).map(tuple)
+    return st.one_of(
+        st.none(),
+        st.builds(Weighted, children),
+        st.builds(HighestRandomWeight, children),
+        st.builds(Failover, references, references),
+        st.builds(Mirroring, references, mirrors),
+    )
+
+
 def worlds() -> st.SearchStrategy[dict[str, Configuration]]:
     """What two providers say, of a few names that refer to each other across them, and not always to something."""
     names = st.sampled_from(["a", "b"])
@@ -150,6 +173,7 @@ def worlds() -> st.SearchStrategy[dict[str, Configuration]]:
         names,
         st.sampled_from([(), (Server("http://10.0.0.2:80"),)]),
         servers_transport=st.sampled_from(["", "t@file", "missing"]),
+        composition=compositions(references),
     )
     middlewares = st.builds(middleware, names, st.integers(0, 1))
     parts = st.lists(st.one_of(routers, services, middlewares), max_size=6).map(lambda all_: configuration(*all_))
@@ -194,6 +218,7 @@ def changes() -> st.SearchStrategy[Change]:
         st.just(""),
         st.sampled_from([(), (Server("http://10.0.0.2:80"),)]),
         servers_transport=st.sampled_from(["", "t@file", "missing"]),
+        composition=compositions(references),
     )
     pages = st.builds(lambda one: Middleware("", "errors", ErrorPages(service=one)), references)
     middlewares = st.one_of(st.builds(middleware, st.just(""), st.integers(0, 1)), pages)
@@ -297,6 +322,18 @@ class CompilerTests(SynchronousTestCase):
                 made = compiler.compile({"swarm": world[0]}, world[1])
                 self.assertEqual(made, compile_table({"swarm": world[0]}, world[1]))
 
+    def test_children_of_a_service(self) -> None:
+        """A service that is made of others is the same object for as long as it is made of the same."""
+        parts = [router(), SHOP, Service("both", composition=Weighted((Child("shop"), Child("other"))))]
+        compiler = Compiler()
+        tables = [
+            compiler.compile({"swarm": configuration(*parts, *more)}, WEB).services["both@swarm"]
+            for more in ([Service("other")], [Service("other", SHOP.servers)], [], [Service("other")])
+        ]
+        self.assertIs(tables[0], tables[1])
+        self.assertEqual(tables[2].composition, Weighted((Child("shop@swarm"),)))
+        self.assertEqual(tables[3], tables[0])
+
     def test_pages_of_a_service_that_goes(self) -> None:
         """A router is shut as soon as the service that its middleware leads to is gone, and open when that is back."""
         parts = [router(middlewares=("pages",)), SHOP, Middleware("pages", "errors", ErrorPages(service="other"))]
@@ -351,6 +388,108 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual(table.routes["web"][0].problem, reason)
         self.assertEqual(self.compile(router(service="shp"), SHOP).problems[0].nearest, "shop")
         self.assertEqual(self.compile(router(service="pong@internal")).problems[0].nearest, "ping@internal")
+
+    def compose(self, **compositions: Composition) -> tuple[dict[str, str | None], list[str]]:
+        """Why the routers of services that are made of others answer 404, by the service; and all problems."""
+        services = [Service(name, composition=one) for name, one in compositions.items()]
+        table = self.compile(*services, SHOP, *(router(name, service=name) for name in compositions))
+        return {route.name.removesuffix("@swarm"): route.problem for route in table.routes["web"]}, [
+            str(problem) for problem in table.problems
+        ]
+
+    def test_children(self) -> None:
+        """A child that there isn't, or that is the gate's own, is told of, and the others answer without it."""
+        shop = Child("shop", 3)
+        cases: list[tuple[Composition, Composition, str]] = [
+            (
+                Weighted((shop, Child("shp"))),
+                Weighted((Child("shop@swarm", 3),)),
+                "service a@swarm: provider swarm: weighted.services[1].name=shp: there is no such service; "
+                "it is left out (did you mean shop?)",
+            ),
+            (
+                HighestRandomWeight((Child("ping@internal"), shop)),
+                HighestRandomWeight((Child("shop@swarm", 3),)),
+                "service a@swarm: provider swarm: highestRandomWeight.services[0].name=ping@internal: "
+                "a service of the gate's own can't be part of another; it is left out",
+            ),
+            (
+                Failover("none@file", "shop"),
+                Failover("", "shop@swarm"),
+                "service a@swarm: provider swarm: failover.service=none@file: there is no such service; it is left out",
+            ),
+            (
+                Mirroring("shop", (Mirror("zzz", 5),)),
+                Mirroring("shop@swarm"),
+                "service a@swarm: provider swarm: mirroring.mirrors[0].name=zzz: there is no such service; "
+                "it is left out",
+            ),
+        ]
+        for composition, expected, told in cases:
+            table = self.compile(router(service="a"), Service("a", composition=composition), SHOP)
+            self.assertEqual(table.services["a@swarm"].composition, expected)
+            self.assertEqual([str(problem) for problem in table.problems], [told])
+            self.assertIsNone(table.routes["web"][0].problem)
+
+    def test_nobody_left(self) -> None:
+        """A service of which nobody could answer shuts its routers, and says why."""
+        nobody = "it has no service that could answer"
+        for composition, reason in (
+            (Weighted(), nobody),
+            (HighestRandomWeight((Child("gone"),)), nobody),
+            (Failover("gone", "lost"), nobody),
+            (Mirroring("gone", (Mirror("shop", 5),)), nobody),
+            (Weighted((Child("shop", 0), Child("gone"))), "no service of it has a weight above 0"),
+        ):
+            routes, problems = self.compose(a=composition)
+            self.assertEqual(routes, {"a": reason})
+            self.assertIn(f"service a@swarm: provider swarm: {reason}; its routers answer 404", problems)
+
+    def test_child_with_a_problem(self) -> None:
+        """A child that has a problem is left out, with that."""
+        parts = (
+            Service("lost", servers_transport="none"),
+            Service("a", composition=Weighted((Child("lost"), Child("shop")))),
+        )
+        table = self.compile(router(service="a"), *parts, SHOP)
+        self.assertEqual(table.services["a@swarm"].composition, Weighted((Child("shop@swarm"),)))
+        self.assertIn("there is no serversTransport none; it is left out", str(table.problems[-1]))
+
+    def test_circles(self) -> None:
+        """Services that lead back to themselves are told with their whole way; who leads there does without."""
+        routes, problems = self.compose(
+            a=Weighted((Child("b"), Child("shop"))),
+            b=Failover("shop", "c"),
+            c=Mirroring("a"),
+            d=Weighted((Child("a"), Child("shop"))),
+            e=Weighted((Child("e"),)),
+        )
+        way = "it leads back to itself: a@swarm -> b@swarm -> c@swarm -> a@swarm"
+        itself = "it leads back to itself: e@swarm -> e@swarm"
+        self.assertEqual(routes, {"a": way, "b": way, "c": way, "d": None, "e": itself})
+        self.assertIn(f"service b@swarm: provider swarm: {way}; its routers answer 404", problems)
+        self.assertIn(f"service d@swarm: provider swarm: weighted.services[0].name=a: {way}; it is left out", problems)
+
+    def test_deep(self) -> None:
+        """However deep services are made of others, what serves them is not deeper than it can be."""
+        nested: dict[str, Composition] = {f"s{n}": Failover(f"s{n - 1}", "shop") for n in range(1, 3000)}
+        routes, problems = self.compose(s0=Weighted((Child("shop"),)), **nested)
+        self.assertEqual([routes["s15"], routes["s17"]], [None, None])
+        self.assertIn("more than 16 deep", str(routes["s16"]))
+        self.assertIn("more than 16 deep", "".join(problems))
+
+    @given(st.dictionaries(st.integers(0, 9), st.sets(st.integers(0, 9), max_size=3)))
+    def test_children_come_first(self, numbers: dict[int, set[int]]) -> None:
+        """Each name comes after its children, once, unless it is in a circle; and circles are circles."""
+        children = {str(name): {str(child) for child in its} for name, its in numbers.items()}
+        order, circles = children_first(children)
+        in_circles = [name for circle in circles for name in circle]
+        self.assertEqual(sorted(order + in_circles), sorted(children))
+        for circle in circles:
+            for name, child in zip(circle, (*circle[1:], circle[0]), strict=True):
+                self.assertIn(child, children[name])
+        for place, name in enumerate(order):
+            self.assertEqual({child for child in children[name] if child in order} - set(order[:place]), set())
 
     def test_router_with_a_fault_is_shut(self) -> None:
         """A router of which its provider has told a fault takes its requests, and passes none."""
@@ -445,6 +584,23 @@ class DescribingTests(SynchronousTestCase):
         (line,) = self.lines([Service("x", servers)], [Service("x", servers[::-1], Balancing(False))])
         self.assertEqual(line, "service x@swarm changed: servers in another order; other pass host header")
         self.assertEqual(self.lines([Service("x")], [Service("x", awaited=True)]), [])
+
+    def test_compositions(self) -> None:
+        """What a service is made of is told, and when it is made of something else."""
+        one, other = (Service("x", composition=Weighted((Child("shop", n), Child("gone")))) for n in (1, 2))
+        left = "weighted: shop@swarm (weight 1)"
+        (added, _) = self.lines([SHOP], [SHOP, one])
+        self.assertEqual(added, f"service x@swarm added: {left}")
+        self.assertEqual(
+            self.lines([SHOP, one], [SHOP, other]), ["service x@swarm changed: weighted: shop@swarm (weight 2)"]
+        )
+        both = [
+            Service("f", composition=Failover("shop", "x")),
+            Service("m", composition=Mirroring("f", (Mirror("x", 5),))),
+        ]
+        told = "\n".join(self.lines([SHOP, Service("x")], [SHOP, Service("x"), *both, router(service="m")]))
+        self.assertIn("failover: shop@swarm, and x@swarm while that is down", told)
+        self.assertIn("(mirroring: f@swarm, mirrored to x@swarm (5 %))", told)
 
     def test_settings_are_not_told(self) -> None:
         """That a middleware has other settings is said; what they are, passwords perhaps, is not."""

@@ -19,11 +19,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.config.load import load
+from swarmgate.dynamic.composition import Child, Composition, Failover, HighestRandomWeight, Mirror, Mirroring, Weighted
+from swarmgate.dynamic.cookie import StickyCookie
 from swarmgate.dynamic.difference import applied, difference
 from swarmgate.dynamic.model import Configuration, Router, Server, Service
 from swarmgate.dynamic.table import EntryPointFacts, RoutingTable, compile_table
 from swarmgate.observe.traffic import Tally, Traffic
 from swarmgate.serving import Report
+from swarmgate.structure import StatusRange
 from swarmgate.transport.sockets import bind, dealt, handed_over, take
 from swarmgate.upgrade import started_with
 from swarmgate.workers import messages
@@ -42,6 +45,16 @@ def table(world: dict[int, tuple[int, int, bool]]) -> RoutingTable:
         on = ("web", "other") if both else ("web",)
         routers[name] = Router(name, f"Host(`{name}.example`)", name, entry_points=on, priority=priority)
         services[name] = Service(name, tuple(Server(f"http://10.0.{number}.{one}:80") for one in range(servers)))
+        if both:
+            other = f"both{number}"
+            weighted = Weighted((Child(name, priority), Child(f"s{number - 1}")), StickyCookie(other))
+            made_of: tuple[Composition, ...] = (
+                weighted,
+                Failover(name, f"s{number - 1}", (StatusRange(500, 599),)),
+                Mirroring(name, (Mirror(f"s{number - 1}", priority),)),
+                HighestRandomWeight(weighted.children),
+            )
+            services[other] = Service(other, composition=made_of[priority % 4])
     return compile_table({"file": Configuration(routers, services)}, ENTRY_POINTS)
 
 

@@ -57,10 +57,22 @@ _ROUTER = _object(
     },
     {"ruleSyntax": _TEXT, "middlewares": _TEXTS, "tls": _ANYTHING, "observability": _ANYTHING, "error": _TEXTS},
 )
+_CHILDREN = _list(_object({"name": _TEXT, "weight": _NUMBER}))
 _SERVICE = _object(
     {"type": _TEXT, "status": _STATUS, "usedBy": _TEXTS, "provider": _TEXT},
     {
         "loadBalancer": _object({"servers": _list(_object({"url": _TEXT, "weight": _NUMBER}))}),
+        "weighted": _object({"services": _CHILDREN}, {"sticky": _ANYTHING}),
+        "highestRandomWeight": _object({"services": _CHILDREN}),
+        "failover": _object({"service": _TEXT, "fallback": _TEXT}, {"errors": _ANYTHING}),
+        "mirroring": _object(
+            {
+                "service": _TEXT,
+                "mirrors": _list(_object({"name": _TEXT, "percent": _NUMBER})),
+                "mirrorBody": _FLAG,
+                "maxBodySize": _NUMBER,
+            }
+        ),
         "serverStatus": _map({"enum": ["UP", "DOWN"]}),
         "requests": _COUNT,
         "errors": _COUNT,
@@ -197,6 +209,7 @@ _WHY = {
                             "servers": _list(_SERVER),
                             "close": _list(_ANYTHING),
                             "refused": _TEXT,
+                            "made_of": _TEXT,
                             "is_own": _FLAG,
                             "is_routed": _FLAG,
                             "sentences": _TEXTS,

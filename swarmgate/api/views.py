@@ -13,6 +13,14 @@ from typing import Any
 
 import attrs
 
+from swarmgate.dynamic.composition import (
+    Composition,
+    Failover,
+    Mirroring,
+    Weighted,
+    answering_children,
+    children_of,
+)
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
 from swarmgate.dynamic.tls import Certificate
@@ -187,10 +195,22 @@ def _with_servers(known: Known, item: dict[str, JSON]) -> dict[str, JSON]:
     name = item["name"]
     item = {**item, **_numbers(traffic(known).get("services", {}).get(name))}
     service = known.table.services.get(name)
-    if service is None or not service.servers:
+    if service is None:
         return item
-    states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
-    return {**item, "serverStatus": states}
+    if service.composition is not None:
+        states = {child: "UP" if _is_up(known, child) else "DOWN" for child in children_of(service.composition)}
+    else:
+        states = {one.url: "DOWN" if known.reasons.get((name, one.url)) else "UP" for one in service.servers}
+    return {**item, "serverStatus": states} if states else item
+
+
+def _is_up(known: Known, name: str) -> bool:
+    """Whether a server of a service can be asked, or of those that it is made of."""
+    service = known.table.services[name]
+    if service.composition is not None:
+        answering = answering_children(service.composition)
+        return any(_is_up(known, child) for child in answering)
+    return any(one.weight > 0 and not known.reasons.get((name, one.url)) for one in service.servers)
 
 
 @_kept(lambda known: known.of_table)
@@ -199,6 +219,9 @@ def _services(known: Known) -> list[dict[str, JSON]]:
     for routes in known.table.routes.values():
         for route in routes:
             used.setdefault(route.service_name, set()).add(route.name)
+    for name, routers in [*used.items()]:
+        for child in _descendants(known, name):
+            used.setdefault(child, set()).update(routers)
     items = [_service(known, name, service, used.pop(name, set())) for name, service in known.table.services.items()]
     for name, users in used.items():
         if name.endswith("@internal"):
@@ -208,7 +231,22 @@ def _services(known: Known) -> list[dict[str, JSON]]:
     return sorted(items, key=lambda item: str(item["name"]))
 
 
+def _descendants(known: Known, name: str) -> set[str]:
+    """The services that a service is made of, and those that they are made of."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        service = known.table.services.get(ahead.pop())
+        if service is not None and service.composition is not None:
+            children = set(children_of(service.composition)) - found
+            found |= children
+            ahead += children
+    return found
+
+
 def _service(known: Known, name: str, service: Service, users: set[str]) -> dict[str, JSON]:
+    if service.composition is not None:
+        return _composed(known, name, service.composition, users)
     servers = [
         {"url": server.url, "weight": server.weight, "task": server.task, "node": server.node}
         for server in service.servers
@@ -217,6 +255,38 @@ def _service(known: Known, name: str, service: Service, users: set[str]) -> dict
     item = {"loadBalancer": {**balancing, "servers": servers}, "type": "loadbalancer"}
     _with_status(item, _errors(known, f"service {name}"), disabled=False)
     return {**item, "usedBy": sorted(users), "name": name, "provider": name.rpartition("@")[2]}
+
+
+def _composed(known: Known, name: str, composition: Composition, users: set[str]) -> dict[str, JSON]:
+    """A service that is made of others: as it is configured, also what of it is not in force."""
+    bare, _, provider = name.rpartition("@")
+    of_provider = known.configurations.get(provider)
+    configured = None if of_provider is None else of_provider.services.get(bare)
+    shown = composition if configured is None or configured.composition is None else configured.composition
+    item = {composition.kind: _options(shown), "type": composition.kind.lower()}
+    _with_status(item, _errors(known, f"service {name}"), disabled=bool(composition.lack))
+    return {**item, "usedBy": sorted(users), "name": name, "provider": provider}
+
+
+def _options(composition: Composition) -> dict[str, JSON]:
+    """*composition* as it is written in files."""
+    if isinstance(composition, Failover):
+        options: dict[str, JSON] = {"service": composition.service, "fallback": composition.fallback}
+        if composition.statuses:
+            statuses = [str(one) for one in composition.statuses]
+            options["errors"] = {"status": statuses, "maxRequestBodyBytes": composition.max_request_body_bytes}
+        return options
+    if isinstance(composition, Mirroring):
+        return {
+            "service": composition.service,
+            "mirrors": [{"name": one.name, "percent": one.percent} for one in composition.mirrors],
+            "mirrorBody": composition.mirror_body,
+            "maxBodySize": composition.max_body_size,
+        }
+    options = {"services": [{"name": one.name, "weight": one.weight} for one in composition.children]}
+    if isinstance(composition, Weighted) and composition.sticky is not None:
+        options["sticky"] = {"cookie": settings_of(composition.sticky)}
+    return options
 
 
 @_kept(lambda known: known.of_table)

@@ -77,6 +77,13 @@ class Member:
         self._restrict()
         return True
 
+    def is_up(self) -> bool:
+        """Whether it gets requests now, as far as is known, however small its share may be yet."""
+        upstream = self.upstream
+        if not self.well or self.server.weight <= 0 or upstream.deadlines.now < self._left_out_until:
+            return False
+        return not upstream.failures or (self.is_alone and upstream.is_doubtful) or upstream.may_be_tried()
+
     def answered(self, seconds: float) -> None:
         """It has begun an answer after *seconds*."""
         answers = self._answers

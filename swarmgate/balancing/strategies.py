@@ -186,9 +186,13 @@ class HighestRandomWeight:
 
 def _score(client: str, member: Member) -> float:
     # By the slot, where there is one: the client of a task comes to the task that takes its place.
-    key = f"{client} {member.server.task or member.server.url}"
-    fraction = (int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") + 1) / (2**64 + 1)
-    return -member.server.weight / log(fraction)
+    return score(client, member.server.task or member.server.url, member.server.weight)
+
+
+def score(client: str, name: str, weight: int) -> float:
+    """How good something of that *name*, and a *weight* above 0, is for *client*: the best of several is its own."""
+    digest = blake2b(f"{client} {name}".encode(), digest_size=8).digest()
+    return -weight / log((int.from_bytes(digest, "big") + 1) / (2**64 + 1))
 
 
 #: By the option's value.

@@ -80,7 +80,7 @@ def _target(route: Route) -> str:
         return f"404: {route.problem}"
     if route.service is None:
         return route.service_name
-    return f"{route.service_name} ({_count(len(route.service.servers), 'server')})"
+    return f"{route.service_name} ({route.service.composition or _count(len(route.service.servers), 'server')})"
 
 
 def _differences(was: Route, now: Route) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _service_changes(old: RoutingTable, new: RoutingTable) -> Iterator[str]:
     for name in _changed(old.services, new.services):
         was, now = old.services.get(name), new.services.get(name)
         if was is None and now is not None:
-            yield f"service {name} added: {_servers(now.servers)}"
+            yield f"service {name} added: {now.composition or _servers(now.servers)}"
         elif now is None:
             yield f"service {name} removed"
         elif was is not None and (differences := "; ".join(_server_differences(was, now))):
@@ -129,6 +129,8 @@ def _server_differences(was: Service, now: Service) -> Iterator[str]:
         yield f"{_count(len(now.servers), 'server')} now"
     elif was.servers != now.servers:
         yield "servers in another order"
+    if was.composition != now.composition:
+        yield str(now.composition or "no others' any more")
     names = [field.name for field in attrs.fields(Balancing)]
     if was.servers_transport != now.servers_transport or was.transport != now.transport:
         yield f"reached by {now.servers_transport or 'no serversTransport'}"

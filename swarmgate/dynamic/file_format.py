@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from swarmgate.documents import read_document
 from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Server, Service
 from swarmgate.dynamic.options import (
+    LoadBalancerOptions,
     Reading,
     RouterOptions,
     ServiceOptions,
@@ -60,11 +61,7 @@ class _Decoding:
         for name, path, node in self._named(parts, "services"):
             service: ServiceOptions | None = self._read("service", name, read_file_service, node, path)
             if service is not None:
-                balancer = service.load_balancer
-                servers = tuple(Server(one.url, one.weight) for one in balancer.servers)
-                services[name] = Service(
-                    name, tuple(dict.fromkeys(servers)), balancer.balancing(), False, balancer.servers_transport
-                )
+                services[name] = _service(name, service)
         for name, path, node in self._named(parts, "middlewares"):
             found = self._read("middleware", name, self._read_middleware, node, path)
             if found is not None:
@@ -172,6 +169,15 @@ class _Decoding:
             self._faults.append(Fault(path, None, origin_of(tree), "options below it", problem="no table"))
             return []
         return [(str(name), node) for name, node in options.items()]
+
+
+def _service(name: str, options: ServiceOptions) -> Service:
+    composition = options.composition
+    if composition is not None:
+        return Service(name, composition=composition)
+    balancer = options.load_balancer or LoadBalancerOptions()
+    servers = tuple(Server(one.url, one.weight) for one in balancer.servers)
+    return Service(name, tuple(dict.fromkeys(servers)), balancer.balancing(), False, balancer.servers_transport)
 
 
 def problem_of(fault: Fault, subject: str, file: str) -> Problem:

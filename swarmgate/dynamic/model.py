@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from swarmgate.dynamic.composition import Composition
+from swarmgate.dynamic.cookie import StickyCookie
 from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS, ServersTransport, TLSConfiguration, TLSFiles
 
@@ -57,24 +59,6 @@ class Server:
     weight: int = 1
     task: str = ""
     node: str = ""
-
-
-@attrs.frozen
-class StickyCookie:
-    """A cookie that leads a client back to the server that answered it first (Traefik ``sticky.cookie``).
-
-    :ivar name: ``""`` for one that is made of the service's name.
-    :ivar same_site: ``none``, ``lax`` or ``strict``, ``""`` for no such attribute.
-    :ivar max_age: seconds; 0: it ends with the browser's session, less: it is expired at once.
-    """
-
-    name: str = ""
-    secure: bool = False
-    http_only: bool = False
-    same_site: str = ""
-    max_age: int = 0
-    path: str = "/"
-    domain: str = ""
 
 
 @attrs.frozen
@@ -143,6 +127,7 @@ class Service:
     :ivar awaited: there will soon be another server: a task of it is being started.
     :ivar servers_transport: the name of what says how they are reached, ``""`` for the gate's own way.
     :ivar transport: what is meant by that name; the table knows it.
+    :ivar composition: the services that it is made of in place of servers; None: it has servers of its own.
     """
 
     name: str
@@ -151,6 +136,7 @@ class Service:
     awaited: bool = False
     servers_transport: str = ""
     transport: ServersTransport | None = None
+    composition: Composition | None = None
 
 
 @attrs.frozen

@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 import attrs
 
-from swarmgate.dynamic.model import Balancing, HealthCheck, PassiveHealthCheck, StickyCookie
+from swarmgate.dynamic.composition import Child, Composition, Failover, HighestRandomWeight, Mirror, Mirroring, Weighted
+from swarmgate.dynamic.cookie import StickyCookie
+from swarmgate.dynamic.model import Balancing, HealthCheck, PassiveHealthCheck
 from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.structure import (
     Duration,
     Fault,
+    StatusRange,
     StructureError,
     Tree,
     at_least,
@@ -23,12 +26,15 @@ from swarmgate.structure import (
     not_yet,
     option,
     origin_of,
+    refused,
     structure,
     structure_as,
 )
 
 _LATER = "an option of Traefik's that swarmgate does not have yet"
 
+#: What a service of a file is one of.
+_SERVICE_KINDS = ("loadBalancer", "weighted", "highestRandomWeight", "failover", "mirroring")
 
 _PORTS = {"http": 80, "https": 443, "h2c": 80}
 
@@ -118,6 +124,21 @@ class StickyOptions:
 
     cookie: StickyCookieOptions | None = option(default=None, doc="A cookie leads clients back to their server.")
 
+    def value(self) -> StickyCookie | None:
+        """The cookie, None for none."""
+        cookie = self.cookie
+        if cookie is None:
+            return None
+        return StickyCookie(
+            cookie.name,
+            cookie.secure,
+            cookie.http_only,
+            cookie.same_site or "",
+            cookie.max_age,
+            cookie.path,
+            cookie.domain,
+        )
+
 
 @attrs.frozen
 class HealthCheckOptions:
@@ -189,22 +210,11 @@ class BalancingOptions:
 
     def balancing(self) -> Balancing:
         """The value that these describe."""
-        cookie = self.sticky.cookie if self.sticky is not None else None
         passive = self.passive_health_check
         return Balancing(
             pass_host_header=self.pass_host_header,
             strategy=self.strategy,
-            sticky=None
-            if cookie is None
-            else StickyCookie(
-                cookie.name,
-                cookie.secure,
-                cookie.http_only,
-                cookie.same_site or "",
-                cookie.max_age,
-                cookie.path,
-                cookie.domain,
-            ),
+            sticky=None if self.sticky is None else self.sticky.value(),
             health_check=None if self.health_check is None else self.health_check.value(),
             passive_health_check=None
             if passive is None
@@ -221,12 +231,121 @@ class LoadBalancerOptions(BalancingOptions):
     servers: tuple[ServerOptions, ...] = option(default=(), doc="The servers that answer.")
 
 
-@not_yet("weighted", "mirroring", "failover", "highestRandomWeight", "middlewares")
+@attrs.frozen
+class ChildOptions:
+    """``weighted.services[n]`` and ``highestRandomWeight.services[n]``"""
+
+    name: str = option(doc="A service, as ``shop@swarm``.")
+    weight: int = option(default=1, doc="Its share beside the others; 0 or less: no new clients.")
+
+    def value(self) -> Child:
+        """The value that these describe."""
+        return Child(self.name, self.weight)
+
+
+@attrs.frozen
+class PropagationOptions:
+    """``healthCheck`` of services that are made of others: has no options, and no effect.
+
+    Whether they are up follows from their children without it.
+    """
+
+
+@attrs.frozen
+class WeightedOptions:
+    """``services.X.weighted``"""
+
+    services: tuple[ChildOptions, ...] = option(default=(), doc="The services that take turns.")
+    sticky: StickyOptions | None = option(default=None, doc="Clients come back to the service that they had.")
+    health_check: PropagationOptions | None = option(default=None, doc="Without effect: it is so always.")
+
+    def value(self) -> Weighted:
+        """The value that these describe."""
+        cookie = None if self.sticky is None else self.sticky.value()
+        return Weighted(tuple(one.value() for one in self.services), cookie)
+
+
+@attrs.frozen
+class HighestRandomWeightOptions:
+    """``services.X.highestRandomWeight``"""
+
+    services: tuple[ChildOptions, ...] = option(default=(), doc="The services that share the clients.")
+    health_check: PropagationOptions | None = option(default=None, doc="Without effect: it is so always.")
+
+    def value(self) -> HighestRandomWeight:
+        """The value that these describe."""
+        return HighestRandomWeight(tuple(one.value() for one in self.services))
+
+
+@attrs.frozen
+class FailoverErrorsOptions:
+    """``services.X.failover.errors``"""
+
+    status: tuple[StatusRange, ...] = option(default=(), doc="Statuses that are failures, as ``500-599``.")
+    max_request_body_bytes: int = option(
+        default=-1, validator=at_least(-1), doc="A longer request is answered 413; -1: no limit."
+    )
+
+
+@attrs.frozen
+class FailoverOptions:
+    """``services.X.failover``"""
+
+    service: str = option(doc="The service that answers.")
+    fallback: str = option(doc="The service that answers while that one is down.")
+    health_check: PropagationOptions | None = option(default=None, doc="Without effect: it is so always.")
+    errors: FailoverErrorsOptions | None = option(default=None, doc="Answers that the fallback takes the place of.")
+
+    def value(self) -> Failover:
+        """The value that these describe."""
+        errors = self.errors or FailoverErrorsOptions()
+        return Failover(self.service, self.fallback, errors.status, errors.max_request_body_bytes)
+
+
+@attrs.frozen
+class MirrorOptions:
+    """``services.X.mirroring.mirrors[n]``"""
+
+    name: str = option(doc="A service, as ``shop-next@swarm``.")
+    percent: int = option(default=0, validator=between(0, 100), doc="How many of the requests it gets.")
+
+
+@attrs.frozen
+class MirroringOptions:
+    """``services.X.mirroring``"""
+
+    service: str = option(doc="The service that answers.")
+    mirrors: tuple[MirrorOptions, ...] = option(default=(), doc="The services that get copies.")
+    mirror_body: bool = option(default=True, doc="Copies have the request's body.")
+    max_body_size: int = option(
+        default=-1, validator=at_least(-1), doc="Octets; a request with a longer body is not mirrored; -1: no limit."
+    )
+    health_check: PropagationOptions | None = option(default=None, doc="Without effect: it is so always.")
+
+    def value(self) -> Mirroring:
+        """The value that these describe."""
+        mirrors = tuple(Mirror(one.name, one.percent) for one in self.mirrors)
+        return Mirroring(self.service, mirrors, self.mirror_body, self.max_body_size)
+
+
+@not_yet("middlewares")
 @attrs.frozen
 class ServiceOptions:
-    """``services.X`` in files."""
+    """``services.X`` in files: one of these."""
 
-    load_balancer: LoadBalancerOptions = option(doc="Servers that answer alike.")
+    load_balancer: LoadBalancerOptions | None = option(default=None, doc="Servers that answer alike.")
+    weighted: WeightedOptions | None = option(default=None, doc="Services that take turns.")
+    highest_random_weight: HighestRandomWeightOptions | None = option(
+        default=None, doc="Services among which the client's address decides."
+    )
+    failover: FailoverOptions | None = option(default=None, doc="A service, and another one while that is down.")
+    mirroring: MirroringOptions | None = option(default=None, doc="A service, and others that get copies of requests.")
+
+    @property
+    def composition(self) -> Composition | None:
+        """The services that it is made of, None if it has servers."""
+        given = self.weighted or self.highest_random_weight or self.failover or self.mirroring
+        return None if given is None else given.value()
 
 
 def _scheme(text: str) -> str:
@@ -255,6 +374,7 @@ class TaskLoadBalancerOptions(BalancingOptions):
 
 
 @not_yet("middlewares")
+@refused(dict.fromkeys(_SERVICE_KINDS[1:], "an option that only files have, as with Traefik: name this service there"))
 @attrs.frozen
 class TaskServiceOptions:
     """``services.X`` in labels."""
@@ -322,6 +442,10 @@ def read_router(tree: Tree, path: str) -> Reading:
 
 def read_file_service(tree: Tree, path: str) -> Reading:
     """The :class:`ServiceOptions` that *tree*, of a file, describes."""
+    kinds = [one for one in _SERVICE_KINDS if _child(tree, one) is not None]
+    if len(kinds) > 1:
+        problem = f"a service of several kinds: {', '.join(kinds)}"
+        return Reading(None, (Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem),))
 
     def servers(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
         found = _child(tree, "servers")
@@ -335,7 +459,12 @@ def read_file_service(tree: Tree, path: str) -> Reading:
             notes += [fault for fault, _ in aside]
         return _with_child(tree, found, kept), notes
 
-    return _read_service(ServiceOptions, tree, path, servers)
+    reading = _read_service(ServiceOptions, tree, path, servers)
+    if not kinds and not reading.faults:
+        expected = f"one of {', '.join(_SERVICE_KINDS)}"
+        fault = Fault(path, None, origin_of(tree), expected, problem="a service of no kind")
+        return Reading(None, (fault,), reading.notes)
+    return reading
 
 
 def read_task_service(tree: Tree, path: str) -> Reading:

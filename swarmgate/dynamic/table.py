@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from swarmgate.dynamic.composition import Composition, children_first, children_of
 from swarmgate.dynamic.model import Configuration, Middleware, Problem, Router, Service
 from swarmgate.dynamic.observability import Observability, Observed
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule, RuleError, parse_rule
@@ -35,6 +36,7 @@ _PRECEDENCE = {"swarm": 0, "file": 1, INTERNAL: 2}
 _SHOWN = 5  # Names in a line of the log.
 _MOST_COMPARISONS = 20  # References of one table for which the nearest name is looked for,
 _COMPARED = 300  # among so many names.
+_DEEPEST = 16  # Services made of services made of services.
 _MANY = 20  # To find its place costs a route so many times what sorting all of them costs each.
 
 
@@ -228,6 +230,8 @@ class _World:
         self._comparisons = 0
         self.services: dict[str, Service] = {}
         self._sources: dict[str, Service] = {}
+        #: Services that are made of others, with their providers, as they are configured.
+        self._composed: dict[str, tuple[str, Service]] = {}
         self._middlewares: dict[str, Middleware] = {}
         self._middleware_sources: dict[str, Middleware] = {}
         self._outcomes: dict[str, _Outcome] = {}
@@ -249,11 +253,17 @@ class _World:
         self._seen: set[str] = set()
         if self._alike is not None:
             self.services, self._sources = self._alike.services.copy(), self._alike._sources.copy()
+            self._composed = self._alike._composed.copy()
         for provider, name, service in self._unseen("services"):
             qualified = f"{name}@{provider}"
+            self._composed.pop(qualified, None)
+            if service.composition is not None:
+                self._composed[qualified] = provider, service
             self.services[qualified] = self._service(qualified, provider, service, before)
             self._sources[qualified] = service
             self._seen.add(qualified)
+        if self._composed:
+            self._compose(before)
         if self._unreachable:
             self._alike = None
         #: Middlewares that lead to a service which can't be had, and why.
@@ -362,6 +372,67 @@ class _World:
             if known.transport == transport:
                 return known
         return attrs.evolve(service, name=name, transport=transport)
+
+    def _compose(self, before: _World | None) -> None:
+        """Resolve the services that are made of others."""
+        self._seen.update(self._composed)
+        children = {
+            name: {self._qualified(one, provider) for one in children_of(service.composition)}
+            for name, (provider, service) in self._composed.items()
+            if service.composition is not None
+        }
+        order, circles = children_first(children)
+        for circle in circles:
+            reason = f"it leads back to itself: {' -> '.join((*circle, circle[0]))}"
+            for name in circle:
+                self._is_unreachable(name, reason)
+                self._put(name, (), before)
+        depths: dict[str, int] = {}
+        for name in order:
+            depths[name] = 1 + max((depths.get(child, 0) for child in children[name]), default=0)
+            if depths[name] > _DEEPEST:
+                self._is_unreachable(name, f"it is made of services that are made of others, more than {_DEEPEST} deep")
+                self._put(name, (), before)
+                depths[name] = 0
+                continue
+            lack = self._put(name, self._children(name), before).lack
+            if lack:
+                self._is_unreachable(name, lack)
+
+    def _is_unreachable(self, name: str, reason: str) -> None:
+        provider = self._composed[name][0]
+        self._unreachable[name] = reason
+        self.problems.append(Problem(f"service {name}", f"provider {provider}", f"{reason}; its routers answer 404"))
+
+    def _put(self, name: str, children: Iterable[tuple[str, str]], before: _World | None) -> Composition:
+        """Have the service *name* made of those *children*: the qualified name for each that it has."""
+        service = self._composed[name][1]
+        assert service.composition is not None
+        composition = service.composition.qualified(dict(children))
+        made = attrs.evolve(service, name=name, composition=composition)
+        known = None if before is None else before.services.get(name)
+        self.services[name] = known if known is not None and known == made else made
+        return composition
+
+    def _children(self, name: str) -> Iterator[tuple[str, str]]:
+        """The names that the service *name* has for its children, and their qualified ones, without bad ones."""
+        provider, service = self._composed[name]
+        assert service.composition is not None
+        for key, reference in service.composition.references:
+            child = self._qualified(reference, provider)
+            nearest = ""
+            if child in self._resources:
+                reason = "a service of the gate's own can't be part of another"
+            elif child not in self.services:
+                reason, nearest = "there is no such service", self._nearest(reference, provider, self.services)
+            elif child in self._unreachable:
+                reason = self._unreachable[child]
+            else:
+                yield reference, child
+                continue
+            key = f"{service.composition.kind}.{key}"
+            reason = f"{reason}; it is left out"
+            self.problems.append(Problem(f"service {name}", f"provider {provider}", reason, key, reference, nearest))
 
     def _middleware(self, name: str, provider: str, middleware: Middleware, before: _World | None) -> Middleware:
         """*middleware* with qualified names, its own and that of the service that it leads to, if it has one."""

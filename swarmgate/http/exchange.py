@@ -121,6 +121,20 @@ class Places(Protocol):
         """Whoever has had *place* has no use for it any more."""
 
 
+class Onlooker:
+    """Sees a request's body on its way to a server, and leaves it as it is; see :meth:`Exchange.show_body`."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> bytes:
+        """The next piece, which it returns."""
+        return data
+
+    def end(self) -> bytes:
+        """That was all of it; it returns nothing."""
+        return b""
+
+
 class Retrying(Protocol):
     """What may have a request asked again instead of passing a server's answer on; never a middleware's."""
 
@@ -129,6 +143,9 @@ class Retrying(Protocol):
 
     def takes_unreached(self, exchange: Exchange) -> bool:
         """The same where no server could be reached."""
+
+    def passes(self, exchange: Exchange, response: Response) -> None:
+        """A server's answer was not given up, and is passed on: the last look at its head."""
 
 
 class Exchange:
@@ -286,6 +303,10 @@ class Exchange:
         if pending or self.body_done:
             self.body_data(pending, self.body_done, self.trailers)
 
+    def show_body(self, onlooker: Onlooker) -> None:
+        """Let *onlooker* see what comes of the request's body from now on, as a server gets it."""
+        self._request_transforms = (*self._request_transforms, onlooker)
+
     def read_as_it_comes(self) -> None:
         """Lead the request's body through nothing any more."""
         self._request_transforms = ()
@@ -293,7 +314,7 @@ class Exchange:
     @property
     def is_transformed(self) -> bool:
         """Whether the request's body is led through a transform."""
-        return bool(self._request_transforms)
+        return any(not isinstance(one, Onlooker) for one in self._request_transforms)
 
     def give_back(self, body: bytes) -> None:
         """What took the request's body so far does no longer; *body* is what there is of it."""
@@ -321,8 +342,10 @@ class Exchange:
 
     def respond(self, response: Response, data: bytes, done: bool) -> None:
         """A server's answer has begun, with *data* of its body; *done*: and ended."""
-        if self.retrying is not None and self.server and self.retrying.takes(self, response.status):
-            return
+        if self.retrying is not None and self.server:
+            if self.retrying.takes(self, response.status):
+                return
+            self.retrying.passes(self, response)
         self.origin_status = response.status
         self.origin_fields = tuple(response.fields) if response.block is None else response.block.fields
         self.origin_seconds = moment() - self.origin_started

@@ -20,20 +20,22 @@ class Again:
 
     def __init__(self, exchange: Exchange) -> None:
         self._step = exchange.passed
-        self.request = _copied(exchange.request)
+        self.request = copied(exchange.request)
 
     def ask(self, exchange: Exchange) -> None:
         """Lead the request through the middlewares after that one once more."""
         exchange.connection = None
         exchange.retries += 1
         exchange.tried = None
-        exchange.request = _copied(self.request)
+        exchange.request = copied(self.request)
         exchange.read_as_it_comes()
         assert exchange.route is not None
         exchange.route.go_on(exchange, self._step + 1)
 
 
-def _copied(request: Request) -> Request:
+def copied(request: Request) -> Request:
+    """A copy of *request*, which is not changed where that is."""
     copied = copy(request)
-    copied.fields = list(request.fields)
+    if copied.block is None:
+        copied.fields = list(request.fields)
     return copied

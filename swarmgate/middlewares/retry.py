@@ -24,6 +24,7 @@ from swarmgate.structure import Duration, StatusRange, at_least, option
 
 if TYPE_CHECKING:
     from swarmgate.http.exchange import Exchange
+    from swarmgate.http.message import Response
 
 KIND = "retry"
 _NOT_IDEMPOTENT = frozenset((b"POST", b"PATCH", b"LOCK"))
@@ -111,6 +112,9 @@ class _Attempts:
         if self._settings.disable_retry_on_network_error or (self.body is None and exchange.is_transformed):
             return False
         return self._again(exchange)
+
+    def passes(self, exchange: Exchange, response: Response) -> None:
+        """Nothing is to be done to it."""
 
     def _again(self, exchange: Exchange) -> bool:
         if self._left <= 0 or self._clock.seconds() + self._interval > self._until:

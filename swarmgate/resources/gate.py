@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +14,14 @@ from twisted.web.resource import IResource
 
 from swarmgate.balancing.member import Member
 from swarmgate.balancing.strategies import Rotation
+from swarmgate.dynamic.composition import (
+    Composition,
+    Failover,
+    HighestRandomWeight,
+    Weighted,
+    children_first,
+    children_of,
+)
 from swarmgate.dynamic.matching import RouteIndex
 from swarmgate.dynamic.model import HealthCheck, Server, Service
 from swarmgate.dynamic.table import Route, RoutingTable
@@ -30,6 +38,9 @@ from swarmgate.resources.shedding import LoadShedding
 from swarmgate.resources.tree import NOT_FOUND, EntryPointRoot, SecureEntryPointRoot
 from swarmgate.resources.waiting import WaitingRoom
 from swarmgate.transport.network import Network
+
+if TYPE_CHECKING:
+    from swarmgate.resources.composed import ServiceLeaf
 
 _log = Logger()
 T = TypeVar("T")
@@ -115,12 +126,14 @@ class _Served:
     """A service, and what has been made of it.
 
     :ivar kept: what was asked for to make it, and of :ivar upstreams:.
+    :ivar children: what answers for the services that it is made of, by their names.
     """
 
     service: Service
-    leaf: ReverseProxyResource
+    leaf: ServiceLeaf
     kept: dict[Any, Any]
     upstreams: dict[Any, Any]
+    children: dict[str, ServiceLeaf] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -212,6 +225,8 @@ class Gate:
         #: Those that somebody else answers for than did in the table in force.
         self._answered: set[str] = set()
         self._leaves: dict[str, _Served] = {}
+        #: Those of them that are made of others.
+        self._composed: dict[str, Service] = {}
         self._left: list[tuple[str, Server, Upstream]] = []
         self._indexes: dict[EntryPointRoot, RouteIndex] = {}
         self._chains: dict[str, dict[str, _Routed]] = {name: {} for name in self.roots}
@@ -227,9 +242,13 @@ class Gate:
         before_leaves, leaves = self._leaves, {}
         moved = self._answered
         made: list[str] = []
+        composed = {name: one for name, one in self._composed.items() if table.services.get(name) is one}
         for name, service in table.services.items():
             served = before_leaves.get(name)
             if served is None or served.service is not service:
+                if service.composition is not None:
+                    composed[name] = service
+                    continue
                 before = served
                 served = self._leaf(name, service, before)
                 self._kept.hold(served.kept)
@@ -238,6 +257,9 @@ class Gate:
                 if before is None or before.leaf is not served.leaf:
                     moved.add(name)
             leaves[name] = served
+        self._composed = composed
+        if composed:
+            moved |= self._compose(before_leaves, leaves)
         self._leaves = leaves
         for name, served in before_leaves.items():
             if leaves.get(name) is not served:
@@ -270,9 +292,47 @@ class Gate:
         for name in made:
             known, served = before_leaves.get(name), leaves[name]
             service, leaf = served.service, served.leaf
-            if known is None or known.leaf is not leaf:
+            if isinstance(leaf, ReverseProxyResource) and (known is None or known.leaf is not leaf):
                 others = known is not None and known.service.servers != service.servers
                 leaf.room.changed(leaf, service.balancing.wait, service.awaited, others)
+
+    def _compose(self, before: Mapping[str, _Served], leaves: dict[str, _Served]) -> set[str]:
+        """Add to *leaves* what answers for services that are made of others. Returns the names that others answer."""
+        moved = set()
+        compositions = {name: one.composition for name, one in self._composed.items() if one.composition is not None}
+        names = {name: children_of(one) for name, one in compositions.items() if not one.lack}
+        for name in children_first(names)[0]:
+            service, served = self._composed[name], before.get(name)
+            children = {child: leaves[child].leaf for child in names[name]}
+            if served is None or served.service != service or served.children != children:
+                moved.add(name)
+                kept = self._kept.note()
+                leaf = self._leaf_of_children(name, compositions[name], children)
+                served = _Served(service, leaf, kept, {}, children)
+                self._kept.hold(kept)
+            leaves[name] = served
+        return moved
+
+    def _leaf_of_children(
+        self, name: str, composition: Composition, children: Mapping[str, ServiceLeaf]
+    ) -> ServiceLeaf:
+        if isinstance(composition, Weighted):
+            from swarmgate.resources.weighted import WeightedResource  # few need any of these
+
+            rotation = self._kept.keep(("rotation", name), Rotation)
+            return WeightedResource(name, composition, children, rotation)
+        if isinstance(composition, HighestRandomWeight):
+            from swarmgate.resources.highest_random_weight import HighestRandomWeightResource
+
+            return HighestRandomWeightResource(name, composition, children)
+        if isinstance(composition, Failover):
+            from swarmgate.resources.failover import FailoverResource
+
+            return FailoverResource(name, composition, children, self._clock)
+        from swarmgate.resources.mirroring import Copies, MirroringResource
+
+        copies = self._kept.keep(("copies", name), Copies)
+        return MirroringResource(name, composition, children, copies, self._deadlines, self._clock)
 
     def _leaf(self, name: str, service: Service, before: _Served | None) -> _Served:
         kept, upstreams = self._kept.note(), self._upstreams.note()

@@ -62,7 +62,7 @@ class ReverseProxyResource(LeafResource):
         elif self.room.admits():
             self.room.enter(exchange)
         else:
-            member = self._last_resort(exchange)
+            member = self._last_resort()
             if member is not None:
                 self._send(exchange, member)
             else:
@@ -112,7 +112,15 @@ class ReverseProxyResource(LeafResource):
                 return wanted
         return self._strategy.choose(exchange, tried)
 
-    def _last_resort(self, exchange: Exchange) -> Member | None:
+    def is_up(self) -> bool:
+        """Whether a server can be asked now, as far as is known."""
+        return any(member.is_up() for member in self.members)
+
+    def may_answer(self) -> bool:
+        """Whether an exchange may wait for a server, or be tried on one that could not be reached."""
+        return self.room.admits() or self._last_resort() is not None
+
+    def _last_resort(self) -> Member | None:
         """Whom to ask where nobody seems to be reachable: to try is better than to give up without.
 
         Not those whose health check says that they are not well (Traefik).

@@ -110,8 +110,8 @@ class _Place:
         self._room.leave(self._exchange)
 
 
-def answer_no_server(exchange: Exchange) -> None:
+def answer_no_server(exchange: Exchange, text: bytes = b"no available server\n") -> None:
     """Answer as Traefik does where a service has no server, and that there may soon be one."""
     if exchange.retrying is not None and exchange.retrying.takes(exchange, 503):
         return
-    exchange.answer(503, b"no available server\n", (PLAIN_TEXT, NO_SNIFFING, (b"Retry-After", b"1")))
+    exchange.answer(503, text, (PLAIN_TEXT, NO_SNIFFING, (b"Retry-After", b"1")))

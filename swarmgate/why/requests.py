@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from swarmgate.dynamic.composition import answering_children
 from swarmgate.dynamic.matching import compile_rule
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule
 from swarmgate.dynamic.table import INTERNAL, Route, RoutingTable, hosts_of, precedence
@@ -113,6 +114,8 @@ class Answer:
     :ivar router: qualified name of the one that takes it, ``""`` for none: it is answered 404.
     :ivar problem: why the router answers 404 all the same, ``""`` if it does not.
     :ivar refused: why the entry point itself answers 400, before any router is asked; ``""`` if it does not.
+    :ivar made_of: the services that the service is made of, for people, ``""`` if it has servers of its own; their
+        :ivar servers: are then told of.
     :ivar is_own: the router is one that the gate has of itself, as for its API, or to redirect a whole entry point.
     :ivar middlewares: qualified names, in order.
     """
@@ -127,6 +130,7 @@ class Answer:
     servers: tuple[ServerState, ...] = ()
     close: tuple[Close, ...] = ()
     refused: str = ""
+    made_of: str = ""
     is_own: bool = False
 
     @property
@@ -148,7 +152,7 @@ class Answer:
             if self.middlewares:
                 yield f"  Middlewares, in order: {', '.join(self.middlewares)}."
             if self.service:
-                yield f"  Service {self.service}."
+                yield f"  Service {self.service}{f', {self.made_of}' if self.made_of else ''}."
             for server in self.servers:
                 name = " ".join(filter(None, (server.url, server.task, server.node and f"on {server.node}")))
                 yield f"    {name}: {server.reason or 'can answer'}"
@@ -215,15 +219,17 @@ def _on(
     if taken is None:
         return Answer(entry_point, close=close)
     service = table.services.get(taken.service_name)
+    composition = None if service is None else service.composition
+    names = _with_servers(table, taken.service_name)
     servers = [
         ServerState(
             server.url,
             server.task,
             server.node,
-            reasons.get((taken.service_name, server.url), "")
-            or ("its weight is 0 or less" if server.weight <= 0 else ""),
+            reasons.get((name, server.url), "") or ("its weight is 0 or less" if server.weight <= 0 else ""),
         )
-        for server in (service.servers if service is not None else ())
+        for name in names
+        for server in table.services[name].servers
     ]
     return Answer(
         entry_point,
@@ -233,10 +239,26 @@ def _on(
         taken.problem or "",
         tuple(middleware.name for middleware in taken.middlewares),
         taken.service_name,
-        (*servers, *absent.get(taken.service_name, ())),
+        (*servers, *(one for name in names or (taken.service_name,) for one in absent.get(name, ()))),
         close,
+        made_of="" if composition is None else str(composition),
         is_own=taken.provider == INTERNAL,
     )
+
+
+def _with_servers(table: RoutingTable, name: str) -> list[str]:
+    """The services whose servers answer for the service *name*: that itself, or those that it is made of."""
+    found: dict[str, None] = {}
+    ahead = [name]
+    while ahead:
+        name = ahead.pop(0)
+        service = table.services.get(name)
+        if service is None or name in found:
+            continue
+        found[name] = None
+        if service.composition is not None:
+            ahead += answering_children(service.composition)
+    return [name for name in found if table.services[name].composition is None]
 
 
 def _is_near(route: Route, request: Question) -> bool:

@@ -13,8 +13,8 @@ import hpack
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from swarmgate.balancing.sticky import Stickiness
+from swarmgate.dynamic.cookie import StickyCookie
 from swarmgate.dynamic.labels import decode
-from swarmgate.dynamic.model import StickyCookie
 from swarmgate.dynamic.rules import RuleError, parse_rule
 from swarmgate.http.bodies import ChunkedBody, chunk, last_chunk
 from swarmgate.http.errors import BadRequest, BadResponse, MessageError

@@ -74,10 +74,36 @@ export function ServicePage({ name }: { name: string }) {
       {told && (
         <>
           {told.error && <Faults item={told} />}
-          <Traffic keys={[ofService(name)]} name={name} />
+          {isMadeOfOthers(told) ? <ChildrenTable service={told} /> : <Traffic keys={[ofService(name)]} name={name} />}
           {told.loadBalancer && <ServersTable service={told} servers={told.loadBalancer.servers} />}
         </>
       )}
+    </>
+  );
+}
+
+/** Whether it leads to other services, and not to servers of its own. */
+function isMadeOfOthers(service: Service): boolean {
+  return !service.loadBalancer && service.type !== "internal";
+}
+
+function ChildrenTable({ service }: { service: Service }) {
+  return (
+    <>
+      <h2>Made of</h2>
+      <Table<string>
+        label="Services"
+        rows={Object.keys(service.serverStatus ?? {})}
+        id={(child) => child}
+        empty="It is made of no service that there is."
+        columns={[
+          { head: "Service", cell: (child) => <a class="name" data-row href={to("services", child)}>{child}</a> },
+          { head: "State", cell: (child) => <Tag word={service.serverStatus?.[child] === "UP" ? "up" : "down"} tone={service.serverStatus?.[child] === "UP" ? "good" : "bad"} /> },
+          { head: "Requests/s", number: true, cell: (child) => <Rate keys={[ofService(child)]} /> },
+          { head: "5xx", number: true, cell: (child) => <Failed keys={[ofService(child)]} /> },
+          { head: "99 % within", number: true, cell: (child) => <Within keys={[ofService(child)]} /> },
+        ]}
+      />
     </>
   );
 }
