@@ -188,8 +188,9 @@ class GateService(Service):
             resources[PROMETHEUS] = MetricsLeaf(tell, self._in_thread, self._reactor.seconds)
         if configuration.api is not None:
             from swarmgate.api.operations import Operations
-            from swarmgate.api.resource import Alone, ApiResource, Recent
+            from swarmgate.api.resource import Alone, ApiLeaf, ApiResource, Recent
             from swarmgate.dashboard.resource import DashboardResource
+            from swarmgate.resources.bridge import ResourceLeaf
 
             recent = Recent(self._known_of_all, self._marks, self._reactor.seconds)
             alone = Alone(Recent(self.known, self._marks, self._reactor.seconds), self._measured_alone)
@@ -199,10 +200,11 @@ class GateService(Service):
             dashboard = DashboardResource() if configuration.api.dashboard else None
             if dashboard is not None:
                 resources[DASHBOARD] = dashboard
-            resources[API] = ApiResource(
+            api = ApiResource(
                 recent, self.feed, swarm, operations, self._reactor.seconds, dashboard, self._measured, self._viewed,
                 alone, self._listed_replicas,
             )  # fmt: skip
+            resources[API] = ApiLeaf(API, api.written, ResourceLeaf(API, api))
         if self.resolvers is not None:
             resources[ACME_HTTP] = ChallengeLeaf(self.resolvers.thumbprint)
         return resources

@@ -23,12 +23,13 @@ from swarmgate.api import views
 from swarmgate.api.feed import Feed
 from swarmgate.api.openapi import openapi
 from swarmgate.api.operations import AUTHENTICATING, NotAllowed, Operations, authenticated
-from swarmgate.api.resource import DOCUMENTS, LISTS, ApiResource, Recent, answer
+from swarmgate.api.resource import DOCUMENTS, LISTS, ApiLeaf, ApiResource, Recent, answer
 from swarmgate.api.views import BadQuestion, Known
 from swarmgate.config.load import load
 from swarmgate.dynamic.file_format import decode_file
 from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.dynamic.tls import Certificate
+from swarmgate.http.exchange import Exchange
 from swarmgate.middlewares import KINDS
 from swarmgate.observe.summary import BOUNDS, InFlight, Meter
 from swarmgate.observe.traffic import Traffic
@@ -36,11 +37,12 @@ from swarmgate.observe.turns import Turns
 from swarmgate.providers.swarm.decide import Options
 from swarmgate.providers.swarm.snapshot import UpdateStatus
 from swarmgate.replicas.whole import Whole
+from swarmgate.resources.bridge import ResourceLeaf
 from swarmgate.testing import MemorySwarm, network, node, service, snapshot, task
 from swarmgate.tls.certificates import read_certificate
 from swarmgate.why import command
 from swarmgate.why.services import World
-from tests.exchanges import exchange_of
+from tests.exchanges import MemoryClient, client_of, exchange_of
 from tests.pki import START, authority
 
 
@@ -393,6 +395,65 @@ class ResourceTests(SynchronousTestCase):
         request.uri, request.args = b"/api/why", {}
         self.assertIn(b"expected url=", ApiResource(known, Feed(Clock())).render(request))
         self.assertEqual(request.responseCode, 400)
+
+
+class LeafTests(SynchronousTestCase):
+    """What is answered without a request of twisted.web's."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        first = known()
+        recent = Recent(lambda: attrs.evolve(first, of_moment={}), lambda: (first.table,), self.clock.seconds)
+        self.looks = 0
+        self.rendered: list[str] = []
+        api = ApiResource(recent, Feed(Clock()), viewed=self.look)
+        others = ResourceLeaf("api@internal", api)
+        self.leaf = ApiLeaf("api@internal", api.written, self)
+        self.others = others
+
+    def look(self) -> None:
+        self.looks += 1
+
+    def serve(self, exchange: Exchange) -> None:
+        """Stands in for the ordinary way, and goes it."""
+        self.rendered.append(exchange.request.target.decode())
+        self.others.serve(exchange)
+
+    def ask(self, target: str, *fields: tuple[str, str], method: str = "GET") -> MemoryClient:
+        exchange = exchange_of(target, *fields, method=method)
+        self.leaf.serve(exchange)
+        self.assertEqual(exchange.service, "api@internal")
+        return client_of(exchange)
+
+    def test_written(self) -> None:
+        """A document that has been written is given again as it was, for as long as it tells of now."""
+        first, second = self.ask("/api/overview"), self.ask("/api/overview")
+        self.assertEqual(self.rendered, ["/api/overview"])
+        self.assertEqual((second.status, second.body, second.done), (200, first.body, True))
+        for name in (b"Content-Type", b"Cache-Control"):
+            self.assertEqual(second.value(name), first.value(name))
+        self.clock.advance(0.6)
+        self.ask("/api/overview")
+        self.assertEqual(self.rendered, ["/api/overview"] * 2)
+
+    def test_looks(self) -> None:
+        """Who is shown the Swarm looks at it, whichever way."""
+        self.ask("/api/swarm")
+        before = self.looks
+        self.ask("/api/swarm")
+        self.assertEqual((self.rendered, self.looks), (["/api/swarm"], before + 1))
+
+    def test_others(self) -> None:
+        """Everything else goes the ordinary way: queries, other methods, bodies, what has fields of its own."""
+        self.ask("/api/overview")
+        self.rendered.clear()
+        self.ask("/api/overview?replica=self")
+        self.ask("/api/overview", method="HEAD")
+        self.ask("/api/overview", ("Content-Length", "1"))
+        self.ask("/api/traffic")
+        self.ask("/api/traffic")
+        self.ask("/api/http/routers")
+        self.assertEqual(len(self.rendered), 6)
 
 
 class RecentTests(SynchronousTestCase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from bench.attacks.hostile import ANSWERS
@@ -525,7 +526,7 @@ async def aborts(over: Until, port: int, count: int) -> Seen:
 
 
 async def viewers(over: Until, port: int, own: int, count: int, asks: float, scrapes: float) -> Seen:
-    """Dashboards that are open: each follows the changes and hardly reads them, and asks for traffic every so often.
+    """Dashboards that are open: each is told of changes and traffic, hardly reads, and asks for documents now and then.
 
     :param own: the port of the entry point that the dashboard is on; *asks*: seconds between two questions of each.
     :param scrapes: of the metrics, a second.
@@ -536,15 +537,17 @@ async def viewers(over: Until, port: int, own: int, count: int, asks: float, scr
 
     async def one(number: int) -> socket.socket:
         made = await connect(own, narrow=True)
-        await loop.sock_sendall(made, get("/api/events", "viewer.example"))
+        await loop.sock_sendall(made, get("/api/events?swarm=true&traffic=true", "viewer.example"))
         begun = await loop.sock_recv(made, 12)
         seen["viewers"] += begun.endswith(b"200")
         return made
 
-    async def ask(path: str, every: float, first: float) -> None:
+    async def ask(paths: Sequence[str], every: float, first: float) -> None:
         await asyncio.sleep(first)
         reader, writer = await asyncio.open_connection("127.0.0.1", own)
-        while not ended.done():
+        for path in itertools.cycle(paths):
+            if ended.done():
+                break
             begin = loop.time()
             writer.write(get(path, "viewer.example"))
             status, _ = await read_answer(reader)
@@ -563,8 +566,8 @@ async def viewers(over: Until, port: int, own: int, count: int, asks: float, scr
     held = await crowd(count, one)
     say("ready")
     await asyncio.gather(
-        *(ask("/api/traffic", asks, random.random() * asks) for _ in held),
-        ask("/metrics", 1 / scrapes, 0.0),
+        *(ask(("/api/overview", "/api/swarm"), asks, random.random() * asks) for _ in held),
+        ask(("/metrics",), 1 / scrapes, 0.0),
         *map(read_slowly, held),
     )
     for made in held:

@@ -48,9 +48,12 @@ DOCUMENTS: dict[str, Callable[[Known], Any]] = {
 }
 """What is given as a whole."""
 
+_FIELDS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
 OPERATIONS = b"/api/operations"
 _SERVICES, _LOGS = "/api/swarm/services/", "/logs"
 _WITH_NUMBERS = ("/api/http/services", "/api/rawdata", "/api/swarm")
+_MAYBE_SILENT = ("/api/traffic", "/api/rawdata")
+"""What is given with more than a body, or asked for elsewhere."""
 _FRESH = 0.5  # Seconds for which an answer about the same table and Swarm is given again.
 _FAILED_FRESH = 3.0  # Seconds between two questions for tasks that have failed.
 _MOST_LINES = 1000
@@ -179,6 +182,15 @@ class ApiResource(Resource):
         except (BadQuestion, ValueError) as error:
             return self._answer(request, 400, {"message": str(error)})
         return self._send(request, *self._tell(request, text, query, known()))
+
+    def written(self, path: bytes) -> bytes | None:
+        """The whole document at *path*, if it has been written for what is known now."""
+        text = path.decode("utf-8", "replace")
+        if text not in DOCUMENTS or text.startswith(_MAYBE_SILENT):
+            return None
+        if text == "/api/swarm":
+            self._viewed()
+        return self._known().of_moment.get(text)
 
     def _of(self, replica: list[str] | None) -> tuple[Callable[[], Known], Callable[[], Deferred[bytes]] | None]:
         """What is known, and measured, of the whole gate or of this replica alone.
@@ -322,6 +334,30 @@ class ApiResource(Resource):
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Length", b"%d" % len(body))
         return b"" if request.method == b"HEAD" else body
+
+
+class ApiLeaf:
+    """Answers what many ask for, as open dashboards do, with what has been written already; else *others* answer.
+
+    :param name: the qualified name of the service.
+    :param written: gives a document, None if it isn't written; see :meth:`ApiResource.written`.
+    """
+
+    def __init__(self, name: str, written: Callable[[bytes], bytes | None], others: Any) -> None:
+        self._name = name
+        self._written = written
+        self._others = others
+
+    def serve(self, exchange: Any) -> None:
+        """Answer *exchange*."""
+        request = exchange.request
+        if request.method == b"GET" and request.query is None and exchange.body_done:
+            body = self._written(request.path)
+            if body is not None:
+                exchange.service = self._name
+                exchange.answer(200, body, _FIELDS)
+                return
+        self._others.serve(exchange)
 
 
 def _failed(failure: Failure) -> tuple[int, bytes]:
