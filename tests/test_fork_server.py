@@ -154,10 +154,11 @@ class WorkerTests(SynchronousTestCase):
 
     # What a parent has.
 
-    def spawn(self, worker: Any, sockets: Any) -> None:
+    def spawn(self, worker: Any, sockets: Any) -> tuple[int, ...]:
         self.spawned += 1
         self.transport = StringTransport()
         worker.messages.makeConnection(self.transport)
+        return ()
 
     def briefing(self, number: int) -> list[Any]:
         return [messages.Know(True, True)]

@@ -297,8 +297,8 @@ class Workers:
             *(messages.Judge(service, url, is_well) for (service, url), is_well in self._judged.items()),
         ]
 
-    def spawn(self, worker: _Worker, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Have the process of *worker* forked."""
+    def spawn(self, worker: _Worker, sockets: Mapping[str, Sequence[socket.socket]]) -> tuple[int, int]:
+        """Have the process of *worker* forked; returns the descriptors of its pipes, which the worker closes."""
         assert self._limits is not None
         from_parent, to_worker = os.pipe()
         from_worker, to_parent = os.pipe()
@@ -315,6 +315,7 @@ class Workers:
             os.close(from_parent)
             os.close(to_parent)
             door.close()
+        return from_worker, to_worker
 
     def _told_of(self, message: Any) -> None:
         """The fork server says what has become of a worker."""
@@ -386,6 +387,7 @@ class _Worker:
         self._began = 0.0
         self._is_there = self._is_cut = self._is_orphan = False
         self._how = ""
+        self._pipes: tuple[int, ...] = ()
         self._listening: Deferred[None] | None = None
         self._ended: Deferred[None] | None = None
         self._timer: Any = None
@@ -403,7 +405,7 @@ class _Worker:
         self._began = self._parent.seconds()
         self._is_there, self._is_cut, self._is_orphan, self._how = True, False, False, ""
         self.messages = messages.Messages(self._received, self._cut)
-        self._parent.spawn(self, self._sockets)
+        self._pipes = self._parent.spawn(self, self._sockets)
 
     def send(self, message: Any) -> None:
         """Tell it, if it is there."""
@@ -479,6 +481,9 @@ class _Worker:
 
     def _cut(self) -> None:
         self._is_cut = True
+        for descriptor in self._pipes:
+            os.close(descriptor)
+        self._pipes = ()
         self._end()
 
     def _end(self) -> None:
