@@ -24,6 +24,9 @@ print(*sorted(sys.modules))
 """
 _WORKER = """
 import sys
+from swarmgate.workers.fork_server import import_reactor
+import_reactor()
+assert "twisted.internet.reactor" not in sys.modules
 from swarmgate.workers.process import install_reactor
 install_reactor()
 print(*sorted(sys.modules))

@@ -12,10 +12,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import succeed
-from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.config.load import load
@@ -31,7 +29,7 @@ from swarmgate.transport.sockets import bind, dealt, handed_over, take
 from swarmgate.upgrade import started_with
 from swarmgate.workers import messages
 from swarmgate.workers.cores import quota_of, usable_cores
-from swarmgate.workers.parent import Workers, how, sum_of
+from swarmgate.workers.parent import Workers, sum_of
 from swarmgate.workers.restarts import Restarts
 
 ENTRY_POINTS = {"web": EntryPointFacts(), "other": EntryPointFacts()}
@@ -129,11 +127,12 @@ class RestartsTests(SynchronousTestCase):
         self.assertTrue(restarts.is_loop)
         self.assertFalse(restarts.died(60.0).is_loop)
 
-    def test_how(self) -> None:
-        """The log says how a worker has ended."""
-        self.assertEqual(how(Failure(ProcessTerminated(signal=9))), "by SIGKILL")
-        self.assertEqual(how(Failure(ProcessTerminated(exitCode=3))), "with exit status 3")
-        self.assertEqual(how(Failure(ProcessDone(0))), "by itself")
+    def test_said(self) -> None:
+        """The log says what comes next."""
+        once = Restarts().died(1.0)
+        self.assertEqual(once.said, "it is started again")
+        thrice = once.died(1.0).died(1.0)
+        self.assertEqual(thrice.said, "it is started again in 0.5 s: it has died 3 times in a row")
 
 
 class CoresTests(SynchronousTestCase):

@@ -17,15 +17,21 @@ def install_reactor() -> str:
     present = sys.modules.get("twisted.internet.reactor")
     if present is not None:
         return type(present).__name__
-    try:
-        import uvloop
-    except ImportError:
-        name, loop = "asyncio", asyncio.new_event_loop()
-    else:
-        name, loop = "uvloop", uvloop.new_event_loop()
+    loops, asyncioreactor = import_reactor()
+    loop = loops.new_event_loop()
     asyncio.set_event_loop(loop)
-    _asyncioreactor().install(loop)
-    return name
+    asyncioreactor.install(loop)
+    return str(loops.__name__)
+
+
+def import_reactor() -> tuple[Any, Any]:
+    """Import what makes loops, uvloop or asyncio, and Twisted's ``asyncioreactor``; make and install nothing."""
+    loops: Any
+    try:
+        import uvloop as loops
+    except ImportError:
+        loops = asyncio
+    return loops, _asyncioreactor()
 
 
 def _asyncioreactor() -> Any:

@@ -1,7 +1,7 @@
-"""What a parent and its workers tell each other, as plain values on a pipe between two processes of one gate.
+"""What a parent, its fork server and its workers tell each other, as plain values between processes of one gate.
 
-Each is pickled, behind its length. A pickle can do whatever its writer wants: both ends are the same program, started
-by the same user, and nobody else has the pipe.
+Each is pickled; on a worker's pipes, behind its length. A pickle can do whatever its writer wants: both ends are the
+same program, started by the same user, and nobody else has the pipe.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Start:
 class Listen:
     """Accept clients.
 
-    :ivar sockets: the descriptors to do so on, by entry point.
+    :ivar sockets: the sockets to do so on, by entry point: the places among those that the worker was forked with.
     """
 
     sockets: Mapping[str, Sequence[int]]
@@ -127,6 +127,41 @@ class Tell:
     report: Report
     traffic: Mapping[Any, Any] | None
     lag: float
+
+
+# To the fork server, and from it: a packet each, with the descriptors of a worker beside a request for one.
+
+
+@attrs.frozen
+class Fork:
+    """Fork a worker."""
+
+    number: int
+
+
+@attrs.frozen
+class Forked:
+    """It is there."""
+
+    number: int
+    process: int
+
+
+@attrs.frozen
+class CannotFork:
+    """It is not, and won't be."""
+
+    number: int
+    reason: str
+
+
+@attrs.frozen
+class Ended:
+    """A worker has ended; *code* is what it has exited with, negative for a signal."""
+
+    number: int
+    process: int
+    code: int
 
 
 class Messages(Int32StringReceiver):

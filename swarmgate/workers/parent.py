@@ -1,21 +1,20 @@
-"""The parent's side: starts workers, tells them what to serve, and starts those anew that die."""
+"""The parent's side: has workers forked, tells them what to serve, and starts those anew that die."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from twisted.internet import stdio
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
-from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from swarmgate.acme.challenge import Challenge
 from swarmgate.config.model import StaticConfiguration
@@ -30,18 +29,19 @@ from swarmgate.tls.contexts import Staples
 from swarmgate.transport.native import share_again, steer_to_next
 from swarmgate.transport.sockets import bind, dealt, take
 from swarmgate.workers import messages
-from swarmgate.workers.process import DOOR, FROM_PARENT, LIMITS, TO_PARENT, digest_of
+from swarmgate.workers.forking import ForkServer, how
+from swarmgate.workers.process import digest_of
 from swarmgate.workers.restarts import Restarts
 from swarmgate.workers.visits import Reception
 
 _log = Logger("swarmgate")
 
-#: Where a worker finds its listening sockets.
-_FIRST_SOCKET = LIMITS + 1
 #: Seconds between two looks at what workers have to know.
 _TEND_EVERY = 0.2
 #: Seconds that connections which are half made have to be made, before their socket is closed.
 _HALF_MADE_WITHIN = 0.25
+#: Seconds between two looks whether an orphan that ends has ended.
+_REAP_EVERY = 0.1
 #: Seconds in which workers that were told to end have closed their listening sockets.
 _CLOSED_WITHIN = 0.25
 #: Seconds that workers may take to end beyond what entry points are given.
@@ -94,6 +94,7 @@ class Workers:
         self.lag = ReactorLag(reactor)
         # Themselves.
         self._limits: SharedLimits | None = SharedLimits.open(SharedLimits.create(count))
+        self._fork_server = ForkServer(reactor, self._told_of, self._orphaned)
         self._workers = [_Worker(self, number) for number in range(count)]
         self._sockets: dict[str, list[socket.socket]] = {}
         self._draining = False
@@ -173,6 +174,7 @@ class Workers:
     def prepare(self) -> None:
         """Be ready to serve, once entry points listen."""
         self.lag.start()
+        self._fork_server.start()
 
     @inlineCallbacks
     def listen(self) -> Any:
@@ -193,6 +195,7 @@ class Workers:
         try:
             yield DeferredList(ready, fireOnOneErrback=True, consumeErrors=True)
         except Exception as error:
+            self._draining = True
             for worker in self._workers:
                 worker.kill()
             failure: Any = getattr(error, "subFailure", None)
@@ -254,7 +257,7 @@ class Workers:
         if limits is not None:
             limits.close()
             os.close(limits.descriptor)
-        return succeed(None)
+        return self._fork_server.stop()
 
     @staticmethod
     def _close(many: Iterable[Sequence[socket.socket]]) -> None:
@@ -294,26 +297,47 @@ class Workers:
             *(messages.Judge(service, url, is_well) for (service, url), is_well in self._judged.items()),
         ]
 
-    def spawn(self, worker: _Worker, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Start the process of *worker*."""
-        door = self._reception.open()
-        descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, FROM_PARENT: "w", TO_PARENT: "r", DOOR: door.fileno()}
+    def spawn(self, worker: _Worker, sockets: Mapping[str, Sequence[socket.socket]]) -> tuple[int, int]:
+        """Have the process of *worker* forked; returns the descriptors of its pipes, which the worker closes."""
         assert self._limits is not None
-        descriptors[LIMITS] = self._limits.descriptor
-        places: dict[str, list[int]] = {}
-        for name, of_one in sockets.items():
-            for one in of_one:
-                place = _FIRST_SOCKET + sum(map(len, places.values()))
-                places.setdefault(name, []).append(place)
-                descriptors[place] = one.fileno()
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        arguments = [sys.executable, "-m", "swarmgate.workers.process", str(worker.number)]
-        if sys.modules.get("uvloop", self) is None:
-            arguments.append("--without-uvloop")
-        self._reactor.spawnProcess(worker, sys.executable, arguments, environ, childFDs=descriptors)
-        door.close()
-        for message in (*self.briefing(worker.number), messages.Listen(places)):
-            worker.send(message)
+        from_parent, to_worker = os.pipe()
+        from_worker, to_parent = os.pipe()
+        stdio.StandardIO(worker.messages, from_worker, to_worker, self._reactor)  # type: ignore[call-arg]
+        door = self._reception.open()
+        listening = [one.fileno() for of_one in sockets.values() for one in of_one]
+        try:
+            self._fork_server.fork(
+                worker.number, [from_parent, to_parent, door.fileno(), self._limits.descriptor, *listening]
+            )
+        except OSError as error:
+            worker.has_ended(error.strerror or str(error))
+        finally:
+            os.close(from_parent)
+            os.close(to_parent)
+            door.close()
+        return from_worker, to_worker
+
+    def _told_of(self, message: Any) -> None:
+        """The fork server says what has become of a worker."""
+        worker = self._workers[message.number]
+        if isinstance(message, messages.Forked):
+            worker.forked(message.process)
+        elif isinstance(message, messages.CannotFork):
+            worker.has_ended(message.reason)
+        elif isinstance(message, messages.Ended) and message.process == worker.process:
+            worker.has_ended(how(message.code))
+
+    def _orphaned(self) -> None:
+        """The fork server is no more."""
+        for worker in self._workers:
+            worker.orphaned()
+
+    def reap(self, process: int) -> None:
+        """Take note of the end of an orphan: orphans fall to the first process of a container, which this may be."""
+        with contextlib.suppress(ChildProcessError):
+            child, _ = os.waitpid(process, os.WNOHANG)
+            if not child:
+                self.later(_REAP_EVERY, lambda: self.reap(process))
 
     def ended(self, worker: _Worker) -> None:
         """The process of *worker* is no more: what it had under way is over."""
@@ -341,10 +365,13 @@ class Workers:
         return self._draining
 
 
-class _Worker(ProcessProtocol):
+class _Worker:
     """One worker, whatever process it is for the time being.
 
+    A process has ended when the pipe from it has, and when it is known how, or that nobody will know.
+
     :ivar process: the process's id, 0 while there is none.
+    :ivar messages: what it is told, and tells.
     :ivar report: what it has told last; :ivar lag: the longest of its reactor's since that was last asked.
     """
 
@@ -352,12 +379,15 @@ class _Worker(ProcessProtocol):
         self._parent = parent
         self.number = number
         self.process = 0
+        self.messages = messages.Messages(self._received, self._cut)
         self.report = Report()
         self.lag = 0.0
         self._sockets: Mapping[str, Sequence[socket.socket]] = {}
         self._restarts = Restarts()
         self._began = 0.0
-        self._messages = messages.Messages(self._received)
+        self._is_there = self._is_cut = self._is_orphan = False
+        self._how = ""
+        self._pipes: tuple[int, ...] = ()
         self._listening: Deferred[None] | None = None
         self._ended: Deferred[None] | None = None
         self._timer: Any = None
@@ -365,25 +395,29 @@ class _Worker(ProcessProtocol):
     def start(self, sockets: Mapping[str, Sequence[socket.socket]]) -> Deferred[None]:
         """Start it; the Deferred fires when it accepts clients, or fails if it can't."""
         self._sockets = sockets
-        self._listening = Deferred()
+        listening: Deferred[None] = Deferred()
+        self._listening = listening
         self._spawn()
-        return self._listening
+        return listening
 
     def _spawn(self) -> None:
         self._timer = None
         self._began = self._parent.seconds()
-        self._parent.spawn(self, self._sockets)
+        self._is_there, self._is_cut, self._is_orphan, self._how = True, False, False, ""
+        self.messages = messages.Messages(self._received, self._cut)
+        self._pipes = self._parent.spawn(self, self._sockets)
 
     def send(self, message: Any) -> None:
         """Tell it, if it is there."""
         if self.process:
-            self._messages.send(message)
+            self.messages.send(message)
 
     def drain(self, within: float) -> Deferred[None]:
         """Have it end; it is killed after so many seconds. The Deferred fires when it has ended."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if not self.process:
+            self._leave()
             return succeed(None)
         self._ended = Deferred()
         self._timer = self._parent.later(within, self.kill)
@@ -394,18 +428,39 @@ class _Worker(ProcessProtocol):
         """End its process at once."""
         if self.process:
             _log.error("worker {number} is killed: it has not ended in time", number=self.number)
-            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Have the process end that is being forked, or has been, unknown to anybody: it finds its pipe closed."""
+        if self._is_there and not self._is_cut:
+            self.messages.transport.loseConnection()  # type: ignore[union-attr]
+
+    # From the fork server.
+
+    def forked(self, process: int) -> None:
+        """It is there, as this process."""
+        self.process = process
+        places = itertools.count()
+        listen = messages.Listen({name: [next(places) for _ in of_one] for name, of_one in self._sockets.items()})
+        for message in (*self._parent.briefing(self.number), listen):
+            self.send(message)
+
+    def has_ended(self, how: str) -> None:
+        """Its process has ended, or could not be forked."""
+        self._how = how
+        self._end()
+
+    def orphaned(self) -> None:
+        """There is no fork server any more that would tell how it ends."""
+        self._is_orphan = True
+        if not self.process:
+            self._leave()
+        self.has_ended("nobody has seen how")
 
     # From the process.
-
-    def makeConnection(self, process: Any) -> None:
-        self.process = process.pid
-        self._messages = messages.Messages(self._received)
-        self._messages.makeConnection(_Pipe(process))  # type: ignore[no-untyped-call]
-        ProcessProtocol.makeConnection(self, process)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._messages.dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _received(self, message: Any) -> None:
         if isinstance(message, messages.Tell):
@@ -424,9 +479,21 @@ class _Worker(ProcessProtocol):
         if listening is not None:
             listening.errback(OSError(reason))
 
-    def processEnded(self, reason: Failure) -> None:
+    def _cut(self) -> None:
+        self._is_cut = True
+        for descriptor in self._pipes:
+            os.close(descriptor)
+        self._pipes = ()
+        self._end()
+
+    def _end(self) -> None:
+        if not (self._is_there and self._is_cut and self._how):
+            return
+        self._is_there = False
         process, self.process, self.report = self.process, 0, Report()
         self._parent.ended(self)
+        if process and self._is_orphan:
+            self._parent.reap(process)
         if self._ended is not None:
             if self._timer.active():
                 self._timer.cancel()
@@ -434,50 +501,19 @@ class _Worker(ProcessProtocol):
             ended.callback(None)
             return
         if self._listening is not None:
-            self._cannot_start(f"worker {self.number} has ended before it could serve: {how(reason)}")
+            self._cannot_start(f"worker {self.number} has ended before it could serve: {self._how}")
             return
         if self._parent.is_draining:
             return
         self._restarts = self._restarts.died(self._parent.seconds() - self._began)
         _log.error(
-            "worker {number}, process {process}, has ended: {how}; {pause}{loop}",
+            "worker {number}{what}: {how}; {then}",
             number=self.number,
-            process=process,
-            how=how(reason),
-            pause=f"it is started again in {self._restarts.pause:g} s"
-            if self._restarts.pause
-            else "it is started again",
-            loop=f": it has died {self._restarts.deaths} times in a row" if self._restarts.is_loop else "",
+            what=f", process {process}, has ended" if process else " could not be forked",
+            how=self._how,
+            then=self._restarts.said,
         )
         self._timer = self._parent.later(self._restarts.pause, self._spawn)
-
-
-class _Pipe:
-    """What messages are written to: a process's end of the pipe from its parent."""
-
-    disconnecting = False
-
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def write(self, data: bytes) -> None:
-        self._process.writeToChild(FROM_PARENT, data)
-
-    def writeSequence(self, pieces: Sequence[bytes]) -> None:
-        self.write(b"".join(pieces))
-
-    def loseConnection(self) -> None:
-        self._process.closeChildFD(FROM_PARENT)
-
-
-def how(reason: Failure) -> str:
-    """How a process has ended, for people."""
-    if reason.check(ProcessDone):
-        return "by itself"
-    number = getattr(reason.value, "signal", None)
-    if number is not None:
-        return f"by {signal.Signals(number).name}"
-    return f"with exit status {getattr(reason.value, 'exitCode', '?')}"
 
 
 def sum_of(reports: Sequence[Report]) -> Report:

@@ -7,8 +7,7 @@ import contextlib
 import hashlib
 import signal
 import socket
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import stdio
@@ -31,9 +30,6 @@ from swarmgate.workers.visits import Visit, parent_upstream
 
 _log = Logger("swarmgate")
 
-#: Descriptors that a worker is started with: messages of its parent and to it, the socket for visits, and the memory
-#: of limits.
-FROM_PARENT, TO_PARENT, DOOR, LIMITS = 3, 4, 5, 6
 #: Seconds between two reports.
 _TELL_EVERY = 0.5
 
@@ -44,13 +40,22 @@ class Worker:
     :param loop: the reactor's asyncio loop.
     :param door: see :mod:`swarmgate.workers.visits`.
     :param limits: the descriptor of limits that all workers share, see :mod:`swarmgate.limits.shared`.
+    :param sockets: the descriptors of its listening sockets.
     """
 
-    def __init__(self, reactor: Any, loop: asyncio.AbstractEventLoop, door: socket.socket, limits: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        loop: asyncio.AbstractEventLoop,
+        door: socket.socket,
+        limits: int,
+        sockets: Sequence[int],
+    ) -> None:
         self._reactor = reactor
         self._loop = loop
         self._door = door
         self._limits = limits
+        self._sockets = sockets
         self._messages: messages.Messages | None = None
         self._serving: Serving | None = None
         self._table = RoutingTable()
@@ -114,8 +119,8 @@ class Worker:
     def _listen(self, listen: messages.Listen) -> None:
         assert self._serving is not None
         sockets = {
-            name: [socket.socket(fileno=descriptor) for descriptor in descriptors]
-            for name, descriptors in listen.sockets.items()
+            name: [socket.socket(fileno=self._sockets[place]) for place in places]
+            for name, places in listen.sockets.items()
         }
         listening = self._serving.listen(sockets)
         listening.addCallbacks(self._listens, self._cannot_listen)
@@ -213,24 +218,20 @@ def digest_of(certificate: Certificate) -> bytes:
     return hashlib.sha256(certificate.chain.encode()).digest()
 
 
-def main() -> None:
-    """Serve until the parent says otherwise, or is no more."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        # They are meant for the parent: a terminal sends them to all.
-        signal.signal(number, signal.SIG_IGN)
-    if "--without-uvloop" in sys.argv:
-        sys.modules["uvloop"] = None  # type: ignore[assignment]
+def run(descriptors: Sequence[int]) -> None:
+    """Serve until the parent says otherwise, or is no more.
+
+    :param descriptors: messages of the parent and to it, the socket for visits, the memory of limits, and listening
+        sockets.
+    """
+    from_parent, to_parent, door, limits, *sockets = descriptors
     install_reactor()
     from twisted.internet import reactor
 
     running: Any = reactor
-    worker = Worker(running, running._asyncioEventloop, socket.socket(fileno=DOOR), LIMITS)
-    to_parent = messages.Messages(worker.receive, worker.drain)
-    worker.talk(to_parent)
-    stdio.StandardIO(to_parent, FROM_PARENT, TO_PARENT, running)  # type: ignore[call-arg]
+    worker = Worker(running, running._asyncioEventloop, socket.socket(fileno=door), limits, sockets)
+    telling = messages.Messages(worker.receive, worker.drain)
+    worker.talk(telling)
+    stdio.StandardIO(telling, from_parent, to_parent, running)  # type: ignore[call-arg]
     signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(worker.drain))
     running.run(installSignalHandlers=False)
-
-
-if __name__ == "__main__":
-    main()

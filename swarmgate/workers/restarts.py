@@ -1,10 +1,10 @@
-"""When a worker that has died is started again."""
+"""When a worker, or the fork server, that has died is started again."""
 
 from __future__ import annotations
 
 import attrs
 
-#: A worker that has lived so long was well: the next one is started at once. Seconds.
+#: Who has lived so long was well: the next one is started at once. Seconds.
 _WELL_AFTER = 10.0
 #: Seconds before the second attempt in a row; each further one doubles them, up to the longest.
 _FIRST_PAUSE = 0.25
@@ -13,7 +13,7 @@ _LONGEST_PAUSE = 10.0
 
 @attrs.frozen
 class Restarts:
-    """How often in a row a worker has died young.
+    """How often in a row a process has died young.
 
     :ivar deaths: so many.
     """
@@ -35,3 +35,9 @@ class Restarts:
     def is_loop(self) -> bool:
         """Whether it dies again and again."""
         return self.deaths >= 3
+
+    @property
+    def said(self) -> str:
+        """What comes next, for people."""
+        again = f"it is started again in {self.pause:g} s" if self.pause else "it is started again"
+        return f"{again}: it has died {self.deaths} times in a row" if self.is_loop else again

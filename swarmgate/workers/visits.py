@@ -155,7 +155,7 @@ class Reception:
 
     def open(self) -> socket.socket:
         """The end of a new door that is a worker's."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         theirs.setblocking(False)
         door = _Door(ours, self._receive, self._closed)

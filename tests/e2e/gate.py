@@ -46,6 +46,28 @@ def routes(services: dict[str, list[int]], hosts: dict[str, str], extra: str = "
     return "\n".join(lines) + "\n" + extra
 
 
+def children(process: int) -> list[int]:
+    """The ids of the children of a process's first thread; none if it is no more."""
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def name_of(process: int) -> str:
+    """What a process calls itself (``comm``, proc(5)); empty if it is no more."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def seconds_of(process: int) -> float:
+    """The CPU that a process has taken since it was made, in seconds."""
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 class Gate:
     """A gate that runs.
 
@@ -120,6 +142,17 @@ class Gate:
     def descriptors(self) -> int:
         """How many files and sockets it holds open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def fork_server(self) -> int:
+        """The id of the process that its workers are forked from; 0 if there is none."""
+        found = [child for child in children(self.process.pid) if name_of(child) == "fork server"]
+        return found[0] if found else 0
+
+    def workers(self) -> list[int]:
+        """The ids of its workers that have been forked by its fork server, by their numbers."""
+        server = self.fork_server()
+        found = {name_of(child): child for child in (children(server) if server else ())}
+        return [found[name] for name in sorted(found) if name.startswith("worker ")]
 
     def rewrite(self, text: str) -> None:
         """Replace its file of routes; it follows by itself."""

@@ -159,8 +159,7 @@ class MiddlewareTests(SynchronousTestCase):
         asked = len(self.handler.seen)
         self.assertEqual(self.ask("buffered", "/", "POST", None, Content_Length="10000001")[0].status, 413)
         self.assertEqual(len(self.handler.seen), asked)
-        pid = self.gate.process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        workers = self.gate.workers()
         self.assertEqual(len(workers), 2)
         links = [os.readlink(one) for worker in workers for one in Path(f"/proc/{worker}/fd").iterdir()]
         self.assertEqual(
