@@ -19,6 +19,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+import attrs
 from hpack import Encoder, NeverIndexedHeaderTuple
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
@@ -29,6 +30,7 @@ from swarmgate.dynamic.table import EntryPointFacts, compile_table
 from swarmgate.dynamic.tls import RouterTLS
 from swarmgate.middlewares import KINDS
 from swarmgate.serving import Serving
+from swarmgate.tls.reading import own_certificate
 from swarmgate.transport.turn_end import TurnEnd
 
 REQUEST = (
@@ -158,7 +160,8 @@ def serving(folder: Path, network: Any, clock: Any, secure: bool = False) -> Ser
     )
     serving = Serving(configuration, clock, network, {}, lambda: True, bytes(32))
     facts = EntryPointFacts(as_default=True, tls=RouterTLS() if secure else None)
-    serving.apply(compile_table({"file": decode_file(_ROUTES, "routes.yml", KINDS)}, {"web": facts}))
+    table = compile_table({"file": decode_file(_ROUTES, "routes.yml", KINDS)}, {"web": facts})
+    serving.apply(attrs.evolve(table, tls=attrs.evolve(table.tls, default=own_certificate())) if secure else table)
     return serving
 
 
