@@ -529,8 +529,8 @@ class MirroringTests(ComposedTests):
         self.assertEqual(counts, [1, 0, 1, 0])
 
     def test_without_body(self) -> None:
-        """``mirrorBody: false`` keeps nothing of bodies."""
-        self.mirrored(more=", mirrorBody: false")
+        """``mirrorBody: false`` keeps nothing of bodies, however long they are."""
+        self.mirrored(more=", mirrorBody: false, maxBodySize: 4")
         self.ask(POST)
         (copy,) = self.copies()
         self.assertTrue(copy.startswith(b"POST / HTTP/1.1\r\n"))

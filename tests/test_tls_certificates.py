@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from swarmgate.dynamic.tls import DEFAULT_NAME, Certificate, doubts_about
 from swarmgate.tls.certificates import (
     CertificateError,
+    answer,
     make_default_certificate,
     read_certificate,
     read_chain,
@@ -61,6 +62,18 @@ class CertificateTests(SynchronousTestCase):
         ):
             error = self.assertRaises(CertificateError, read_certificate, chain, key, "a.crt", "a.key")
             self.assertEqual(str(error), message)
+
+    def test_unknown_version(self) -> None:
+        """A certificate that the library refuses in a way of its own costs itself, and no other."""
+        pair = authority().issue("a.example")
+        der = ssl.PEM_cert_to_DER_cert(pair.chain)
+        version = b"\xa0\x03\x02\x01"
+        self.assertEqual(der.count(version + b"\x02"), 1)
+        strange = ssl.DER_cert_to_PEM_cert(der.replace(version + b"\x02", version + b"\x01"))
+        written = ((strange, pair.key, "s.crt", "s.key"), (pair.chain, pair.key, "a.crt", "a.key"))
+        (said, fields), own = answer(written, NOW, DEFAULT_NAME)
+        self.assertTrue(isinstance(said, str) and said.startswith("s.crt: it can't be read: "), said)
+        self.assertEqual((Certificate(*fields).names, Certificate(*own).common_name), (("a.example",), DEFAULT_NAME))
 
     def test_doubts(self) -> None:
         """One that has expired, is not valid yet or names nobody is told."""

@@ -396,7 +396,7 @@ def _why(query: dict[str, list[str]], known: Known) -> Any:
     names = query.get("service")
     if names:
         if known.world is None:
-            raise BadQuestion("service: this gate looks at no Swarm")
+            raise BadQuestion("service: this gate looks at no Swarm, whose services it would tell of; expected url=")
         findings = why_service(names[-1], known.world)
         return {"service": names[-1], "findings": [attrs.asdict(one) for one in findings]}
     urls = query.get("url")

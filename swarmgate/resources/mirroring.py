@@ -99,7 +99,8 @@ class MirroringResource:
     def _begin(self, exchange: Exchange) -> _Seen | None:
         mirroring = self._mirroring
         due = [mirror.name for mirror in mirroring.mirrors if self._copies.due(mirror.name, mirror.percent)]
-        if not due or exchange.request.length > mirroring.max_body_size >= 0:
+        too_long = mirroring.mirror_body and exchange.request.length > mirroring.max_body_size >= 0
+        if not due or too_long:
             return None
         seen = _Seen(copied(exchange.request), due, mirroring.mirror_body, mirroring.max_body_size)
         exchange.remember(self, seen)

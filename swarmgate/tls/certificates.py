@@ -37,6 +37,9 @@ def answer(many: Iterable[Written], now: float, common_name: str) -> Answer:
             return read_certificate(*written)
         except CertificateError as error:
             return str(error)
+        except Exception as error:
+            # The library has more ways to say so than it documents, and one certificate must not cost others theirs.
+            return f"{written[2]}: it can't be read: {error or type(error).__name__}"
 
     return [read(written) for written in many], make_default_certificate(now, common_name)
 

@@ -52,16 +52,17 @@ def _apart(many: Sequence[Written], now: float) -> Answer | None:
     if "cryptography" in sys.modules:
         return None
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    command = (sys.executable, "-m", "swarmgate.tls.certificates")
+    # Without -P it would import what lies in the current directory, whoever has put it there.
+    command = (sys.executable, "-P", "-m", "swarmgate.tls.certificates")
     asked = pickle.dumps((many, now, DEFAULT_NAME))
     try:
         done = subprocess.run(  # noqa: S603 -- the program that this one is
             command, input=asked, stdout=subprocess.PIPE, env=environ, check=True, timeout=_WITHIN
         )
-    except (OSError, subprocess.SubprocessError) as error:
+        answer: Answer = pickle.loads(done.stdout)  # noqa: S301 -- of our own other process
+    except (OSError, EOFError, pickle.UnpicklingError, subprocess.SubprocessError) as error:
         _log.warn("certificates are read in the gate's own process: {why}", why=str(error))
         return None
-    answer: Answer = pickle.loads(done.stdout)  # noqa: S301 -- of our own other process
     return answer
 
 

@@ -49,7 +49,8 @@ class ForkServer(ProcessProtocol):
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        arguments = [sys.executable, "-m", "swarmgate.workers.fork_server"]
+        # Without -P it would import what lies in the current directory, whoever has put it there.
+        arguments = [sys.executable, "-P", "-m", "swarmgate.workers.fork_server"]
         if sys.modules.get("uvloop", self) is None:
             arguments.append("--without-uvloop")
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL: theirs.fileno()}
