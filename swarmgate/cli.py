@@ -21,7 +21,7 @@ from swarmgate.uncompiled import is_compiled
 
 USAGE = """\
 usage: swarmgate [run] [OPTIONS]          route requests
-       swarmgate check [OPTIONS]          say what is wrong with the configuration, and no more
+       swarmgate check [OPTIONS]          say what is wrong with the configuration, its files included, and no more
        swarmgate healthcheck [OPTIONS]    ask the ping of a gate on this machine that has the same options;
                                           without any, of the gate that is this container's first process
        swarmgate certs VERB [OPTIONS]     list, show, export, import or rekey certificates of the certificatesResolvers
@@ -228,7 +228,12 @@ def _check(configuration: StaticConfiguration) -> int:
 
     if _complain(service.fault_of(configuration)):
         return 2
-    for notice in configuration.notices:
+    problems, broken = service.file_problems(configuration)
+    if broken:
+        for problem in problems:
+            _complain(problem)
+        return 2
+    for notice in (*configuration.notices, *problems):
         print(notice)
     names = ", ".join(f"{name} ({one.address})" for name, one in configuration.entry_points.items())
     print(f"configuration is valid: entry points {names}")

@@ -768,6 +768,21 @@ def fault_of(configuration: StaticConfiguration) -> str:
     return _tracing_fault(configuration) or _acme_fault(configuration)
 
 
+def file_problems(configuration: StaticConfiguration) -> tuple[list[str], bool]:
+    """What is wrong in the files of ``providers.file``, and whether one of them would not be in force for it.
+
+    Names of what other files or providers have are not looked up.
+    """
+    options = configuration.providers.file
+    if options is None:
+        return [], False
+    from swarmgate.providers.file import look
+
+    seen = look(options, KINDS, None, time.time())
+    broken = bool(seen.problems) or any(file.good is None for file in seen.files.values())
+    return [str(problem) for problem in seen.configuration.problems], broken
+
+
 def _acme_fault(configuration: StaticConfiguration) -> str:
     if not configuration.certificates_resolvers:
         return ""

@@ -107,6 +107,22 @@ class MainTests(CommandCase):
             [f"swarmgate: entryPoints.web.adress: unknown option, from file {path}, line 3; did you mean address?"],
         )
 
+    def test_check_reads_files(self) -> None:
+        """check reads the files of the provider, too: one with a mistake would not be in force."""
+        path = Path(self.mktemp() + ".yml").absolute()
+        words = ["check", f"--providers.file.filename={path}"]
+        self.assertEqual(cli.main(words), 2)
+        path.write_text("http:\n  routers:\n    shop:\n      rul: Host(`shop.example`)\n")
+        self.assertEqual(cli.main(words), 2)
+        missing, *faults = self.complained()
+        self.assertIn("can't be read", missing)
+        self.assertIn("line 4: http.routers.shop.rul: unknown option (did you mean rule?)", faults[0])
+        path.write_text(
+            "http:\n  routers:\n    shop: {rule: Host(`shop.example`), service: shop}\ntcp: {routers: {a: {}}}\n"
+        )
+        self.assertEqual(cli.main(words), 0)
+        self.assertIn("an option of Traefik's that swarmgate does not have yet", self.printed()[-2])
+
     def test_unknown_option(self) -> None:
         """An option that is near to none is told as it was written, with those that there are."""
         self.assertEqual(cli.main(["check", "-x"]), 2)

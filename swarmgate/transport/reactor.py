@@ -21,7 +21,7 @@ def install_reactor() -> str:
     loop = loops.new_event_loop()
     asyncio.set_event_loop(loop)
     asyncioreactor.install(loop)
-    return str(loops.__name__)
+    return "asyncio" if loops is asyncio else "uvloop"
 
 
 def import_reactor() -> tuple[Any, Any]:
