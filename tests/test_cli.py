@@ -242,7 +242,7 @@ class ReactorTests(CommandCase):
         modules = mock.patch.dict(sys.modules, {"uvloop": uvloop})
         modules.start()
         self.addCleanup(modules.stop)
-        del sys.modules["twisted.internet.reactor"]
+        sys.modules.pop("twisted.internet.reactor", None)
         self.patch(asyncioreactor, "install", loops.append)
         self.patch(asyncio, "set_event_loop", lambda loop: None)
         name = install_reactor()
