@@ -27,7 +27,7 @@ ALLOWED = {
     "observe": {"dynamic", "http", "transport"},
     "providers": {"structure", "documents", "dynamic", "tls"},
     "resources": {"balancing", "dynamic", "http", "http2", "limits", "middlewares", "tls", "transport"},
-    "tls": {"dynamic", "transport"},
+    "tls": {"processes", "dynamic", "transport"},
     "testing": {"dynamic", "providers"},
     "internal": {"acme", "config", "dynamic", "middlewares"},
     "serving": {
@@ -44,6 +44,7 @@ ALLOWED = {
         "transport",
     },
     "workers": {
+        "processes",
         "acme",
         "config",
         "dynamic",
@@ -97,6 +98,7 @@ ALLOWED = {
     "api": {"config", "dynamic", "observe", "providers", "structure", "why"},
     "tap": {"cli", "config", "service"},
     "healthcheck": set(),
+    "processes": set(),
     "cli": {"acme", "agent", "config", "demo", "healthcheck", "service", "structure", "transport", "uncompiled", "why"},
     "__main__": {"cli", "healthcheck"},
     "__init__": {"uncompiled"},

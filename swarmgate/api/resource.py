@@ -186,7 +186,7 @@ class ApiResource(Resource):
     def written(self, path: bytes) -> bytes | None:
         """The whole document at *path*, if it has been written for what is known now."""
         text = path.decode("utf-8", "replace")
-        if text not in DOCUMENTS or text.startswith(_MAYBE_SILENT):
+        if text not in DOCUMENTS or text in _MAYBE_SILENT:
             return None
         if text == "/api/swarm":
             self._viewed()
@@ -330,8 +330,8 @@ class ApiResource(Resource):
     @staticmethod
     def _send(request: Any, status: int, body: bytes) -> bytes:
         request.setResponseCode(status)
-        request.setHeader(b"Content-Type", b"application/json")
-        request.setHeader(b"Cache-Control", b"no-store")
+        for name, value in _FIELDS:
+            request.setHeader(name, value)
         request.setHeader(b"Content-Length", b"%d" % len(body))
         return b"" if request.method == b"HEAD" else body
 

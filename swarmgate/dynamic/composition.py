@@ -8,7 +8,7 @@ not know. An empty name stands for nobody.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import attrs
 
@@ -46,6 +46,11 @@ class _Shared:
             return "it has no service that could answer"
         return "" if any(child.weight > 0 for child in self.children) else "no service of it has a weight above 0"
 
+    def qualified(self, names: Mapping[str, str]) -> Self:
+        """The same with the names that *names* has for those here, and without children that it has none for."""
+        children = (attrs.evolve(child, name=names[child.name]) for child in self.children if child.name in names)
+        return attrs.evolve(self, children=tuple(children))
+
     def __str__(self) -> str:
         return f"{self.kind}: {_listed(f'{child.name} (weight {child.weight})' for child in self.children)}"
 
@@ -60,20 +65,12 @@ class Weighted(_Shared):
     kind: ClassVar[str] = "weighted"
     sticky: StickyCookie | None = None
 
-    def qualified(self, names: Mapping[str, str]) -> Weighted:
-        """The same with the names that *names* has for those here, and without children that it has none for."""
-        return attrs.evolve(self, children=_qualified(self.children, names))
-
 
 @attrs.frozen
 class HighestRandomWeight(_Shared):
     """The client's address decides, by weight (Traefik ``highestRandomWeight``)."""
 
     kind: ClassVar[str] = "highestRandomWeight"
-
-    def qualified(self, names: Mapping[str, str]) -> HighestRandomWeight:
-        """See :meth:`Weighted.qualified`."""
-        return attrs.evolve(self, children=_qualified(self.children, names))
 
 
 @attrs.frozen
@@ -156,10 +153,6 @@ class Mirroring:
 
 
 Composition = Weighted | HighestRandomWeight | Failover | Mirroring
-
-
-def _qualified(children: tuple[Child, ...], names: Mapping[str, str]) -> tuple[Child, ...]:
-    return tuple(attrs.evolve(child, name=names[child.name]) for child in children if child.name in names)
 
 
 def _listed(names: Iterator[str]) -> str:

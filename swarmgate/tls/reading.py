@@ -6,7 +6,6 @@ for something else needs no other one.
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from swarmgate.dynamic.tls import DEFAULT_NAME, Certificate
+from swarmgate.processes import command_of
 
 if TYPE_CHECKING:
     from swarmgate.tls.certificates import Answer, Written
@@ -51,9 +51,7 @@ def _apart(many: Sequence[Written], now: float) -> Answer | None:
     """What another process answers; None where this one has what it takes, or there can be no other."""
     if "cryptography" in sys.modules:
         return None
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    # Without -P it would import what lies in the current directory, whoever has put it there.
-    command = (sys.executable, "-P", "-m", "swarmgate.tls.certificates")
+    command, environ = command_of("swarmgate.tls.certificates")
     asked = pickle.dumps((many, now, DEFAULT_NAME))
     try:
         done = subprocess.run(  # noqa: S603 -- the program that this one is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import socket
@@ -16,6 +15,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from swarmgate.processes import command_of
 from swarmgate.workers import messages
 from swarmgate.workers.fork_server import CONTROL, LONGEST
 from swarmgate.workers.restarts import Restarts
@@ -48,17 +48,14 @@ class ForkServer(ProcessProtocol):
         :raises OSError: there can be no process.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        # Without -P it would import what lies in the current directory, whoever has put it there.
-        arguments = [sys.executable, "-P", "-m", "swarmgate.workers.fork_server"]
-        if sys.modules.get("uvloop", self) is None:
-            arguments.append("--without-uvloop")
+        words = ["--without-uvloop"] if sys.modules.get("uvloop", self) is None else []
+        arguments, environ = command_of("swarmgate.workers.fork_server", *words)
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL: theirs.fileno()}
         ours.setblocking(False)
         self._control = control = _Control(ours, self._reactor, self._told)
         self._began = self._reactor.seconds()
         try:
-            self._reactor.spawnProcess(self, sys.executable, arguments, environ, childFDs=descriptors)
+            self._reactor.spawnProcess(self, arguments[0], arguments, environ, childFDs=descriptors)
         except OSError:
             self._control = None
             control.close()
