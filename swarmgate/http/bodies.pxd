@@ -1,3 +1,8 @@
+cimport cython
+
+from swarmgate.http.octets cimport whole_chunks
+
+
 cdef class SizedBody:
     cdef public long long remaining
     cdef public bint done
@@ -23,6 +28,7 @@ cdef class ChunkedBody:
     cdef public bytes rest
     cdef public list trailers
 
+    @cython.locals(seen=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t, whole=Py_ssize_t)
     cpdef bytes feed(self, bytes data)
     cdef Py_ssize_t _read_size(self, bytes data, Py_ssize_t at)
     cdef Py_ssize_t _read_trailers(self, bytes data, Py_ssize_t at, Py_ssize_t seen)

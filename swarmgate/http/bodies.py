@@ -13,6 +13,7 @@ from typing import Protocol
 from swarmgate.http.errors import MessageError
 from swarmgate.http.fields import may_trail, split_fields
 from swarmgate.http.message import Fields
+from swarmgate.http.octets import whole_chunks
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?+\r\n")
 #: What a chunk's first line can look like as long as it is not complete.
@@ -115,7 +116,9 @@ class ChunkedBody:
                 at += len(ending)
                 self._remaining -= len(ending)
             else:
-                at = self._read_size(data, at)
+                # Somebody may send millions of chunks of an octet each.
+                whole = whole_chunks(data, at, LONGEST_SIZE_LINE, pieces)
+                at = whole if whole > at else self._read_size(data, at)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read_size(self, data: bytes, at: int) -> int:

@@ -39,3 +39,51 @@ cpdef bint has_either(bytes octets, unsigned char one, unsigned char other):
     cdef size_t size = len(octets)
     cdef const char* start = octets
     return memchr(start, one, size) != NULL or memchr(start, other, size) != NULL
+
+
+cdef inline int _hexadecimal(unsigned char digit) noexcept:
+    if 48 <= digit <= 57:
+        return digit - 48
+    digit |= 32
+    if 97 <= digit <= 102:
+        return digit - 87
+    return -1
+
+
+cdef inline Py_ssize_t _after_extensions(const unsigned char* octets, Py_ssize_t at, Py_ssize_t end) noexcept:
+    """Where what stands between a chunk's size and the line's end is over; -1: it is malformed."""
+    while at < end and (octets[at] == 32 or octets[at] == 9):
+        at += 1
+    if at == end or octets[at] != 59:
+        return -1
+    while at < end and (octets[at] >= 128 or 32 <= octets[at] < 127 or octets[at] == 9):
+        at += 1
+    return at
+
+
+cpdef Py_ssize_t whole_chunks(bytes data, Py_ssize_t at, Py_ssize_t longest, list pieces):
+    cdef const unsigned char* octets = data
+    cdef Py_ssize_t size = len(data), begin, length, end
+    cdef int digit
+    while True:
+        length = 0
+        begin = at
+        while begin < size and begin - at < 7:
+            digit = _hexadecimal(octets[begin])
+            if digit < 0:
+                break
+            length = length * 16 + digit
+            begin += 1
+        if not length:
+            return at
+        if begin < size and octets[begin] != 13:
+            begin = _after_extensions(octets, begin, min(size, at + longest))
+            if begin < 0:
+                return at
+        end = begin + 2 + length
+        if end + 2 > size or begin + 2 - at > longest:
+            return at
+        if octets[begin] != 13 or octets[begin + 1] != 10 or octets[end] != 13 or octets[end + 1] != 10:
+            return at
+        pieces.append(PyBytes_FromStringAndSize(<const char*>octets + begin + 2, length))
+        at = end + 2

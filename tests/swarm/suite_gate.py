@@ -146,6 +146,20 @@ class GateCase(SynchronousTestCase):
         command = [sys.executable, str(ASK), at, host, "--count", str(count), "--path", path, *["--keep"][: int(keep)]]
         return [json.loads(line) for line in self.lab.lan.run(*command, timeout=120).splitlines()]
 
+    def reached_without_gate(self, name: str, at: str) -> dict[str, str]:
+        """What becomes of a connection to each task from within the container of the gate at *at*."""
+        engine = next(one for one in self.lab.engines if at.startswith(f"{one.address}:"))
+        container = engine.docker("ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=gate_swarmgate")
+        process = engine.docker("inspect", "--format", "{{.State.Pid}}", container.split()[0])
+        told = {}
+        for task in self.lab.running(name):
+            address = task["NetworksAttachments"][-1]["Addresses"][0].partition("/")[0]
+            script = f"import socket; socket.create_connection(({address!r}, 8083), 3); print('reached')"
+            command = ["nsenter", f"--net=/proc/{process}/ns/net", "--", sys.executable, "-c", script]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            told[f"{name}.{task['Slot']} {address}"] = (done.stdout or done.stderr).strip().rpartition("\n")[2]
+        return told
+
     def routed(self, name: str, prefix: str = "traefik", host: str = "", **more: str) -> dict[str, str]:
         """Return the labels that route a host, ``NAME.example`` if none is given, to a service of the application."""
         return {
@@ -306,7 +320,11 @@ class ChangeTests(GateCase):
             name = f"web{number}"
             with Probe(self.lab.lan, places, [f"{name}.example"]) as probe:
                 self.lab.service(name, labels=self.routed(name), networks=["golf"])
-                seen = probe.wait(f"{name}.example", 200)
+                try:
+                    seen = probe.wait(f"{name}.example", 200)
+                except LabError as error:
+                    direct = [self.reached_without_gate(name, at) for at in places]
+                    raise LabError(f"{error}; from the gates' containers, without the gates: {direct}") from None
             came.append(seen - running_since(self.lab, name))
         for number in range(COUNT):
             name = f"web{number}"
