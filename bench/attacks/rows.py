@@ -359,7 +359,7 @@ def watched(folder: Path, numbers: Numbers) -> list[Figure]:
             memory = memory or world.memory()
             given = {"own": world.ports.own, "count": int(numbers["count"]), "asks": 2.5, "scrapes": 10.0}
             # They would have cores of their own: here they give way to the honest, who share theirs.
-            attack = world.attack("viewers", prefix=("nice", "-n", "19"), **given)
+            attack = world.attack("viewers", prefix=("chrt", "--idle", "0"), **given)
             # Something to tell of: the attackers' service changes its server.
             world.routes(honest, honest)
             during.append(world.honest(seconds)["p99"])

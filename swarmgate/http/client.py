@@ -31,7 +31,7 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.refused import refused_head
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestFields, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
-from swarmgate.transport.network import hand_over
+from swarmgate.transport.network import LARGE_READ, give_way, hand_over
 from swarmgate.transport.tls import TLSTransport
 
 _HOLD_BACK_AT_MOST = 16384
@@ -400,6 +400,8 @@ class ClientConnection:
         return self._in(self._settings.progress_timeout) if self._until == NEVER else self._until
 
     def _read_body(self, exchange: Exchange, reader: BodyReader, data: bytes) -> None:
+        if len(data) >= LARGE_READ:
+            give_way(self.transport)
         try:
             piece = reader.feed(data)
         except MessageError as error:

@@ -36,6 +36,7 @@ from swarmgate.http.tries import (
     may_be_repeated,
     tell_break,
 )
+from swarmgate.transport.network import LARGE_READ, give_way
 
 if TYPE_CHECKING:
     from swarmgate.http.upstream import Upstream
@@ -124,6 +125,8 @@ class ServerConnection:
         if reader is None:
             self._read_head(exchange, self._buffer + data if self._buffer else data)
             return
+        if len(data) >= LARGE_READ:
+            give_way(self.transport)
         try:
             piece = reader.feed(data)
         except MessageError:

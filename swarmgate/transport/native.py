@@ -38,13 +38,17 @@ def _address(name: Any) -> IAddress:
 class NativeTransport:
     """An asyncio protocol to the loop, a Twisted transport to the protocol."""
 
-    __slots__ = ("_peer", "_producer", "_protocol", "_socket", "data_received", "disconnecting", "write")
+    __slots__ = (
+        *("_gives_way", "_paused", "_peer", "_producer", "_protocol", "_socket"),
+        *("data_received", "disconnecting", "write"),
+    )
 
     def __init__(self, protocol: IProtocol) -> None:
         self._protocol: Any = protocol
         self._producer: IPushProducer | None = None
         self._socket: Any = None
         self._peer: IAddress | None = None
+        self._paused = self._gives_way = False
         self.disconnecting = False
         self.data_received = protocol.dataReceived
 
@@ -127,11 +131,25 @@ class NativeTransport:
         self._producer = None
 
     def pauseProducing(self) -> None:
+        self._paused = True
         if not self._socket.is_closing():
             self._socket.pause_reading()
 
     def resumeProducing(self) -> None:
-        if not self._socket.is_closing():
+        self._paused = False
+        if not self._gives_way and not self._socket.is_closing():
+            self._socket.resume_reading()
+
+    def give_way(self) -> None:
+        """See :func:`~swarmgate.transport.network.give_way`."""
+        if not self._gives_way and not self._socket.is_closing():
+            self._gives_way = True
+            self._socket.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._gives_way = False
+        if not self._paused and not self._socket.is_closing():
             self._socket.resume_reading()
 
     def stopProducing(self) -> None:

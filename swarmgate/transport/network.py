@@ -71,6 +71,20 @@ class Network(Protocol):
         """
 
 
+#: Octets that came at once, from which on it pays to let others be served before more is read.
+LARGE_READ = 65536
+
+
+def give_way(transport: Any) -> None:
+    """Read no more of *transport* in this turn of the loop, however much has come.
+
+    uvloop reads up to 8 MB of a connection at a time. Twisted's own transports read a little in each turn anyway.
+    """
+    gives_way = getattr(transport, "give_way", None)
+    if gives_way is not None:
+        gives_way()
+
+
 def hand_over(transport: Any, protocol: IProtocol) -> None:
     """Let *protocol* be told from now on what happens on *transport*; it is yet to be given the transport."""
     switch = getattr(transport, "switch", None)

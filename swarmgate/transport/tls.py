@@ -23,6 +23,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from swarmgate.transport.network import give_way
+
 #: Octets of a record's data at most (RFC 8446, 5.1).
 _RECORD = 16384
 _NEVER = float("inf")
@@ -310,6 +312,10 @@ class TLSTransport:
 
     def resumeProducing(self) -> None:
         self._below.resumeProducing()
+
+    def give_way(self) -> None:
+        """See :func:`~swarmgate.transport.network.give_way`."""
+        give_way(self._below)
 
     def stopProducing(self) -> None:
         self.loseConnection()

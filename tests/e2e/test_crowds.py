@@ -1,4 +1,4 @@
-"""Many at once: a thousand websockets, and a client that asks faster than it may."""
+"""Many at once: a thousand websockets, a client that asks faster than it may, and one that sends as fast as it can."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import resource
+import socket
+import statistics
+import threading
 from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -75,6 +78,64 @@ class WebsocketTests(SynchronousTestCase):
                     return await asyncio.gather(*(talk(number) for number in range(SOCKETS)))
 
         self.assertEqual(Counter(asyncio.run(everything())), Counter({True: SOCKETS}))
+
+
+class FloodTests(SynchronousTestCase):
+    def test_chunks(self) -> None:
+        """Of a body that comes faster than it can be read a little is read at a time: others are served in between."""
+        app, sink = free_port(), free_port()
+        gate = Gate(routes({"app": [app], "sink": [sink]}, {"a": "app", "b": "sink"}))
+        self.addCleanup(gate.stop)
+        flooding = socket.create_connection(("127.0.0.1", gate.port))
+        self.addCleanup(flooding.close)
+        sent = 0
+
+        def flood() -> None:
+            nonlocal sent
+            chunks = b"1\r\nx\r\n" * 10000
+            with contextlib.suppress(OSError):
+                flooding.sendall(b"POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n")
+                while True:
+                    flooding.sendall(chunks)
+                    sent += len(chunks)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        async def drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                while await reader.read(1 << 20):
+                    pass
+
+        async def everything() -> list[int]:
+            meanwhile = []
+            async with asyncio.timeout(60):
+                servers = [
+                    await asyncio.start_server(serve, "127.0.0.1", app),
+                    await asyncio.start_server(drain, "127.0.0.1", sink, limit=1 << 20),
+                ]
+                reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+                thread = threading.Thread(target=flood)
+                thread.start()
+                while sent < 50_000_000:
+                    await asyncio.sleep(0.01)  # In another thread it goes on.
+                for _ in range(50):
+                    before = sent
+                    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    await reader.readuntil(b"\r\n\r\nok")
+                    meanwhile.append(sent - before)
+                flooding.shutdown(socket.SHUT_RDWR)
+                await asyncio.to_thread(thread.join)
+                writer.close()
+                for server in servers:
+                    server.close()
+            return meanwhile
+
+        meanwhile = statistics.median(asyncio.run(everything()))
+        print(f"{meanwhile / 1e6:.1f} MB read of one during a request of another", end=" ")
+        self.assertLess(meanwhile, 3_000_000)
 
 
 class RateTests(SynchronousTestCase):
