@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.composition import Child, Failover, HighestRandomWeight, Mirror, Mirroring, Weighted
 from swarmgate.dynamic.labels import Labelled, LabelledService, decode
 from swarmgate.dynamic.model import (
     Balancing,
@@ -21,7 +22,7 @@ from swarmgate.dynamic.model import (
 )
 from swarmgate.dynamic.observability import Observability
 from swarmgate.dynamic.tls import Domain, RouterTLS
-from swarmgate.structure import option
+from swarmgate.structure import StatusRange, option
 
 
 @attrs.frozen
@@ -304,10 +305,44 @@ class FaultTests(SynchronousTestCase):
             self.assertIn(part, problem.reason)
 
     def test_service_made_of_others(self) -> None:
-        """That a service is made of others can't be said in labels, and whoever does is told where it can."""
-        labelled = read("traefik.http.services.s.weighted.services[0].name=a")
-        self.assertIn("only files have", self.problem(labelled).reason)
-        self.assertEqual(labelled.dropped_services, ("s",))
+        """A service can be made of others, whose weights and so on are as in files."""
+        labelled = read(
+            "traefik.http.services.a.weighted.services[0].name=old",
+            "traefik.http.services.a.weighted.services[0].weight=90",
+            "traefik.http.services.a.weighted.services[1].name=new@swarm",
+            "traefik.http.services.a.weighted.sticky.cookie.name=release",
+            "traefik.http.services.b.highestrandomweight.services[0].name=old",
+            "traefik.http.services.c.failover.service=old",
+            "traefik.http.services.c.failover.fallback=new",
+            "traefik.http.services.c.failover.errors.status=500-599",
+            "traefik.http.services.d.mirroring.service=old",
+            "traefik.http.services.d.mirroring.mirrors[0].name=new",
+            "traefik.http.services.d.mirroring.mirrors[0].percent=10",
+            "traefik.http.services.new.loadbalancer.server.port=80",
+        )
+        self.assertEqual(labelled.problems, ())
+        self.assertEqual(
+            {name: one.composition for name, one in labelled.services.items()},
+            {
+                "a": Weighted((Child("old", 90), Child("new@swarm")), StickyCookie("release")),
+                "b": HighestRandomWeight((Child("old"),)),
+                "c": Failover("old", "new", (StatusRange(500, 599),)),
+                "d": Mirroring("old", (Mirror("new", 10),)),
+                "new": None,
+            },
+        )
+
+    def test_service_of_two_kinds(self) -> None:
+        """A service that has servers is not made of others; one that lacks what it needs is told of."""
+        for label, part in (
+            ("traefik.http.services.s.weighted.services[0].name=a", "one, and a name for each"),
+            ("traefik.http.services.s.failover.service=a", "traefik.http.services.s.failover.fallback: missing"),
+            ("traefik.http.services.s.weighted.services[0].wieght=a", "did you mean weight?"),
+        ):
+            server = ["traefik.http.services.s.loadbalancer.server.port=80"] * ("weighted.services[0].name" in label)
+            labelled = read(label, *server, "traefik.http.services.t.loadbalancer.server.port=80")
+            self.assertEqual((set(labelled.services), labelled.dropped_services), ({"t"}, ("s",)))
+            self.assertIn(part, "\n".join(map(str, labelled.problems)))
 
     def test_url_and_port(self) -> None:
         """A server's URL excludes a port beside it."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from swarmgate.dynamic.composition import Child, Weighted
 from swarmgate.dynamic.model import Configuration, Server
 from swarmgate.dynamic.rules import RuleError
 from swarmgate.middlewares import KINDS
@@ -75,6 +76,46 @@ class ExposureTests(DecideCase):
         """A template or an expression that can't be understood is refused before it decides anything."""
         self.assertRaises(RuleError, Options, constraints="Label(`a`")
         self.assertRaises(RuleError, Options, default_rule="{{ nothing }}")
+
+
+class ComposedTests(DecideCase):
+    """Services that are made of others."""
+
+    def canary(self, share: int, name: str = "next") -> dict[str, str]:
+        """Return the labels of a new release that gets such a share."""
+        return {
+            **labels(name),
+            "traefik.http.routers.canary.rule": "Host(`shop.example`)",
+            "traefik.http.routers.canary.service": "canary",
+            "traefik.http.routers.canary.priority": "1000",
+            "traefik.http.services.canary.weighted.services[0].name": "shop",
+            "traefik.http.services.canary.weighted.services[1].name": "next",
+            "traefik.http.services.canary.weighted.services[1].weight": str(share),
+        }
+
+    def test_canary(self) -> None:
+        """A service that is made of others has no servers, and is no matter of networks and ports."""
+        shop = service("shop", labels("shop", rule="Host(`shop.example`)"))
+        configuration = self.decide(shop, service("next", self.canary(9)), task("shop"), task("next"))
+        self.assertEqual((), configuration.problems)
+        made = configuration.services["canary"]
+        self.assertEqual((Weighted((Child("shop"), Child("next", 9))), ()), (made.composition, made.servers))
+        self.assertEqual(["canary", "shop"], sorted(configuration.routers))
+
+    def test_without_servers(self) -> None:
+        """A service may have labels of such a service alone: its own tasks are then not routed to."""
+        found = {name: value for name, value in self.canary(9).items() if name != PORT.format("next")}
+        configuration = self.decide(service("whole", found, networks=()), task("whole"))
+        self.assertEqual((["canary"], ()), (list(configuration.services), configuration.problems))
+
+    def test_same_twice(self) -> None:
+        """Two services may say the same of it; of two different ones that of the older service is in force."""
+        one = service("one", self.canary(9), created=1)
+        for share, problems in ((9, 0), (8, 3)):
+            two = service("two", self.canary(share, "two"), created=2)
+            configuration = self.decide(one, two)
+            self.assertEqual(Weighted((Child("shop"), Child("next", 9))), configuration.services["canary"].composition)
+            self.assertEqual(problems, len(configuration.problems), configuration.problems)
 
 
 class DefaultTests(DecideCase):

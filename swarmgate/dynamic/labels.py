@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from swarmgate.dynamic.composition import Composition
 from swarmgate.dynamic.model import Balancing, Middleware, Problem, Router
 from swarmgate.dynamic.options import (
     Reading,
@@ -28,11 +29,12 @@ _LATER = "swarmgate has no routing of {} yet"
 
 @attrs.frozen
 class LabelledService:
-    """A service as labels describe it: its servers are the tasks, or the one of :attr:`url`.
+    """A service as labels describe it: its servers are the tasks, or the one of :attr:`url`, or it is made of others.
 
     :ivar port: that the tasks listen on, None if no label says it.
     :ivar url: of a server in place of the tasks, ``""`` for none.
     :ivar weight: of each server.
+    :ivar composition: the services that it is made of; None: it has servers.
     """
 
     name: str
@@ -42,6 +44,7 @@ class LabelledService:
     weight: int = 1
     balancing: Balancing = attrs.field(factory=Balancing)
     servers_transport: str = ""
+    composition: Composition | None = None
 
 
 @attrs.frozen
@@ -271,6 +274,7 @@ class _Decoding:
                 server.weight,
                 value.load_balancer.balancing(),
                 value.load_balancer.servers_transport,
+                value.composition,
             )
         return services, tuple(dropped)
 
@@ -291,7 +295,12 @@ class _Decoding:
             reading = Reading(None, (*part.faults, *(reading.faults if part.tree else ())), reading.notes)
         subject = f"{noun} {part.name}@{self._provider}"
         for fault in (*reading.faults, *reading.notes):
-            self._tell(subject, fault.origin, self._given(noun, fault), fault.reason, fault.nearest)
+            if fault.problem == "missing":
+                # The label that is there is not the one that it is about.
+                prefix = fault.origin.partition(".")[0]
+                self._tell(subject, f"{prefix}.{fault.key}", "", fault.reason, fault.nearest)
+            else:
+                self._tell(subject, fault.origin, self._given(noun, fault), fault.reason, fault.nearest)
         return reading
 
     def _given(self, noun: str, fault: Fault) -> str:

@@ -26,14 +26,13 @@ from swarmgate.structure import (
     not_yet,
     option,
     origin_of,
-    refused,
     structure,
     structure_as,
 )
 
 _LATER = "an option of Traefik's that swarmgate does not have yet"
 
-#: What a service of a file is one of.
+#: What a service is one of.
 _SERVICE_KINDS = ("loadBalancer", "weighted", "highestRandomWeight", "failover", "mirroring")
 
 _PORTS = {"http": 80, "https": 443, "h2c": 80}
@@ -329,11 +328,10 @@ class MirroringOptions:
 
 
 @not_yet("middlewares")
-@attrs.frozen
-class ServiceOptions:
-    """``services.X`` in files: one of these."""
+@attrs.frozen(kw_only=True)
+class ComposedOptions:
+    """``services.X`` that is made of other services: one of these."""
 
-    load_balancer: LoadBalancerOptions | None = option(default=None, doc="Servers that answer alike.")
     weighted: WeightedOptions | None = option(default=None, doc="Services that take turns.")
     highest_random_weight: HighestRandomWeightOptions | None = option(
         default=None, doc="Services among which the client's address decides."
@@ -346,6 +344,13 @@ class ServiceOptions:
         """The services that it is made of, None if it has servers."""
         given = self.weighted or self.highest_random_weight or self.failover or self.mirroring
         return None if given is None else given.value()
+
+
+@attrs.frozen(kw_only=True)
+class ServiceOptions(ComposedOptions):
+    """``services.X`` in files: one of these."""
+
+    load_balancer: LoadBalancerOptions | None = option(default=None, doc="Servers that answer alike.")
 
 
 def _scheme(text: str) -> str:
@@ -373,11 +378,9 @@ class TaskLoadBalancerOptions(BalancingOptions):
     server: TaskServerOptions = option(factory=TaskServerOptions, doc="How to reach each task.")
 
 
-@not_yet("middlewares")
-@refused(dict.fromkeys(_SERVICE_KINDS[1:], "an option that only files have, as with Traefik: name this service there"))
-@attrs.frozen
-class TaskServiceOptions:
-    """``services.X`` in labels."""
+@attrs.frozen(kw_only=True)
+class TaskServiceOptions(ComposedOptions):
+    """``services.X`` in labels: one of these."""
 
     load_balancer: TaskLoadBalancerOptions = option(factory=TaskLoadBalancerOptions, doc="Tasks that answer alike.")
 
@@ -442,10 +445,9 @@ def read_router(tree: Tree, path: str) -> Reading:
 
 def read_file_service(tree: Tree, path: str) -> Reading:
     """The :class:`ServiceOptions` that *tree*, of a file, describes."""
-    kinds = [one for one in _SERVICE_KINDS if _child(tree, one) is not None]
-    if len(kinds) > 1:
-        problem = f"a service of several kinds: {', '.join(kinds)}"
-        return Reading(None, (Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem),))
+    kinds, several = _kinds_of(tree, path)
+    if several:
+        return Reading(None, several)
 
     def servers(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
         found = _child(tree, "servers")
@@ -469,6 +471,9 @@ def read_file_service(tree: Tree, path: str) -> Reading:
 
 def read_task_service(tree: Tree, path: str) -> Reading:
     """The :class:`TaskServiceOptions` that *tree*, of labels, describes."""
+    _, several = _kinds_of(tree, path)
+    if several:
+        return Reading(None, several)
 
     def server(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
         found = _child(tree, "server")
@@ -486,6 +491,14 @@ def read_task_service(tree: Tree, path: str) -> Reading:
         fault = Fault(key, str(bare(url)), origin_of(url), "no port and no scheme beside it")
         return Reading(None, (fault,), reading.notes)
     return reading
+
+
+def _kinds_of(tree: Tree, path: str) -> tuple[list[str], tuple[Fault, ...]]:
+    """Which kinds of services *tree* is of, and what is wrong if these are several."""
+    kinds = [one for one in _SERVICE_KINDS if _child(tree, one) is not None]
+    problem = f"a service of several kinds: {', '.join(kinds)}"
+    fault = Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem)
+    return kinds, (fault,) if len(kinds) > 1 else ()
 
 
 def _read_service(cls: type[Any], tree: Tree, path: str, deeper: Any) -> Reading:

@@ -232,6 +232,8 @@ class ClientConnection:
                     self.deadline = self._in(self._settings.head_timeout)
             self._read(data, seen)
         elif self._tunnel is not None:
+            if len(data) >= LARGE_READ:
+                give_way(self.transport)
             self._tunnel.transport.write(data)
         elif self._reader is not None:
             self._read_body(self._exchange, self._reader, data)

@@ -116,6 +116,8 @@ class ServerConnection:
         exchange = self._exchange
         if exchange is None:
             if self._tunnel is not None:
+                if len(data) >= LARGE_READ:
+                    give_way(self.transport)
                 self._tunnel.write(data)
             elif not self.transport.disconnecting:
                 # Nothing was asked: whatever this is, it must not become the answer to the next request.

@@ -206,6 +206,30 @@ class RollTests(RolloutCase):
         self.assertEqual("rollback_completed", state)
         self.nothing_failed("an update that is rolled back", told)
 
+    def test_new_release(self):
+        """A new release beside the old one gets a share by its labels, then another one, and is taken away again."""
+        share = "swarmgate.http.services.canary.weighted.services[1].weight"
+        canary = {
+            "swarmgate.http.routers.canary.rule": "Host(`web.example`)",
+            "swarmgate.http.routers.canary.priority": "1000",
+            "swarmgate.http.routers.canary.service": "canary",
+            "swarmgate.http.services.canary.weighted.services[0].name": "web",
+            "swarmgate.http.services.canary.weighted.services[1].name": "next",
+            share: "1",
+        }
+        self.app(2)
+        with self.load("--posts") as told:
+            self.app(1, name="next", labels=canary)
+            time.sleep(2)
+            self.lab.docker("service", "update", "--detach", "--quiet", "--label-add", f"{share}=3", "next")
+            time.sleep(3)
+            self.lab.docker("service", "rm", "next")
+            time.sleep(3)
+        self.nothing_failed("a new release that comes, grows and goes", told)
+        new = sum(task[2] for name, task in told.tasks.items() if name.startswith("next."))
+        measured(f"the new release answered {new:.0f} of {told.asked} requests")
+        self.assertGreater(new, 100)
+
     def test_slow_answers(self):
         """Answers of 5 s are all completed, if the application finishes them."""
         self.app(2, "--update-order", "start-first", "--stop-grace-period", "20s", arguments=["--drain"])

@@ -359,6 +359,9 @@ class _Draft:
         self.routers.append(router)
 
     def _serve(self, setting: LabelledService) -> None:
+        if setting.composition is not None:
+            self.services.append(Service(setting.name, composition=setting.composition))
+            return
         awaited = not setting.url and any(task.is_coming for task in self._tasks)
         self.services.append(
             Service(setting.name, self._servers(setting), setting.balancing, awaited, setting.servers_transport)
@@ -475,7 +478,8 @@ def _same(one: object, other: object) -> bool:
 
 
 def _same_service(one: Service, other: Service) -> bool:
-    return one.balancing == other.balancing and one.servers_transport == other.servers_transport
+    keys = ("balancing", "servers_transport", "composition")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def _same_router(one: Router, other: Router) -> bool:
