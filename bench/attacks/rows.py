@@ -92,16 +92,18 @@ def slow_readers(folder: Path, numbers: Numbers) -> list[Figure]:
     """Large answers that are read by the drop."""
     with World(folder) as world:
         world.honest(0.5)  # What a gate needs for its first requests is not what the slow ones cost.
-        memory = world.memory()
+        memory, kernel = world.memory(), world.kernel_memory()
         count, size = int(numbers["count"]), int(numbers["size"])
         attack, figures = beside(world, numbers, lambda: world.attack("slow_readers", count=count, size=size))
         growth = world.memory() - memory
+        kept = world.kernel_memory() - kernel
         seen = attack.finish()
         return [
             *figures,
             Figure("connections", count),
             Figure("broken off by the gate", seen["lost"], 0),
             Figure("growth of memory", growth / 1e6, 100.0 * numbers.get("share", 1.0), "MB"),
+            Figure("kept by the kernel for each, at both ends and the backend's", kept / count / 1e6, unit="MB"),
         ]
 
 

@@ -235,6 +235,11 @@ class World:
         """The gate's resident memory, in octets."""
         return self.gate.usage().memory
 
+    def kernel_memory(self) -> int:
+        """What the kernel holds for all TCP sockets of the machine, in octets."""
+        found = re.search(r"(?m)^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text())
+        return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else 0
+
     def descriptors(self) -> int:
         """How many files and sockets the gate holds open."""
         return len(os.listdir(f"/proc/{self._gate_pid()}/fd"))
