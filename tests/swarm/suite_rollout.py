@@ -210,6 +210,7 @@ class RollTests(RolloutCase):
         """A new release beside the old one gets a share by its labels, then another one, and is taken away again."""
         share = "swarmgate.http.services.canary.weighted.services[1].weight"
         canary = {
+            "traefik.http.routers.next.service": "next",
             "swarmgate.http.routers.canary.rule": "Host(`web.example`)",
             "swarmgate.http.routers.canary.priority": "1000",
             "swarmgate.http.routers.canary.service": "canary",
