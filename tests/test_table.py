@@ -389,6 +389,11 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(self.compile(router(service="shp"), SHOP).problems[0].nearest, "shop")
         self.assertEqual(self.compile(router(service="pong@internal")).problems[0].nearest, "ping@internal")
 
+    def test_fault_told_once(self) -> None:
+        """Who has told why a router has no service need not be told that it has none."""
+        table = self.compile(router(service="", fault="which of two?"), SHOP)
+        self.assertEqual((table.problems, table.routes["web"][0].problem), ((), "which of two?"))
+
     def compose(self, **compositions: Composition) -> tuple[dict[str, str | None], list[str]]:
         """Why the routers of services that are made of others answer 404, by the service; and all problems."""
         services = [Service(name, composition=one) for name, one in compositions.items()]

@@ -581,7 +581,8 @@ class _World:
             reason = "there is no such service" if router.service else "no service is named"
             known = [*self.services, *self._resources]
             nearest = self._nearest(router.service, provider, known) if router.service else ""
-            self._tell(qualified, router, f"{reason}; the router answers 404", "service", router.service, nearest)
+            if router.service or not fault:  # else it is known already why there is none
+                self._tell(qualified, router, f"{reason}; the router answers 404", "service", router.service, nearest)
             fault = fault or (f"there is no service {service_name}" if router.service else reason)
         fault = fault or self._unreachable.get(service_name)
         own_tls, tls_fault = (
