@@ -25,7 +25,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A backend: ``/slow`` takes its time, an upgrade becomes an echo that says ``bye`` at its end."""
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
         while head := await reader.readuntil(b"\r\n\r\n"):
             if b"pgrade: websocket" in head:
                 writer.write(SWITCHED)
