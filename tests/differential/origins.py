@@ -22,7 +22,7 @@ from tests.e2e.gate import free_port
 
 PROGRAMS = Path(__file__).parent / "programs"
 #: Where the servers from PyPI and Go's compiler are.
-ENVIRONMENT = Path(os.environ.get("ORIGINS", str(Path(sys.prefix) / "origins")))
+ENVIRONMENT = Path(os.environ.get("ORIGINS", str(Path(sys.prefix) / "origins"))).absolute()
 #: How long a server may take to start, in seconds.
 PATIENCE = 20.0
 
