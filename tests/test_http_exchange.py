@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.http.upstream import UpstreamSettings
@@ -369,6 +371,54 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIsNone(client.closed)
         gate.advance(2)
         self.assertEqual(client.closed, "lost")
+
+    def test_many_at_once(self) -> None:
+        """Of many requests that need no server a number is answered in one turn, then others have theirs."""
+        gate = MemoryGate()
+        client = gate.client()
+        client.receive(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" * 150)
+        self.assertEqual((client.take().count(b"HTTP/1.1 200 OK"), client.paused), (64, True))
+        gate.clock.advance(0)
+        self.assertEqual((client.take().count(b"HTTP/1.1 200 OK"), client.paused), (86, False))
+        client.receive(GET)
+        self.assertIn(b"GET / ", gate.server.take())
+
+    def test_many_at_once_and_gone(self) -> None:
+        """Who is gone before its turn is served no more."""
+        gate = MemoryGate()
+        client = gate.client()
+        client.receive(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" * 64 + GET)
+        client.reset()
+        gate.clock.advance(0)
+        self.assertEqual(gate.network.servers, [])
+
+    def test_answers_not_read(self) -> None:
+        """A client that has much to read yet gets no further request served until it has read that."""
+        gate = MemoryGate()
+        client: Any = gate.client()
+        client.receive(GET + GET)
+        self.assertIn(b"GET / ", gate.server.take())
+        client.full = True
+        gate.server.receive(OK)
+        self.assertEqual((gate.server.take(), client.paused), (b"", True))
+        gate.advance(30)
+        client.full = False
+        client.producer.resumeProducing()
+        self.assertIn(b"GET / ", gate.server.take())
+        gate.server.receive(OK)
+        self.assertEqual((client.producer, client.paused, client.take().count(OK)), (None, False, 2))
+
+    def test_answers_never_read(self) -> None:
+        """One that reads nothing at all is not waited for endlessly."""
+        gate = MemoryGate()
+        client: Any = gate.client()
+        client.receive(GET + GET)
+        client.full = True
+        gate.server.receive(OK)
+        gate.advance(61)
+        gate.advance(2)
+        self.assertIsNotNone(client.closed)
+        self.assertNotIn(b"GET / HTTP", gate.server.take().partition(b"\r\n\r\n")[2])
 
     def test_http_1_0(self) -> None:
         """An HTTP/1.0 client gets an answer that it understands, and its connection closed or kept as it asks."""

@@ -203,6 +203,33 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn("8080 in ingress mode", said[0])
         self.assertIn("no health check", said[1])
 
+    def test_part_of_a_whole(self) -> None:
+        """That a new release's router is asked first is no fault where it leads to the old one as well."""
+        canary = {
+            "traefik.http.services.next.loadbalancer.server.port": "80",
+            "traefik.http.services.canary.weighted.services[0].name": "web",
+            "traefik.http.services.canary.weighted.services[1].name": "next",
+            "traefik.http.routers.canary.rule": GOOD[RULE],
+            "traefik.http.routers.canary.priority": "1000",
+            "traefik.http.routers.canary.service": "canary",
+        }
+        for away, said in (("", ""), ("traefik.http.services.canary.weighted.services[0].name", "is asked before it")):
+            labels = {name: value for name, value in canary.items() if name != away}
+            if away:
+                labels["traefik.http.services.canary.weighted.services[0].name"] = "next"
+            old, new = service("web", GOOD), service("next", labels)
+            world = World.of(snapshot(old, new, task(old), task(new)), Options(kinds=KINDS), WEB)
+            found = faults(why_service("web", world))
+            self.assertTrue(said in found if said else not found, found)
+            self.assertEqual(faults(why_service("next", world)), "")
+
+    def test_whole_alone(self) -> None:
+        """Nobody asks the tasks of a service whose labels only make others one: it may have none, on any network."""
+        whole = {RULE: GOOD[RULE], "traefik.http.services.all.weighted.services[0].name": "old"}
+        old = service("old", {PORT.replace("services.web", "services.old"): "80"})
+        world = World.of(snapshot(service("web", whole, networks=()), old, task(old)), Options(kinds=KINDS), WEB)
+        self.assertEqual(why_service("web", world), ())
+
     def test_told_by_docker(self) -> None:
         """Labels of containers and health checks are known as Docker tells of them."""
         container = {"Labels": {"traefik.enable": "true"}, "Healthcheck": {"Test": ["CMD", "true"]}}

@@ -297,7 +297,7 @@ class _Decoding:
         for fault in (*reading.faults, *reading.notes):
             if fault.problem == "missing":
                 # The label that is there is not the one that it is about.
-                prefix = fault.origin.partition(".")[0]
+                prefix = fault.origin[: fault.origin.lower().find(".http.")]
                 self._tell(subject, f"{prefix}.{fault.key}", "", fault.reason, fault.nearest)
             else:
                 self._tell(subject, fault.origin, self._given(noun, fault), fault.reason, fault.nearest)

@@ -7,6 +7,8 @@ from swarmgate.http.message cimport Request, Response
 from swarmgate.http.request_head cimport RequestFields, RequestHeads
 from swarmgate.http.response_head cimport write_response
 
+cdef Py_ssize_t _LARGE_READ
+
 
 cdef class ClientConnection:
     cdef public object _site

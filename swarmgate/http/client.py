@@ -17,9 +17,9 @@ from time import time
 from typing import Any, Protocol
 
 import attrs
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import classImplements, implementer
 
 from swarmgate.http.bodies import BodyReader, ChunkedBody, SizedBody, chunk, last_chunk
 from swarmgate.http.deadlines import FLUSH_FOR, HALF_OPEN_FOR, NEVER, Deadlines
@@ -31,9 +31,12 @@ from swarmgate.http.paths import PathPolicy
 from swarmgate.http.refused import refused_head
 from swarmgate.http.request_head import HeadLimits, OtherVersion, RequestFields, RequestHeads, refuse_early
 from swarmgate.http.response_head import write_response
-from swarmgate.transport.network import LARGE_READ, give_way, hand_over
+from swarmgate.transport.network import LARGE_READ, give_way, hand_over, is_full
 from swarmgate.transport.tls import TLSTransport
 
+_LARGE_READ = LARGE_READ  # In C's terms.
+#: Requests of one connection that are answered at once before others have their turn.
+_REQUESTS_A_TURN = 64
 _HOLD_BACK_AT_MOST = 16384
 _HOLD_BACK_FOR = 1.0
 #: Seconds in which a request that is on its way still arrives, when the connection is about to be closed.
@@ -211,6 +214,8 @@ class ClientConnection:
         self._site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
+        if len(data) >= _LARGE_READ:
+            give_way(self.transport)
         if self._exchange is None:
             if self._lingering >= 0 or self._closing:
                 self._linger(len(data))
@@ -232,8 +237,6 @@ class ClientConnection:
                     self.deadline = self._in(self._settings.head_timeout)
             self._read(data, seen)
         elif self._tunnel is not None:
-            if len(data) >= LARGE_READ:
-                give_way(self.transport)
             self._tunnel.transport.write(data)
         elif self._reader is not None:
             self._read_body(self._exchange, self._reader, data)
@@ -308,8 +311,13 @@ class ClientConnection:
         """
         self._buffer = b""
         self._reading = True
+        turn = _REQUESTS_A_TURN
         try:
             while data and self._exchange is None and not self._closing:
+                if turn <= 0 or is_full(self.transport):
+                    self._wait(data)
+                    return
+                turn -= 1
                 if data[:2] == b"\r\n" and data[2:3] not in (b"", b"\r"):
                     # One empty line before a request is forgiven (RFC 9112, 2.2), however it is cut to pieces.
                     data = data[2:]
@@ -340,6 +348,23 @@ class ClientConnection:
             self._refuse(error, data)
         finally:
             self._reading = False
+
+    def _wait(self, data: bytes) -> None:
+        """Take no request of *data* before others had their turn, and the client has read what it was answered."""
+        self._buffer = data
+        self._pause()
+        if is_full(self.transport):
+            self.deadline = self._in(self._settings.progress_timeout)
+            self.transport.registerProducer(_Reading(self), True)
+        else:
+            self._deadlines.call_later(0, self.go_on)
+
+    def go_on(self) -> None:
+        """Take the requests that had to wait."""
+        if self._exchange is None and self._buffer and not self._closing:
+            self.deadline = self._in(self._settings.head_timeout)
+            self._resume()
+            self._read(self._buffer)
 
     def _hand_over(self, http2: Http2Protocol, data: bytes) -> None:
         """The client speaks HTTP/2: another protocol goes on with all that it has sent."""
@@ -402,8 +427,6 @@ class ClientConnection:
         return self._in(self._settings.progress_timeout) if self._until == NEVER else self._until
 
     def _read_body(self, exchange: Exchange, reader: BodyReader, data: bytes) -> None:
-        if len(data) >= LARGE_READ:
-            give_way(self.transport)
         try:
             piece = reader.feed(data)
         except MessageError as error:
@@ -660,6 +683,25 @@ class ClientConnection:
 
 
 classImplements(ClientConnection, IProtocol, IHalfCloseableProtocol)
+
+
+@implementer(IPushProducer)
+class _Reading:
+    """Waits until a client has read its answers."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def pauseProducing(self) -> None:
+        """There is nothing to pause."""
+
+    def resumeProducing(self) -> None:
+        connection = self._connection
+        connection.transport.unregisterProducer()
+        connection.go_on()
+
+    def stopProducing(self) -> None:
+        """The connection ends."""
 
 
 #: The line that tells the length of a short body, and the empty one.

@@ -7,6 +7,8 @@ from swarmgate.http.response_head cimport ResponseHead, parse_response
 from swarmgate.http.tries cimport answer_due
 from swarmgate.http.upstream cimport Upstream
 
+cdef Py_ssize_t _LARGE_READ
+
 
 cdef class ServerConnection:
     cdef public Upstream _upstream

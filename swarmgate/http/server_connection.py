@@ -41,6 +41,7 @@ from swarmgate.transport.network import LARGE_READ, give_way
 if TYPE_CHECKING:
     from swarmgate.http.upstream import Upstream
 
+_LARGE_READ = LARGE_READ  # In C's terms.
 #: Octets that the head of an answer may have.
 _LONGEST_HEAD = 65536
 
@@ -113,11 +114,11 @@ class ServerConnection:
         made()
 
     def dataReceived(self, data: bytes) -> None:
+        if len(data) >= _LARGE_READ:
+            give_way(self.transport)
         exchange = self._exchange
         if exchange is None:
             if self._tunnel is not None:
-                if len(data) >= LARGE_READ:
-                    give_way(self.transport)
                 self._tunnel.write(data)
             elif not self.transport.disconnecting:
                 # Nothing was asked: whatever this is, it must not become the answer to the next request.
@@ -127,8 +128,6 @@ class ServerConnection:
         if reader is None:
             self._read_head(exchange, self._buffer + data if self._buffer else data)
             return
-        if len(data) >= LARGE_READ:
-            give_way(self.transport)
         try:
             piece = reader.feed(data)
         except MessageError:

@@ -44,6 +44,7 @@ from swarmgate.http2.codec import (
 )
 from swarmgate.http2.connection import HELD_AT_LEAST, HELD_AT_MOST, Connection, Stream
 from swarmgate.http2.heads import read_response, read_trailers, request_fields
+from swarmgate.transport.network import LARGE_READ, give_way
 
 if TYPE_CHECKING:
     from swarmgate.http2.upstream import Http2Upstream
@@ -102,6 +103,8 @@ class Http2ServerConnection(Connection):
     def dataReceived(self, data: bytes) -> None:
         if self._closed:
             return
+        if len(data) >= LARGE_READ:
+            give_way(self.transport)
         self._reading = True
         try:
             self.take_frames(data)

@@ -36,19 +36,24 @@ def _address(name: Any) -> IAddress:
 
 
 class NativeTransport:
-    """An asyncio protocol to the loop, a Twisted transport to the protocol."""
+    """An asyncio protocol to the loop, a Twisted transport to the protocol.
+
+    :param is_clients: who does not read what was written is not read either, unless a producer is held back for it.
+    :ivar full: the peer has more than 64 KiB to read yet.
+    """
 
     __slots__ = (
-        *("_gives_way", "_paused", "_peer", "_producer", "_protocol", "_socket"),
-        *("data_received", "disconnecting", "write"),
+        *("_gives_way", "_is_clients", "_paused", "_peer", "_producer", "_protocol", "_socket", "_unread"),
+        *("data_received", "disconnecting", "full", "write"),
     )
 
-    def __init__(self, protocol: IProtocol) -> None:
+    def __init__(self, protocol: IProtocol, is_clients: bool = False) -> None:
         self._protocol: Any = protocol
+        self._is_clients = is_clients
         self._producer: IPushProducer | None = None
         self._socket: Any = None
         self._peer: IAddress | None = None
-        self._paused = self._gives_way = False
+        self._paused = self._gives_way = self._unread = self.full = False
         self.disconnecting = False
         self.data_received = protocol.dataReceived
 
@@ -74,12 +79,27 @@ class NativeTransport:
         return True
 
     def pause_writing(self) -> None:
+        self.full = True
         if self._producer is not None:
             self._producer.pauseProducing()
+        else:
+            self._wait_for_reader()
 
     def resume_writing(self) -> None:
+        self.full = self._unread = False
+        self._read_on()
         if self._producer is not None:
             self._producer.resumeProducing()
+
+    def _wait_for_reader(self) -> None:
+        """Nothing is held back for a peer that does not read: at least it shall not ask for more."""
+        if self._is_clients:
+            self._unread = True
+            self._socket.pause_reading()
+
+    def _read_on(self) -> None:
+        if not (self._paused or self._gives_way or self._unread or self._socket.is_closing()):
+            self._socket.resume_reading()
 
     # What the protocol calls.
 
@@ -129,6 +149,8 @@ class NativeTransport:
 
     def unregisterProducer(self) -> None:
         self._producer = None
+        if self.full and not self._socket.is_closing():
+            self._wait_for_reader()
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -137,20 +159,18 @@ class NativeTransport:
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if not self._gives_way and not self._socket.is_closing():
-            self._socket.resume_reading()
+        self._read_on()
 
     def give_way(self) -> None:
         """See :func:`~swarmgate.transport.network.give_way`."""
         if not self._gives_way and not self._socket.is_closing():
             self._gives_way = True
             self._socket.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            asyncio.get_running_loop().call_soon(self._take_turn)
 
-    def _read_on(self) -> None:
+    def _take_turn(self) -> None:
         self._gives_way = False
-        if not self._paused and not self._socket.is_closing():
-            self._socket.resume_reading()
+        self._read_on()
 
     def stopProducing(self) -> None:
         self.loseConnection()
@@ -266,7 +286,7 @@ class NativeNetwork:
     ) -> Deferred[NativeListening]:
         async def start() -> NativeListening:
             def transport() -> NativeTransport:
-                return NativeTransport(make())
+                return NativeTransport(make(), True)
 
             server = await self._loop.create_server(
                 transport,  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 cimport cython
 
-cdef Py_ssize_t _RECORD, _AT_ONCE, _OWED_AT_MOST, _NOTHING_AT_MOST
+cdef Py_ssize_t _LARGE_READ, _RECORD, _AT_ONCE, _OWED_AT_MOST, _NOTHING_AT_MOST
 
 
 cdef class TLSTransport:

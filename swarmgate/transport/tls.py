@@ -23,8 +23,9 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from swarmgate.transport.network import give_way
+from swarmgate.transport.network import LARGE_READ, give_way, is_full
 
+_LARGE_READ = LARGE_READ  # In C's terms.
 #: Octets of a record's data at most (RFC 8446, 5.1).
 _RECORD = 16384
 _NEVER = float("inf")
@@ -118,6 +119,8 @@ class TLSTransport:
             self._shake_hands()
 
     def dataReceived(self, data: bytes) -> None:
+        if len(data) >= _LARGE_READ:
+            give_way(self._below)
         self._incoming.write(data)
         begins = self._protocol is None
         if begins and (self._secured is None or not self._shake_hands() or not self._incoming.pending):
@@ -313,9 +316,10 @@ class TLSTransport:
     def resumeProducing(self) -> None:
         self._below.resumeProducing()
 
-    def give_way(self) -> None:
-        """See :func:`~swarmgate.transport.network.give_way`."""
-        give_way(self._below)
+    @property
+    def full(self) -> bool:
+        """See :func:`~swarmgate.transport.network.is_full`."""
+        return is_full(self._below)
 
     def stopProducing(self) -> None:
         self.loseConnection()

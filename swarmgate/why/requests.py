@@ -220,7 +220,7 @@ def _on(
         return Answer(entry_point, close=close)
     service = table.services.get(taken.service_name)
     composition = None if service is None else service.composition
-    names = _with_servers(table, taken.service_name)
+    names = with_servers(table, taken.service_name)
     servers = [
         ServerState(
             server.url,
@@ -246,7 +246,7 @@ def _on(
     )
 
 
-def _with_servers(table: RoutingTable, name: str) -> list[str]:
+def with_servers(table: RoutingTable, name: str) -> list[str]:
     """The services whose servers answer for the service *name*: that itself, or those that it is made of."""
     found: dict[str, None] = {}
     ahead = [name]

@@ -13,6 +13,7 @@ from swarmgate.dynamic.table import EntryPointFacts, Route, RoutingTable, compil
 from swarmgate.providers.swarm.decide import Decision, Options, Share, decide, network_of
 from swarmgate.providers.swarm.snapshot import Snapshot, SwarmService, Task
 from swarmgate.structure import nearest_of
+from swarmgate.why.requests import with_servers
 
 
 @attrs.frozen
@@ -78,9 +79,13 @@ def why_service(name: str, world: World) -> tuple[Finding, ...]:
     share = world.decision.shares[service.id]
     tasks = tuple(task for task in world.snapshot.tasks if task.service_id == service.id)
     faults = [*_labels(service, world), *_problems(service, share, world), *_exposure(service, share, world)]
+    # Tasks of a service that has nothing but services made of others are not asked.
+    is_asked = not share.services or any(one.composition is None for one in share.services)
+    if share.routers and is_asked:
+        faults += [*_network(service, share, world), *_tasks(service, share, tasks, world)]
     if share.routers:
-        faults += [*_network(service, share, world), *_tasks(service, share, tasks, world), *_shadowed(share, world)]
-    hints = _hints(service, share) if share.routers else ()
+        faults += _shadowed(share, world)
+    hints = _hints(service, share) if share.routers and is_asked else ()
     findings = [Finding(name, one) for one in dict.fromkeys(faults)]
     return (*findings, *(Finding(name, one, is_hint=True) for one in hints))
 
@@ -186,7 +191,10 @@ def _tasks(service: SwarmService, share: Share, tasks: tuple[Task, ...], world: 
 
 
 def _shadowed(share: Share, world: World) -> Iterator[str]:
-    """Which rules are never reached because other routers are asked before."""
+    """Which rules are never reached because other routers are asked before.
+
+    Unless these lead to a service that this one's is a part of: so a new release gets its share.
+    """
     mine = {f"{router.name}@swarm" for router in share.routers}
     for entry_point, routes in world.table.routes.items():
         ordered = sorted(routes, key=precedence)
@@ -194,7 +202,7 @@ def _shadowed(share: Share, world: World) -> Iterator[str]:
             if route.name not in mine:
                 continue
             before = _cover(route, ordered[:place])
-            if before is not None:
+            if before is not None and route.service_name not in with_servers(world.table, before.service_name):
                 yield (
                     f"router {route.name} gets no request on {entry_point}: {before.name}, of priority "
                     f"{before.priority}, is asked before it (its own is {route.priority}) and takes all that "

@@ -10,6 +10,7 @@ import socket
 import statistics
 import threading
 from collections import Counter
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -136,6 +137,47 @@ class FloodTests(SynchronousTestCase):
         meanwhile = statistics.median(asyncio.run(everything()))
         print(f"{meanwhile / 1e6:.1f} MB read of one during a request of another", end=" ")
         self.assertLess(meanwhile, 3_000_000)
+
+    def test_answers_not_read(self) -> None:
+        """A client that asks and asks, and reads no answer, is answered only as much as it may have to read yet."""
+        app, large = free_port(), free_port()
+        gate = Gate(routes({"app": [app], "large": [large]}, {"a": "app", "b": "large"}))
+        self.addCleanup(gate.stop)
+        asked = 0
+
+        def server(answer: bytes) -> Any:
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                nonlocal asked
+                with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+                    while await reader.readuntil(b"\r\n\r\n"):
+                        asked += len(answer) > 1000
+                        writer.write(answer)
+
+            return serve
+
+        async def everything() -> None:
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+            async with asyncio.timeout(60):
+                servers = [
+                    await asyncio.start_server(server(head % 2 + b"ok"), "127.0.0.1", app),
+                    await asyncio.start_server(server(head % 40_000 + b"x" * 40_000), "127.0.0.1", large),
+                ]
+                greedy = await asyncio.open_connection("127.0.0.1", gate.port, limit=1024)
+                greedy[1].write(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n" * 5000)
+                reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+                for _ in range(1000):
+                    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    await reader.readuntil(b"\r\n\r\nok")
+                writer.close()
+                greedy[1].close()
+                for each in servers:
+                    each.close()
+
+        before = gate.memory()
+        asyncio.run(everything())
+        print(f"{asked} of 5000 were asked for", end=" ")
+        self.assertLess(asked, 500)
+        self.assertLess(gate.memory() - before, 16_000_000)
 
 
 class RateTests(SynchronousTestCase):
