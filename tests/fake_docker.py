@@ -289,10 +289,10 @@ class FakeDocker:
 
     def _stream(self, to: http.server.BaseHTTPRequestHandler) -> None:
         events: queue.Queue[bytes] = queue.Queue()
+        self._streams.append(events)  # Before anybody knows that the stream is open: an event may follow at once.
         to.send_response(200)
         to.send_header("Transfer-Encoding", "chunked")
         to.end_headers()
-        self._streams.append(events)
         while text := events.get():
             to.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
         to.wfile.write(b"0\r\n\r\n")
