@@ -137,6 +137,16 @@ class NativeTests(SynchronousTestCase):
         transport.resume_writing()
         self.assertTrue(below.reading)
 
+    def test_end(self) -> None:
+        """Of a peer that has ended its side nothing is read any more."""
+        transport, below = self.connected()
+        transport._protocol.readConnectionLost = lambda: None
+        transport.pauseProducing()
+        self.assertTrue(transport.eof_received())
+        transport.resumeProducing()
+        self.turn(lambda: give_way(transport))
+        self.assertFalse(below.reading)
+
     def test_others(self) -> None:
         """Transports of others know neither, and do not have to."""
         give_way(object())

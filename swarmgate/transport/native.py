@@ -43,7 +43,7 @@ class NativeTransport:
     """
 
     __slots__ = (
-        *("_gives_way", "_is_clients", "_paused", "_peer", "_producer", "_protocol", "_socket", "_unread"),
+        *("_ended", "_gives_way", "_is_clients", "_paused", "_peer", "_producer", "_protocol", "_socket", "_unread"),
         *("data_received", "disconnecting", "full", "write"),
     )
 
@@ -53,7 +53,7 @@ class NativeTransport:
         self._producer: IPushProducer | None = None
         self._socket: Any = None
         self._peer: IAddress | None = None
-        self._paused = self._gives_way = self._unread = self.full = False
+        self._paused = self._gives_way = self._unread = self._ended = self.full = False
         self.disconnecting = False
         self.data_received = protocol.dataReceived
 
@@ -72,6 +72,7 @@ class NativeTransport:
             protocol.connectionLost(_DONE if error is None else Failure(ConnectionLost(str(error))))
 
     def eof_received(self) -> bool:
+        self._ended = True
         half_closed = getattr(self._protocol, "readConnectionLost", None)
         if half_closed is None or self.disconnecting:
             return False
@@ -98,7 +99,8 @@ class NativeTransport:
             self._socket.pause_reading()
 
     def _read_on(self) -> None:
-        if not (self._paused or self._gives_way or self._unread or self._socket.is_closing()):
+        # After the peer's end there is nothing to read, but the loop would tell of that end again.
+        if not (self._paused or self._gives_way or self._unread or self._ended or self._socket.is_closing()):
             self._socket.resume_reading()
 
     # What the protocol calls.
