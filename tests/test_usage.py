@@ -272,6 +272,17 @@ class WatchTests(SynchronousTestCase):
         self.clock.advance(1.0)
         self.assertEqual(self.watch.told().nodes, {})
 
+    def test_told_before_it_is_known(self) -> None:
+        """Who looks in the moment between agents' end and its being noticed does not make others see the old."""
+        self.watch.want(VIEWED)
+        self.answer(100.0)
+        self.clock.advance(1.0)
+        self.answer(102.0)
+        self.world = snapshot(node("n1"))
+        self.assertIn("node-n1", self.watch.told().nodes)
+        self.clock.advance(1.0)
+        self.assertEqual(self.watch.told().nodes, {})
+
     def test_looked_again(self) -> None:
         """What was told long before somebody looks again is not shown as what is."""
         self.watch.want(VIEWED)

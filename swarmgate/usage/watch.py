@@ -152,6 +152,7 @@ class UsageWatch:
             self._found = seen[0], agents
             expected = bool(agents) or has_agents(seen[0])
             self._nodes = {node.id: self._nodes.get(node.id) or _Node() for node in seen[0].nodes if expected}
+            self._version += 1  # Of this very snapshot, what was known before may have been told meanwhile.
         for node, known in self._nodes.items():
             agent = self._found[1].get(node)
             if agent is None or not agent.url:
