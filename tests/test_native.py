@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from swarmgate.transport.native import NativeTransport
 from swarmgate.transport.network import give_way, is_full
+from tests.memory_network import MemoryTransport
 
 
 class LoopTransport:
@@ -43,22 +44,6 @@ class LoopTransport:
         return 1, 2
 
 
-class Producer:
-    """What is held back for a reader that is slow."""
-
-    def __init__(self) -> None:
-        self.paused = False
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-
-    def stopProducing(self) -> None:
-        """It goes on."""
-
-
 class NativeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -80,21 +65,24 @@ class NativeTests(SynchronousTestCase):
         self.loop.run_until_complete(play())
         self.loop.run_until_complete(asyncio.sleep(0))
 
+    def seen_amid(self, transport: NativeTransport, below: LoopTransport, *calls: Any) -> bool:
+        """Whether it is read at the end of a turn in which it gives way, and *calls* are made after that."""
+        seen: list[bool] = []
+        self.turn(lambda: give_way(transport), *calls, lambda: seen.append(below.reading))
+        return seen[0]
+
     def test_gives_way(self) -> None:
         """It reads on in the next turn."""
         transport, below = self.connected()
-        seen: list[bool] = []
-        self.turn(lambda: give_way(transport), lambda: give_way(transport), lambda: seen.append(below.reading))
-        self.assertEqual((seen, below.reading), ([False], True))
+        seen = self.seen_amid(transport, below, lambda: give_way(transport))
+        self.assertEqual((seen, below.reading), (False, True))
 
     def test_paused_while_it_gives_way(self) -> None:
         """A protocol that wants nothing more is not given more, and one that wants it again not before its turn."""
         for last, reads in (("pauseProducing", False), ("resumeProducing", True)):
             transport, below = self.connected()
-            seen: list[bool] = []
-            calls = [transport.pauseProducing, getattr(transport, last), lambda: seen.append(below.reading)]  # noqa: B023
-            self.turn(lambda: give_way(transport), *calls)  # noqa: B023
-            self.assertEqual((seen, below.reading), ([False], reads))
+            seen = self.seen_amid(transport, below, transport.pauseProducing, getattr(transport, last))
+            self.assertEqual((seen, below.reading), (False, reads))
         transport.resumeProducing()
         self.assertTrue(below.reading)
 
@@ -120,7 +108,7 @@ class NativeTests(SynchronousTestCase):
     def test_producer_not_read(self) -> None:
         """Where a producer is held back for it, it is read on, until there is none."""
         transport, below = self.connected()
-        producer: Any = Producer()
+        producer: Any = MemoryTransport(Protocol())  # A server, whose answer is held back.
         transport.registerProducer(producer, True)
         transport.pause_writing()
         self.assertEqual((producer.paused, below.reading), (True, True))

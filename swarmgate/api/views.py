@@ -20,6 +20,7 @@ from swarmgate.dynamic.composition import (
     Weighted,
     answering_children,
     children_of,
+    made_of,
 )
 from swarmgate.dynamic.model import Configuration, Service
 from swarmgate.dynamic.table import RoutingTable
@@ -220,7 +221,7 @@ def _services(known: Known) -> list[dict[str, JSON]]:
         for route in routes:
             used.setdefault(route.service_name, set()).add(route.name)
     for name, routers in [*used.items()]:
-        for child in _descendants(known, name):
+        for child in made_of(name, known.table.services)[1:]:
             used.setdefault(child, set()).update(routers)
     items = [_service(known, name, service, used.pop(name, set())) for name, service in known.table.services.items()]
     for name, users in used.items():
@@ -229,19 +230,6 @@ def _services(known: Known) -> list[dict[str, JSON]]:
                 {"status": "enabled", "usedBy": sorted(users), "name": name, "provider": "internal", "type": "internal"}
             )
     return sorted(items, key=lambda item: str(item["name"]))
-
-
-def _descendants(known: Known, name: str) -> set[str]:
-    """The services that a service is made of, and those that they are made of."""
-    found: set[str] = set()
-    ahead = [name]
-    while ahead:
-        service = known.table.services.get(ahead.pop())
-        if service is not None and service.composition is not None:
-            children = set(children_of(service.composition)) - found
-            found |= children
-            ahead += children
-    return found
 
 
 def _service(known: Known, name: str, service: Service, users: set[str]) -> dict[str, JSON]:

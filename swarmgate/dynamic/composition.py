@@ -7,8 +7,8 @@ not know. An empty name stands for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import ClassVar, Self
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import ClassVar, Protocol, Self
 
 import attrs
 
@@ -171,6 +171,35 @@ def answering_children(composition: Composition) -> tuple[str, ...]:
     if isinstance(composition, Mirroring):
         return (composition.service,) if composition.service else ()
     return tuple(dict.fromkeys(child.name for child in composition.children if child.weight > 0))
+
+
+class Made(Protocol):
+    """A service, as far as it matters here."""
+
+    @property
+    def composition(self) -> Composition | None:
+        """What it is made of, None if it has servers."""
+
+
+def made_of(
+    name: str, services: Mapping[str, Made], children: Callable[[Composition], Collection[str]] = children_of
+) -> list[str]:
+    """The service *name*, those that it is made of, those that these are made of and so on, each once.
+
+    :param services: by name; others are left out.
+    :param children: gives those of a composition that matter.
+    """
+    found: dict[str, None] = {}
+    ahead = [name]
+    while ahead:
+        name = ahead.pop(0)
+        service = services.get(name)
+        if service is None or name in found:
+            continue
+        found[name] = None
+        if service.composition is not None:
+            ahead += children(service.composition)
+    return list(found)
 
 
 def children_first(children: Mapping[str, Collection[str]]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -445,9 +445,6 @@ def read_router(tree: Tree, path: str) -> Reading:
 
 def read_file_service(tree: Tree, path: str) -> Reading:
     """The :class:`ServiceOptions` that *tree*, of a file, describes."""
-    kinds, several = _kinds_of(tree, path)
-    if several:
-        return Reading(None, several)
 
     def servers(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
         found = _child(tree, "servers")
@@ -462,7 +459,7 @@ def read_file_service(tree: Tree, path: str) -> Reading:
         return _with_child(tree, found, kept), notes
 
     reading = _read_service(ServiceOptions, tree, path, servers)
-    if not kinds and not reading.faults:
+    if not _kinds_of(tree) and not reading.faults:
         expected = f"one of {', '.join(_SERVICE_KINDS)}"
         fault = Fault(path, None, origin_of(tree), expected, problem="a service of no kind")
         return Reading(None, (fault,), reading.notes)
@@ -471,9 +468,6 @@ def read_file_service(tree: Tree, path: str) -> Reading:
 
 def read_task_service(tree: Tree, path: str) -> Reading:
     """The :class:`TaskServiceOptions` that *tree*, of labels, describes."""
-    _, several = _kinds_of(tree, path)
-    if several:
-        return Reading(None, several)
 
     def server(tree: Tree, path: str) -> tuple[Tree, list[Fault]]:
         found = _child(tree, "server")
@@ -493,15 +487,16 @@ def read_task_service(tree: Tree, path: str) -> Reading:
     return reading
 
 
-def _kinds_of(tree: Tree, path: str) -> tuple[list[str], tuple[Fault, ...]]:
-    """Which kinds of services *tree* is of, and what is wrong if these are several."""
-    kinds = [one for one in _SERVICE_KINDS if _child(tree, one) is not None]
-    problem = f"a service of several kinds: {', '.join(kinds)}"
-    fault = Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem)
-    return kinds, (fault,) if len(kinds) > 1 else ()
+def _kinds_of(tree: Tree) -> list[str]:
+    """Which kinds of services *tree* is of; it should be one."""
+    return [one for one in _SERVICE_KINDS if _child(tree, one) is not None]
 
 
 def _read_service(cls: type[Any], tree: Tree, path: str, deeper: Any) -> Reading:
+    kinds = _kinds_of(tree)
+    if len(kinds) > 1:
+        problem = f"a service of several kinds: {', '.join(kinds)}"
+        return Reading(None, (Fault(path, None, origin_of(tree), "one, and a name for each", problem=problem),))
     found = _child(tree, "loadBalancer")
     if found is None:
         return _read(cls, tree, path, [])

@@ -52,3 +52,4 @@ cdef class ClientConnection:
     cpdef send_end(self, list trailers)
     cdef _write(self, bytes data)
     cdef _answered(self, Exchange exchange)
+    cpdef go_on(self)

@@ -360,11 +360,12 @@ class ClientConnection:
             self._deadlines.call_later(0, self.go_on)
 
     def go_on(self) -> None:
-        """Take the requests that had to wait."""
+        """Take the requests that have come and had to wait, unless that is being done."""
         if self._exchange is None and self._buffer and not self._closing:
             self.deadline = self._in(self._settings.head_timeout)
-            self._resume()
-            self._read(self._buffer)
+            if not self._reading:
+                self._resume()
+                self._read(self._buffer)
 
     def _hand_over(self, http2: Http2Protocol, data: bytes) -> None:
         """The client speaks HTTP/2: another protocol goes on with all that it has sent."""
@@ -627,10 +628,7 @@ class ClientConnection:
             if self._paused:
                 self._resume()
             return
-        self.deadline = self._in(self._settings.head_timeout)
-        if not self._reading:
-            self._resume()
-            self._read(self._buffer)
+        self.go_on()
 
     # The connection.
 

@@ -43,7 +43,7 @@ class NativeTransport:
     """
 
     __slots__ = (
-        *("_ended", "_gives_way", "_is_clients", "_paused", "_peer", "_producer", "_protocol", "_socket", "_unread"),
+        *("_ended", "_gives_way", "_is_clients", "_paused", "_peer", "_producer", "_protocol", "_socket"),
         *("data_received", "disconnecting", "full", "write"),
     )
 
@@ -53,7 +53,7 @@ class NativeTransport:
         self._producer: IPushProducer | None = None
         self._socket: Any = None
         self._peer: IAddress | None = None
-        self._paused = self._gives_way = self._unread = self._ended = self.full = False
+        self._paused = self._gives_way = self._ended = self.full = False
         self.disconnecting = False
         self.data_received = protocol.dataReceived
 
@@ -83,24 +83,22 @@ class NativeTransport:
         self.full = True
         if self._producer is not None:
             self._producer.pauseProducing()
-        else:
-            self._wait_for_reader()
+        elif self._is_unread():
+            self._socket.pause_reading()
 
     def resume_writing(self) -> None:
-        self.full = self._unread = False
+        self.full = False
         self._read_on()
         if self._producer is not None:
             self._producer.resumeProducing()
 
-    def _wait_for_reader(self) -> None:
-        """Nothing is held back for a peer that does not read: at least it shall not ask for more."""
-        if self._is_clients:
-            self._unread = True
-            self._socket.pause_reading()
+    def _is_unread(self) -> bool:
+        """Nothing is held back for a client that does not read: at least it shall not ask for more."""
+        return self.full and self._is_clients and self._producer is None
 
     def _read_on(self) -> None:
         # After the peer's end there is nothing to read, but the loop would tell of that end again.
-        if not (self._paused or self._gives_way or self._unread or self._ended or self._socket.is_closing()):
+        if not (self._paused or self._gives_way or self._is_unread() or self._ended or self._socket.is_closing()):
             self._socket.resume_reading()
 
     # What the protocol calls.
@@ -151,8 +149,8 @@ class NativeTransport:
 
     def unregisterProducer(self) -> None:
         self._producer = None
-        if self.full and not self._socket.is_closing():
-            self._wait_for_reader()
+        if self._is_unread() and not self._socket.is_closing():
+            self._socket.pause_reading()
 
     def pauseProducing(self) -> None:
         self._paused = True

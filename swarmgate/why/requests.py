@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from swarmgate.dynamic.composition import answering_children
+from swarmgate.dynamic.composition import answering_children, made_of
 from swarmgate.dynamic.matching import compile_rule
 from swarmgate.dynamic.rules import And, Matcher, Not, Rule
 from swarmgate.dynamic.table import INTERNAL, Route, RoutingTable, hosts_of, precedence
@@ -248,16 +248,7 @@ def _on(
 
 def with_servers(table: RoutingTable, name: str) -> list[str]:
     """The services whose servers answer for the service *name*: that itself, or those that it is made of."""
-    found: dict[str, None] = {}
-    ahead = [name]
-    while ahead:
-        name = ahead.pop(0)
-        service = table.services.get(name)
-        if service is None or name in found:
-            continue
-        found[name] = None
-        if service.composition is not None:
-            ahead += answering_children(service.composition)
+    found = made_of(name, table.services, answering_children)
     return [name for name in found if table.services[name].composition is None]
 
 

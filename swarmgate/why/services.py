@@ -79,13 +79,14 @@ def why_service(name: str, world: World) -> tuple[Finding, ...]:
     share = world.decision.shares[service.id]
     tasks = tuple(task for task in world.snapshot.tasks if task.service_id == service.id)
     faults = [*_labels(service, world), *_problems(service, share, world), *_exposure(service, share, world)]
-    # Tasks of a service that has nothing but services made of others are not asked.
-    is_asked = not share.services or any(one.composition is None for one in share.services)
-    if share.routers and is_asked:
+    # Nobody asks the tasks of a service whose labels make nothing but services that are made of others.
+    only_made = bool(share.services) and all(one.composition is not None for one in share.services)
+    is_asked = bool(share.routers) and not only_made
+    if is_asked:
         faults += [*_network(service, share, world), *_tasks(service, share, tasks, world)]
     if share.routers:
         faults += _shadowed(share, world)
-    hints = _hints(service, share) if share.routers and is_asked else ()
+    hints = _hints(service, share) if is_asked else ()
     findings = [Finding(name, one) for one in dict.fromkeys(faults)]
     return (*findings, *(Finding(name, one, is_hint=True) for one in hints))
 
